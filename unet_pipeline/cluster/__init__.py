@@ -1,0 +1,1 @@
+"""Where work runs. Executors are handed callables and know nothing of volumes or networks."""

@@ -1,0 +1,47 @@
+"""The executor protocol, and the serial executor: a peer of the others, not a stand-in."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+Handle = Any
+
+
+class Executor(Protocol):
+    """Runs functions, here or elsewhere.
+
+    Attributes
+    ----------
+    workers
+        Number of worker processes.
+    """
+
+    workers: int
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
+        """Start a call; arguments, and lists of them, may be handles of earlier calls."""
+
+    def result(self, handle: Handle) -> Any:
+        """Wait for a call and return its result, or raise its error."""
+
+    def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
+        """Wait until fewer than ``limit`` of these calls are unfinished; return those."""
+
+
+@dataclass
+class SerialExecutor:
+    """Runs each call at once, in this process; a handle is the result itself."""
+
+    workers: int = 1
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
+        """Call ``function`` now."""
+        return function(*arguments)
+
+    def result(self, handle: Handle) -> Any:
+        """Return the result, which is the handle."""
+        return handle
+
+    def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
+        """Everything is finished already."""
+        return []

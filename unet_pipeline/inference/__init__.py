@@ -1,0 +1,1 @@
+"""The network on its windows: one predictor per process."""

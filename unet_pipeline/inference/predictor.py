@@ -1,0 +1,172 @@
+"""A network that scores the windows of a tile; loaded once per process.
+
+Windows go through the network in batches of one fixed shape (a short batch is padded with zeros),
+because the same window gives scores that differ in the last bits between batch sizes. Within one
+batch shape a window's scores depend neither on its place in the batch nor on its neighbours.
+They do depend on the number of CPU threads, which is therefore a setting and the same everywhere.
+"""
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from threading import Lock
+from time import perf_counter
+from typing import Literal
+
+import numpy as np
+import torch
+from monai.data.utils import compute_importance_map
+
+from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.networks.bundle import Bundle, load_network
+from unet_pipeline.networks.registry import final_scores
+from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.merge import FIXED_POINT, LARGEST_SCORE, Scores, Sums
+from unet_pipeline.volume.views import Voxels
+
+log = logging.getLogger(__name__)
+Blend = Literal["gaussian", "constant"]
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a worker needs to make its predictor; small, travels with each task.
+
+    Attributes
+    ----------
+    batch
+        Windows per forward pass.
+    threads
+        CPU threads of one forward pass; None for all cores.
+    device
+        ``auto`` is CUDA where there is a device, else the CPU.
+    """
+
+    bundle: Bundle
+    store: Store
+    roi_size: Index3
+    blend: Blend = "gaussian"
+    batch: int = 1
+    threads: int | None = None
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two specs need two predictors."""
+        digests = (self.bundle.url, self.bundle.weights_digest, self.bundle.config_digest)
+        return (*digests, self.roi_size, self.blend, self.batch, self.threads, self.device)
+
+
+class Predictor:
+    """A network on a device.
+
+    One call at a time uses the device; others wait, so that a process may read and write other
+    cases meanwhile without a second set of scores in device memory.
+    """
+
+    def __init__(self, spec: ModelSpec) -> None:
+        torch.set_num_threads(spec.threads or os.cpu_count() or 1)
+        self.device = _device(spec.device)
+        self.network = load_network(spec.bundle, spec.store).to(self.device)
+        self.classes, self.batch = spec.bundle.out_channels, spec.batch
+        self.roi_size = spec.roi_size
+        self.importance = torch.from_numpy(importance_map(spec.roi_size, spec.blend)).to(
+            self.device
+        )
+        self._lock = Lock()
+
+    def score(
+        self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]
+    ) -> tuple[Sums, float]:
+        """Score windows and add them up in fixed point.
+
+        Parameters
+        ----------
+        values_CXYZ
+            What the network sees of the model voxels of ``frame``.
+        windows
+            First voxel of each window; all lie inside ``frame``.
+
+        Returns
+        -------
+        sums_CXYZ, seconds
+            Sums of weight x score on ``frame``, per class; seconds in the network itself.
+
+        Raises
+        ------
+        CaseError
+            ``scores_not_finite`` if the network gives NaN or numbers out of range.
+        """
+        with self._lock, torch.inference_mode():
+            image = torch.from_numpy(values_CXYZ).to(self.device)
+            shape = (self.classes, *frame.shape)
+            sums = torch.zeros(shape, dtype=torch.int64, device=self.device)
+            seconds = 0.0
+            for group in _groups(windows, self.batch):
+                boxes = [Box.at(start, self.roi_size).within(frame) for start in group]
+                scores, spent = self._forward(image, boxes)
+                seconds += spent
+                weighted = (scores * self.importance).mul_(FIXED_POINT).round_().to(torch.int64)
+                for index, box in enumerate(boxes):
+                    sums[(slice(None), *box)] += weighted[index]
+            return sums.cpu().numpy(), seconds
+
+    def _forward(
+        self, image: torch.Tensor, boxes: Sequence[tuple[slice, slice, slice]]
+    ) -> tuple[torch.Tensor, float]:
+        begin = perf_counter()
+        batch = image.new_zeros((self.batch, image.shape[0], *self.roi_size))
+        for index, box in enumerate(boxes):
+            batch[index] = image[(slice(None), *box)]
+        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
+            scores = final_scores(self.network(batch)).float()
+        largest = float(scores[: len(boxes)].abs().max())  # also waits for the device
+        if not largest < LARGEST_SCORE:
+            raise CaseError(
+                "scores_not_finite",
+                found="scores that are NaN, infinite or out of range",
+                wanted="finite scores",
+                remedy="Check the image's intensities and the bundle's preprocessing",
+            )
+        return scores, perf_counter() - begin
+
+
+_predictors: dict[tuple[object, ...], Predictor] = {}
+_loading = Lock()
+
+
+def predictor_for(spec: ModelSpec) -> Predictor:
+    """Return this process's predictor, loaded at the first call; one model is kept at a time."""
+    with _loading:
+        if spec.key not in _predictors:
+            _predictors.clear()
+            _predictors[spec.key] = Predictor(spec)
+            log.info("loaded %s on %s", spec.bundle.name, _predictors[spec.key].device)
+        return _predictors[spec.key]
+
+
+def importance_map(roi_size: Index3, blend: Blend) -> Scores:
+    """Return the weight of each voxel of a window, shape XYZ: MONAI's, sigma 1/8 of the window."""
+    weights = compute_importance_map(
+        roi_size, mode=blend, sigma_scale=0.125, device="cpu", dtype=torch.float32
+    )
+    return np.ascontiguousarray(weights.numpy())
+
+
+def _device(wanted: str) -> torch.device:
+    available = torch.cuda.is_available()
+    if wanted == "cuda" and not available:
+        raise RequestError(
+            "cuda_missing",
+            found="no CUDA device",
+            wanted="one, for --cluster cuda",
+            remedy="Use --cluster local, or a machine with an NVIDIA GPU and a CUDA build of torch",
+        )
+    return torch.device("cuda" if available and wanted != "cpu" else "cpu")
+
+
+def _groups(windows: Sequence[Index3], size: int) -> Iterator[Sequence[Index3]]:
+    for first in range(0, len(windows), size):
+        yield windows[first : first + size]

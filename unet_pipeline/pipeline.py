@@ -1,0 +1,144 @@
+"""The straight line of one case: read, plan, infer, merge, write.
+
+``segment_volume`` knows neither Prefect nor Dask: it is given an executor. The serial executor and
+the Dask executor give byte-identical label maps.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+from unet_pipeline.cluster.executor import Executor, Handle
+from unet_pipeline.storage.ledger import dump_json
+from unet_pipeline.tasks import (
+    VolumeJob,
+    Written,
+    finish_case,
+    merge_tile,
+    plan_volume,
+    prepared_of,
+    read_tile,
+    score_tile,
+    stage_case,
+    take_partial,
+    take_seconds,
+)
+from unet_pipeline.tiling.plan import Tile, TilePlan
+from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.preprocessing import Prepared
+
+
+@dataclass(frozen=True)
+class VolumeResult:
+    """What became of one case; its sidecar, without what is the same for the whole run."""
+
+    windows: int
+    tiles: int
+    dice: Mapping[str, float | None] | None
+    seconds: Mapping[str, float]
+
+
+def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
+    """Segment one case, and write its label map, picture and sidecar.
+
+    Raises
+    ------
+    CaseError
+        If the case cannot be segmented. Then no sidecar is written.
+    """
+    begin = perf_counter()
+    staged = executor.submit(stage_case, job)
+    prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
+    plan = plan_volume(prepared, job)
+    tiles, spent = _map_tiles(staged, prepared, plan, job, executor)
+    written: Written = executor.result(executor.submit(finish_case, staged, tiles, job))
+    seconds = {**written.seconds, **_total(executor.result(handle) for handle in spent)}
+    seconds["total"] = perf_counter() - begin
+    result = VolumeResult(plan.n_windows, plan.n_tiles, written.dice, seconds)
+    job.store.write(f"{job.output}.json", dump_json(_sidecar(job, prepared, result, written)))
+    return result
+
+
+def _map_tiles(
+    staged: Handle, prepared: Prepared, plan: TilePlan, job: VolumeJob, executor: Executor
+) -> tuple[list[Handle], list[Handle]]:
+    """Score and merge all tiles; return handles of their labels and of the seconds they took.
+
+    Tiles start in raster order, and not more than the workers can hold are under way. A tile is
+    merged as soon as every tile that reaches into it has started, and scores are let go of as
+    soon as the last tile that needs them is being merged.
+    """
+    scores: dict[int, Handle] = {}
+    labels: list[Handle] = []
+    seconds: list[Handle] = []
+    running: list[Handle] = []
+    pending = [*plan.tiles]
+    for tile in plan.tiles:
+        if tile.windows:
+            running = executor.wait_for_room(running, 2 * executor.workers + 1)
+            scores[tile.index] = _score(staged, tile, plan, job, executor)
+            running.append(scores[tile.index])
+            seconds.append(executor.submit(take_seconds, scores[tile.index]))
+        ready = [t for t in pending if all(source <= tile.index for source in t.sources)]
+        for target in ready:
+            labels.append(_merge(target, scores, prepared, plan, job, executor))
+        pending = [t for t in pending if t not in ready]
+        still_needed = {source for t in pending for source in t.sources}
+        scores = {k: v for k, v in scores.items() if k in still_needed}
+    return labels, seconds
+
+
+def _score(
+    staged: Handle, tile: Tile, plan: TilePlan, job: VolumeJob, executor: Executor
+) -> Handle:
+    frame = plan.cover_box(tile)
+    targets = {index: plan.tiles[index].score_box for index in plan.targets(tile)}
+    values = executor.submit(read_tile, staged, frame)
+    return executor.submit(score_tile, values, frame, tile.windows, targets, job.spec)
+
+
+def _merge(
+    tile: Tile,
+    scores: Mapping[int, Handle],
+    prepared: Prepared,
+    plan: TilePlan,
+    job: VolumeJob,
+    executor: Executor,
+) -> Handle:
+    partials = [executor.submit(take_partial, scores[index], tile.index) for index in tile.sources]
+    windows = [start for index in tile.sources for start in plan.tiles[index].windows]
+    return executor.submit(merge_tile, prepared, tile, windows, partials, job.spec)
+
+
+def _total(parts: Iterator[Mapping[str, float]]) -> dict[str, float]:
+    total = {"infer": 0.0, "forward": 0.0}
+    for part in parts:
+        for stage, value in part.items():
+            total[stage] += value
+    return total
+
+
+def _sidecar(
+    job: VolumeJob, prepared: Prepared, result: VolumeResult, written: Written
+) -> dict[str, Any]:
+    return {
+        **job.record,
+        "case": job.case,
+        "inputs": [asdict(digest) for digest in written.inputs],
+        "output": {"bytes": written.nbytes, "sha256": written.labels_sha256},
+        "geometry": {"native": _grid(prepared.native), "model": _grid(prepared.model)},
+        "windows": result.windows,
+        "tiles": result.tiles,
+        "dice": result.dice,
+        "seconds": {stage: round(value, 4) for stage, value in result.seconds.items()},
+    }
+
+
+def _grid(grid: VoxelGrid) -> dict[str, Any]:
+    return {
+        "shape": grid.shape,
+        "spacing_mm": [round(v, 6) for v in grid.spacing_mm],
+        "axcodes": grid.axcodes,
+        "affine": grid.rows,
+    }

@@ -1,0 +1,106 @@
+"""The plain records that travel between modules, processes and pages."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Status = Literal["done", "skipped", "quarantined"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject's image and, where there is one, its reference mask.
+
+    Attributes
+    ----------
+    name
+        Unique in its cohort; a relative path without the NIfTI suffix, e.g. ``sub-01/anat/sub-01_T1w``.
+    images
+        URL of each channel, in channel order. Empty if a mask was found without an image.
+    mask
+        URL of the reference mask, or None.
+    """
+
+    name: str
+    images: tuple[str, ...]
+    mask: str | None = None
+
+    @property
+    def output_name(self) -> str:
+        """Path of the label map under the output prefix, without suffix: ``<name>_dseg``."""
+        return f"{self.name}_dseg"
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """What became of one case. One line of ``segment --json``.
+
+    Attributes
+    ----------
+    code, message
+        Reason code and sentence of a quarantined case; empty otherwise.
+    output
+        URL of the label map, or None if none was written.
+    windows
+        Number of windows that the network evaluated for the label map.
+    dice
+        Dice per label (label number as text) against the reference mask, None without a mask.
+        A label absent from both has the value None.
+    seconds
+        Seconds per stage: ``gate``, ``read``, ``infer``, ``merge``, ``write``, ``total`` and so on.
+        ``infer`` is the time of the forward passes, summed over workers.
+    figure
+        URL of the overlay picture (PNG), or None.
+    """
+
+    case: str
+    status: Status
+    code: str = ""
+    message: str = ""
+    output: str | None = None
+    windows: int = 0
+    dice: Mapping[str, float | None] | None = None
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    figure: str | None = None
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean Dice over the labels that are present in the mask or the label map."""
+        values = [value for value in (self.dice or {}).values() if value is not None]
+        return sum(values) / len(values) if values else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """One cohort run, after its last case.
+
+    Attributes
+    ----------
+    run_id
+        Sortable identifier, e.g. ``20261121T013000Z-3f2a``.
+    counts
+        Number of cases per status.
+    mean_dice
+        Mean over cases of the Dice per label; empty without masks.
+    cases_per_minute
+        Cases finished (done) per minute of wall time.
+    forward_share
+        Seconds in forward passes / (wall seconds x workers), between 0 and 1.
+    """
+
+    run_id: str
+    counts: Mapping[str, int]
+    mean_dice: Mapping[str, float]
+    seconds: float
+    cases_per_minute: float
+    forward_share: float
+    report: str
+    table: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain JSON types."""
+        return asdict(self)

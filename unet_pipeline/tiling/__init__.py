@@ -1,0 +1,1 @@
+"""Where windows and tiles lie, and how their scores are joined: pure functions, no I/O."""

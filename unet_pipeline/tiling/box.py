@@ -1,0 +1,75 @@
+"""A box of voxels: half-open ranges along three axes."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import prod
+
+Index3 = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """The voxels ``start <= index < stop`` of some grid.
+
+    ``start`` may be negative and ``stop`` may pass the end of the grid: a window that is larger
+    than its volume hangs over both ends.
+    """
+
+    start: Index3
+    stop: Index3
+
+    def __post_init__(self) -> None:
+        if any(a > b for a, b in zip(self.start, self.stop, strict=True)):
+            raise ValueError(f"Box start {self.start} must not be past its stop {self.stop}")
+
+    @classmethod
+    def whole(cls, shape: Iterable[int]) -> "Box":
+        """Return the box of all voxels of a grid of this ``shape``."""
+        return cls((0, 0, 0), _index3(shape))
+
+    @classmethod
+    def at(cls, start: Iterable[int], shape: Iterable[int]) -> "Box":
+        """Return the box of this ``shape`` that begins at ``start``."""
+        begin = _index3(start)
+        return cls(begin, _index3(a + n for a, n in zip(begin, shape, strict=True)))
+
+    @property
+    def shape(self) -> Index3:
+        """Number of voxels along each axis."""
+        return _index3(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def size(self) -> int:
+        """Number of voxels."""
+        return prod(self.shape)
+
+    def intersect(self, other: "Box") -> "Box":
+        """Return the voxels that both boxes have; of size 0 if there are none."""
+        start = _index3(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = _index3(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        if any(a >= b for a, b in zip(start, stop, strict=True)):
+            return Box(start, start)
+        return Box(start, stop)
+
+    def union(self, other: "Box") -> "Box":
+        """Return the smallest box that holds both."""
+        return Box(
+            _index3(min(a, b) for a, b in zip(self.start, other.start, strict=True)),
+            _index3(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)),
+        )
+
+    def shifted(self, by: Iterable[int]) -> "Box":
+        """Return the box moved by this many voxels along each axis."""
+        return Box.at((a + d for a, d in zip(self.start, by, strict=True)), self.shape)
+
+    def within(self, frame: "Box") -> tuple[slice, slice, slice]:
+        """Return the slices that cut this box out of an array that covers ``frame``."""
+        x, y, z = (
+            slice(a - f, b - f) for a, b, f in zip(self.start, self.stop, frame.start, strict=True)
+        )
+        return x, y, z
+
+
+def _index3(values: Iterable[int]) -> Index3:
+    x, y, z = (int(value) for value in values)
+    return x, y, z

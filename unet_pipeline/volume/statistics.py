@@ -1,0 +1,114 @@
+"""Numbers about a whole volume, from one or two passes over it in slabs.
+
+The slabs depend on the volume's shape alone, so a result does not depend on tiles or workers.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_pipeline.tiling.box import Box
+from unet_pipeline.volume.views import View, Voxels, slabs
+
+_SIGN = np.uint32(1 << 31)
+
+
+def mean_and_deviation(
+    view: View, nonzero: bool, channels: Sequence[int] | None = None
+) -> tuple[float, float]:
+    """Return mean and population standard deviation, summed in float64 in two passes.
+
+    Parameters
+    ----------
+    nonzero
+        Whether voxels of value 0 are left out.
+    channels
+        Channels to measure together; all by default.
+
+    Returns
+    -------
+    mean, deviation
+        (0, 1) if there is no voxel to measure, which leaves the volume as it is.
+    """
+    total, count = 0.0, 0
+    for values in _values(view, nonzero, channels):
+        total, count = total + float(values.sum(dtype=np.float64)), count + values.size
+    if count == 0:
+        return 0.0, 1.0
+    mean, squares = total / count, 0.0
+    for values in _values(view, nonzero, channels):
+        squares += float(((values.astype(np.float64) - mean) ** 2).sum())
+    return mean, float(np.sqrt(squares / count))
+
+
+def percentiles(
+    view: View, wanted: Sequence[float], channels: Sequence[int] | None = None
+) -> list[float]:
+    """Return exact percentiles (0-100) with linear interpolation, in bounded memory.
+
+    The bits of a float32 sort as its value does, after a small change. Two histograms find each
+    order statistic exactly: one of the upper 16 bits, one of the lower 16 bits within the bin.
+    """
+    upper = np.zeros(1 << 16, dtype=np.int64)
+    for values in _values(view, False, channels):
+        upper += np.bincount(_sortable(values) >> np.uint32(16), minlength=1 << 16)
+    count = int(upper.sum())
+    ranks = [share / 100 * (count - 1) for share in wanted]
+    needed = sorted({int(f(rank)) for rank in ranks for f in (np.floor, np.ceil)})
+    bins = {rank: int(np.searchsorted(np.cumsum(upper), rank, side="right")) for rank in needed}
+    lower = {chosen: np.zeros(1 << 16, dtype=np.int64) for chosen in bins.values()}
+    for values in _values(view, False, channels):
+        keys = _sortable(values)
+        for chosen, histogram in lower.items():
+            inside = keys[(keys >> np.uint32(16)) == chosen]
+            histogram += np.bincount(inside & np.uint32(0xFFFF), minlength=1 << 16)
+    before = np.concatenate([[0], np.cumsum(upper)])
+    value_at = {
+        rank: _value((chosen << 16) + int(np.searchsorted(
+            np.cumsum(lower[chosen]), rank - before[chosen], side="right")))
+        for rank, chosen in bins.items()
+    }  # fmt: skip
+    return [_between(value_at, rank) for rank in ranks]
+
+
+def foreground_box(view: View) -> Box | None:
+    """Return the smallest box that holds every voxel above 0 in any channel, or None."""
+    found: Box | None = None
+    for slab in slabs(view):
+        foreground_XYZ = (view.read(slab) > 0).any(axis=0)
+        if not foreground_XYZ.any():
+            continue
+        ranges = [
+            np.flatnonzero(foreground_XYZ.any(axis=tuple(a for a in range(3) if a != axis)))
+            for axis in range(3)
+        ]
+        start = [int(r[0]) + offset for r, offset in zip(ranges, slab.start, strict=True)]
+        shape = [int(r[-1] - r[0]) + 1 for r in ranges]
+        box = Box.at(start, shape)
+        found = box if found is None else found.union(box)
+    return found
+
+
+def _values(view: View, nonzero: bool, channels: Sequence[int] | None) -> Iterator[Voxels]:
+    for box in slabs(view):
+        values = view.read(box)
+        chosen = values if channels is None else values[list(channels)]
+        yield chosen[chosen != 0] if nonzero else chosen.ravel()
+
+
+def _sortable(values: Voxels) -> npt.NDArray[np.uint32]:
+    """Return unsigned integers that sort as the float32 values do."""
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    return np.where(bits & _SIGN, ~bits, bits | _SIGN)
+
+
+def _value(sortable: int) -> float:
+    key = np.array([sortable], dtype=np.uint32)
+    bits = np.where(key & _SIGN, key & ~_SIGN, ~key)
+    return float(bits.astype(np.uint32).view(np.float32)[0])
+
+
+def _between(value_at: dict[int, float], rank: float) -> float:
+    low, high = int(np.floor(rank)), int(np.ceil(rank))
+    return value_at[low] + (value_at[high] - value_at[low]) * (rank - low)

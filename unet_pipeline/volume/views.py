@@ -1,0 +1,287 @@
+"""Views: volumes that are read box by box, without ever being whole.
+
+A view has a shape and reads any box of its voxels. Views stack: a resampled view of a reoriented
+view of a file. What a voxel's value is never depends on the box that it was read with, to the bit:
+that is why tiles cannot show in the result (P3). So interpolation takes its positions and weights
+from the index of the voxel alone, and adds in one fixed order.
+
+Arrays are float32 and named for their axes: C channels, X Y Z voxels along the view's three axes.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.volume.grid import Orientation
+
+Voxels = npt.NDArray[np.float32]
+Spacing3 = tuple[float, float, float]
+
+
+class View(Protocol):
+    """A volume of ``channels`` x ``shape`` voxels."""
+
+    @property
+    def shape(self) -> Index3:
+        """Voxels along each axis."""
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+
+    def read(self, box: Box) -> Voxels:
+        """Return the voxels of ``box`` (which lies inside the view), shape CXYZ."""
+
+    def needs(self, box: Box) -> Box:
+        """Return the box of the innermost view that ``read(box)`` reads; empty if it needs none."""
+
+
+@dataclass(frozen=True)
+class ArrayView:
+    """A view of an array in memory.
+
+    Attributes
+    ----------
+    values_CXYZ
+        Values of any type; they are read as float32.
+    frame
+        The box that the array covers; boxes to read must lie within. By default it begins at 0.
+    of_shape
+        Shape of the whole volume, where the array is only a part of it.
+    """
+
+    values_CXYZ: npt.NDArray[Any]
+    frame: Box | None = None
+    of_shape: Index3 | None = None
+
+    @property
+    def shape(self) -> Index3:
+        """Voxels along each axis."""
+        return self.of_shape or Box.whole(self.values_CXYZ.shape[1:]).shape
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return int(self.values_CXYZ.shape[0])
+
+    def read(self, box: Box) -> Voxels:
+        """Return the voxels of ``box``, shape CXYZ."""
+        part = box.within(self.frame or Box.whole(self.values_CXYZ.shape[1:]))
+        return np.asarray(self.values_CXYZ[(slice(None), *part)], dtype=np.float32)
+
+    def needs(self, box: Box) -> Box:
+        """Return ``box``."""
+        return box
+
+
+@dataclass(frozen=True)
+class Reoriented:
+    """A view with its axes reordered."""
+
+    inner: View
+    orientation: Orientation
+
+    @property
+    def shape(self) -> Index3:
+        """Voxels along each axis."""
+        x, y, z = (self.inner.shape[axis] for axis in self.orientation.source_axes)
+        return x, y, z
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.inner.channels
+
+    def read(self, box: Box) -> Voxels:
+        """Return the voxels of ``box``, shape CXYZ."""
+        values = self.inner.read(self._inner_box(box))
+        values = values.transpose(0, *(axis + 1 for axis in self.orientation.source_axes))
+        steps = (slice(None, None, -1 if flip else 1) for flip in self.orientation.flips)
+        return np.ascontiguousarray(values[(slice(None), *steps)])
+
+    def needs(self, box: Box) -> Box:
+        """Return the box that the innermost view must give."""
+        return self.inner.needs(self._inner_box(box))
+
+    def _inner_box(self, box: Box) -> Box:
+        start, stop = [0, 0, 0], [0, 0, 0]
+        for new, old in enumerate(self.orientation.source_axes):
+            a, b, n = box.start[new], box.stop[new], self.shape[new]
+            start[old], stop[old] = (n - b, n - a) if self.orientation.flips[new] else (a, b)
+        return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+@dataclass(frozen=True)
+class Resampled:
+    """A view with another spacing, linearly interpolated; both begin at the same voxel centre.
+
+    Attributes
+    ----------
+    steps
+        Distance of neighbouring voxels, in voxels of the inner view, along each axis. An axis of
+        step 1 is copied. Beyond the last inner voxel, that voxel's value is repeated.
+    """
+
+    inner: View
+    steps: Spacing3
+    shape: Index3
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.inner.channels
+
+    def read(self, box: Box) -> Voxels:
+        """Return the voxels of ``box``, shape CXYZ."""
+        inner_box = self._inner_box(box)
+        values = self.inner.read(inner_box)
+        for axis, step in enumerate(self.steps):
+            if step != 1.0 and values.size:
+                low, high, share = self._weights(axis, box)
+                origin = inner_box.start[axis]
+                values = _lerp(values, axis + 1, low - origin, high - origin, share)
+        return values
+
+    def needs(self, box: Box) -> Box:
+        """Return the box that the innermost view must give."""
+        return self.inner.needs(self._inner_box(box))
+
+    def _inner_box(self, box: Box) -> Box:
+        start, stop = list(box.start), list(box.stop)
+        for axis, step in enumerate(self.steps):
+            if step != 1.0 and box.size:
+                low, high, _ = self._weights(axis, box)
+                start[axis], stop[axis] = int(low[0]), int(high[-1]) + 1
+        return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+    def _weights(
+        self, axis: int, box: Box
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Voxels]:
+        last = self.inner.shape[axis] - 1
+        at = np.arange(box.start[axis], box.stop[axis]) * self.steps[axis]
+        at = np.minimum(at, last)
+        low = np.floor(at).astype(np.int64)
+        return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Framed:
+    """A view cropped, padded with ``fill``, or both.
+
+    Attributes
+    ----------
+    start
+        The inner voxel at which this view begins; negative where it is padded.
+    """
+
+    inner: View
+    start: Index3
+    shape: Index3
+    fill: float = 0.0
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.inner.channels
+
+    def read(self, box: Box) -> Voxels:
+        """Return the voxels of ``box``, shape CXYZ."""
+        wanted = box.shifted(self.start)
+        inside = wanted.intersect(Box.whole(self.inner.shape))
+        if inside == wanted:
+            return self.inner.read(wanted)
+        values = np.full((self.channels, *box.shape), self.fill, dtype=np.float32)
+        if inside.size:
+            values[(slice(None), *inside.within(wanted))] = self.inner.read(inside)
+        return values
+
+    def needs(self, box: Box) -> Box:
+        """Return the box that the innermost view must give."""
+        inside = box.shifted(self.start).intersect(Box.whole(self.inner.shape))
+        return self.inner.needs(inside) if inside.size else inside
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """A view whose values are changed one by one.
+
+    Attributes
+    ----------
+    change
+        Maps voxels of shape CXYZ to voxels of the same shape, each from its own value alone.
+    """
+
+    inner: View
+    change: Callable[[Voxels], Voxels]
+
+    @property
+    def shape(self) -> Index3:
+        """Voxels along each axis."""
+        return self.inner.shape
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        return self.inner.channels
+
+    def read(self, box: Box) -> Voxels:
+        """Return the voxels of ``box``, shape CXYZ."""
+        return self.change(self.inner.read(box))
+
+    def needs(self, box: Box) -> Box:
+        """Return the box that the innermost view must give."""
+        return self.inner.needs(box)
+
+
+@dataclass(frozen=True)
+class ShapeOnly:
+    """The innermost view of a chain that is asked for shapes and boxes, never for voxels."""
+
+    shape: Index3
+    channels: int = 1
+
+    def read(self, box: Box) -> Voxels:
+        """Refuse: there are no voxels."""
+        raise TypeError(f"a view without voxels cannot read {box}")
+
+    def needs(self, box: Box) -> Box:
+        """Return ``box``."""
+        return box
+
+
+def read_with_margin(view: View, box: Box, fill: float = 0.0) -> Voxels:
+    """Return the voxels of a ``box`` that may hang over the view's ends, shape CXYZ."""
+    return Framed(view, (0, 0, 0), view.shape, fill).read(box)
+
+
+def slabs(view: View, slab_bytes: int = 64_000_000) -> list[Box]:
+    """Cut a view into boxes of about ``slab_bytes`` along its last axis, for one pass over it."""
+    x, y, depth = view.shape
+    step = max(1, slab_bytes // (4 * view.channels * x * y))
+    return [Box((0, 0, z), (x, y, min(z + step, depth))) for z in range(0, depth, step)]
+
+
+def materialised(view: View) -> ArrayView:
+    """Read a whole view into memory, slab by slab; its values stay the same, bit for bit."""
+    values_CXYZ = np.empty((view.channels, *view.shape), dtype=np.float32)
+    for box in slabs(view):
+        values_CXYZ[(slice(None), *box.within(Box.whole(view.shape)))] = view.read(box)
+    return ArrayView(values_CXYZ)
+
+
+def _lerp(
+    values: Voxels,
+    axis: int,
+    low: npt.NDArray[np.int64],
+    high: npt.NDArray[np.int64],
+    share: Voxels,
+) -> Voxels:
+    along = [1] * values.ndim
+    along[axis] = len(share)
+    weight = share.reshape(along)
+    below, above = values.take(low, axis), values.take(high, axis)
+    return below * (1 - weight) + above * weight
