@@ -1,0 +1,270 @@
+import base64
+import hashlib
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.report import page
+from unet_pipeline.report.overlay import overlay_png
+from unet_pipeline.report.page import report_html
+
+SUMMARY = RunSummary(
+    run_id="20261121T013000Z-3f2a",
+    counts={"done": 2, "skipped": 1, "quarantined": 1},
+    mean_dice={"10": 0.5, "2": 0.75},
+    seconds=71.2,
+    cases_per_minute=1.69,
+    forward_share=0.834,
+    report="s3://archive/out/runs/20261121T013000Z-3f2a/report.html",
+    table="s3://archive/out/runs/20261121T013000Z-3f2a/cases.csv",
+)
+_ERROR = CaseError(
+    "mask_off_grid",
+    found="a mask 12.4 mm away, St. Elsewhere",
+    wanted="at most 0.5 mm",
+    remedy="Export the mask again",
+    subject="lost",
+)
+RECORDS = [
+    CaseRecord("good", "done", dice={"2": 0.9, "10": 0.6}, seconds={"total": 2.25}, windows=8),
+    CaseRecord("poor", "done", dice={"2": 0.6, "10": None}, output="s3://archive/poor.nii.gz"),
+    CaseRecord("old", "skipped"),
+    CaseRecord("lost", "quarantined", code=_ERROR.code, message=str(_ERROR)),
+]
+CONTEXT = {"Model": "hippocampus", "Images": "s3://archive/images"}
+HOSTILE = (
+    "\"><script>alert('x')</script><img src=http://evil.example/a.png onerror=alert(1)>{{ 7*7 }}"
+)
+
+
+class Page(HTMLParser):
+    """Tags with their attributes, the text of each element, and whether all tags are closed."""
+
+    VOID = frozenset({"meta", "img", "rect"})
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.texts, self.open = [], [], []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if data.strip():
+            self.texts.append((self.open[-1] if self.open else "", data.strip()))
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.tags if name == tag]
+
+    def text(self):
+        shown = (data for tag, data in self.texts if tag not in ("script", "style", "title"))
+        return re.sub(r"\s+", " ", " ".join(shown))
+
+
+@pytest.fixture(scope="module")
+def png():
+    labels_XYZ = np.zeros((12, 12, 12), np.uint8)
+    labels_XYZ[3:8, 3:8, 3:8] = 1
+    return overlay_png(np.arange(12**3).reshape(12, 12, 12), labels_XYZ, (1.0, 1.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def html(png):
+    return report_html(SUMMARY, RECORDS, {"good": png, "poor": png, "unknown": png}, CONTEXT)
+
+
+def test_headline(html):
+    text = Page(html).text()
+    assert "2026-11-21 01:30 UTC" in text
+    assert "1 of 4 cases need a look" in text
+    assert "Done 2" in text
+    assert "Skipped unchanged since an earlier run 1" in text
+    assert "Quarantined no label map written 1" in text
+    assert "Mean Dice over labels 0.625" in text
+    assert "Cases per minute 1.7" in text
+    assert "Forward share of the workers\u2019 time 83 %" in text
+    assert "Wall time 1 min 11 s" in text
+    assert "Label 2 0.750 Label 10 0.500" in text
+    assert "Model hippocampus Images s3://archive/images" in text
+
+
+def test_a_quarantined_case_has_code_sentence_and_remedy(html):
+    text = Page(html).text()
+    assert (
+        "lost mask_off_grid Found a mask 12.4 mm away, St. Elsewhere; wanted at most 0.5 mm."
+        in text
+    )
+    assert "What to do: Export the mask again." in text
+    assert text.index("mask_off_grid") < text.index("Mean Dice per label") < text.index("good")
+
+
+def test_a_message_of_another_form_is_shown_whole():
+    record = CaseRecord("x", "quarantined", code="timeout", message="no answer in 60 min. Sorry.")
+    text = Page(report_html(SUMMARY, [record], {}, {})).text()
+    assert "x timeout No answer in 60 min. Sorry." in text
+    assert "What to do" not in text
+
+
+def test_worst_dice_comes_first_in_pictures_and_table(html):
+    parsed = Page(html)
+    alts = [image["alt"] for image in parsed.all("img")]
+    assert ["poor" in alt for alt in alts] == [True, False]
+    table = parsed.text().split("Worst Dice first. Seconds")[1]
+    assert table.index("poor") < table.index("good") < table.index("old")
+    assert "poor done 0.600 0.600 \u2013 \u2013 s3://archive/poor.nii.gz" in table
+    assert "good done 0.750 0.900 0.600 2.2" in table
+
+
+def test_pictures_are_in_the_page(html, png):
+    sources = [image["src"] for image in Page(html).all("img")]
+    assert len(sources) == 2
+    assert base64.b64decode(sources[0].removeprefix("data:image/png;base64,")) == png
+
+
+def test_the_page_asks_no_other_place_for_anything(html):
+    parsed = Page(html)
+    for _, attrs in parsed.tags:
+        assert attrs.get("src", "data:").startswith("data:")
+        assert attrs.get("href", "#").startswith(("#", "./"))
+        assert not attrs.keys() & {"srcset", "style", "action", "onclick", "onload"}
+    assert not {tag for tag, _ in parsed.tags} & {"link", "iframe", "object", "form", "base"}
+    inline = "".join(data for tag, data in parsed.texts if tag in ("style", "script"))
+    assert not re.search(r"https?:|//[a-z]|url\(|@import|fetch|XMLHttp|import\(", inline)
+
+
+def test_the_policy_allows_this_style_and_script_and_nothing_else(html):
+    policy = next(m["content"] for m in Page(html).all("meta") if "http-equiv" in m)
+    assert policy.startswith("default-src 'none'; img-src data:; ")
+    for tag in ("style", "script"):
+        (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+
+
+def test_hostile_names_are_text(png):
+    harmless = Page(report_html(SUMMARY, RECORDS[:1] + RECORDS[3:], {"good": png}, CONTEXT))
+    done = replace(RECORDS[0], case=HOSTILE, output=HOSTILE)
+    bad = replace(RECORDS[3], case=HOSTILE + "2", code=HOSTILE, message=HOSTILE)
+    summary = replace(SUMMARY, run_id=HOSTILE, table=HOSTILE)
+    html = report_html(summary, [done, bad], {HOSTILE: png}, {HOSTILE: HOSTILE, "b": "c"})
+    parsed = Page(html)
+    assert [tag for tag, _ in parsed.tags if tag in ("script", "img")] == [
+        tag for tag, _ in harmless.tags if tag in ("script", "img")
+    ]
+    assert not [attrs for _, attrs in parsed.tags if "onerror" in attrs]
+    assert HOSTILE in parsed.text()
+    assert all(attrs.get("href", "#").startswith(("#", "./")) for _, attrs in parsed.tags)
+
+
+def test_a_hostile_label_is_text():
+    record = CaseRecord("x", "done", dice={HOSTILE: 0.5})
+    parsed = Page(report_html(replace(SUMMARY, mean_dice={HOSTILE: 0.5}), [record], {}, {}))
+    assert not parsed.all("img")
+    assert HOSTILE in parsed.text()
+
+
+def test_a_name_that_is_no_utf8_can_be_written():
+    html = report_html(SUMMARY, [CaseRecord("scan\udcff", "done")], {}, {})
+    assert "scan?" in html.encode("utf-8").decode()
+
+
+def test_for_those_who_do_not_see_the_page(html):
+    parsed = Page(html)
+    assert parsed.all("html")[0]["lang"] == "en"
+    assert all(heading["scope"] in ("col", "row") for heading in parsed.all("th"))
+    assert all(image["alt"] for image in parsed.all("img"))
+    names = {attrs["id"] for _, attrs in parsed.tags if "id" in attrs}
+    targets = {attrs["href"][1:] for attrs in parsed.all("a") if attrs["href"].startswith("#")}
+    labels = {attrs["aria-labelledby"] for _, attrs in parsed.tags if "aria-labelledby" in attrs}
+    assert targets | labels <= names
+    assert [tag for tag, _ in parsed.tags if tag in ("h1", "h2", "h3")][:3] == ["h1", "h2", "h3"]
+
+
+def luminance(colour):
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def test_text_has_contrast_in_light_and_dark(html):
+    """WCAG 2.2, 1.4.3: at least 4.5 to 1 for text."""
+    schemes = re.findall(r":root \{(.*?)\}", html, re.DOTALL)
+    assert len(schemes) == 2
+    for scheme in schemes:
+        colours = dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6})", scheme))
+        for ink, papers in {
+            "ink": ("paper", "card", "alarm-paper"),
+            "soft": ("paper", "card"),
+            "link": ("paper",),
+            "alarm": ("alarm-paper",),
+        }.items():
+            for paper in papers:
+                lights = sorted(luminance(colours[name]) for name in (ink, paper))
+                assert (lights[1] + 0.05) / (lights[0] + 0.05) >= 4.5, (ink, paper)
+
+
+def test_a_run_without_any_case():
+    summary = replace(SUMMARY, counts={}, mean_dice={}, seconds=0.4)
+    text = Page(report_html(summary, [], {}, {})).text()
+    assert "No case was found" in text
+    assert "No case was quarantined." in text
+    assert "No case has a label map." in text
+    assert "Pictures" not in text
+    assert "Wall time 0.4 s" in text
+
+
+def test_a_run_without_masks():
+    records = [CaseRecord("a", "done", seconds={"total": 1.0}), CaseRecord("b", "done")]
+    summary = replace(SUMMARY, counts={"done": 2}, mean_dice={}, seconds=7260)
+    text = Page(report_html(summary, records, {}, {})).text()
+    assert "All 2 cases have a label map" in text
+    assert "Dice" not in text
+    assert "Wall time 2 h 1 min" in text
+
+
+def test_a_large_cohort_makes_a_small_page(png):
+    labels = [str(label) for label in range(1, 62)]
+    records = [
+        CaseRecord(
+            f"case-{index:04d}",
+            "quarantined" if index % 10 == 0 else "done",
+            code="truncated" if index % 10 == 0 else "",
+            message="found 0 bytes; wanted a file. Copy it again." if index % 10 == 0 else "",
+            dice=None if index % 10 == 0 else dict.fromkeys(labels, index / 5000),
+        )
+        for index in range(5000)
+    ]
+    summary = replace(SUMMARY, counts={"done": 4500, "quarantined": 500})
+    html = report_html(summary, records, {record.case: png for record in records}, {})
+    parsed = Page(html)
+    text = parsed.text()
+    assert len(html) < 1_000_000 + page.MAX_FIGURES * len(png) * 4 / 3
+    assert "500 of 5,000 cases need a look" in text
+    assert f"{500 - page.MAX_QUARANTINED} more quarantined cases are in cases.csv" in text
+    assert f"{4500 - page.MAX_ROWS:,} more cases are in cases.csv" in text
+    assert f"{5000 - page.MAX_FIGURES:,} more pictures" in text
+    assert "53 more labels are in cases.csv" in text
+    assert len(parsed.all("tr")) == page.MAX_ROWS + 1
+    assert len(parsed.all("img")) == page.MAX_FIGURES
+    assert "case-0001" in text
+    assert "case-4999" not in text
+
+
+@pytest.mark.parametrize("run_id", ["r", "", "20269999T000000Z-x"])
+def test_a_run_identifier_without_a_time(run_id):
+    assert "UTC" not in report_html(replace(SUMMARY, run_id=run_id), [], {}, {})

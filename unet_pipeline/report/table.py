@@ -1,0 +1,155 @@
+"""The cases of a run as tables: CSV for machines, Markdown and rows for the run's web page."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from unet_pipeline.records import CaseRecord
+
+Cell = str | float | None
+
+_STAGES = ("gate", "read", "infer", "merge", "write")
+# A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_MARKUP = frozenset("\\`*_[]()<>&|#!~")
+
+
+def attention_order(records: Iterable[CaseRecord]) -> list[CaseRecord]:
+    """Return the records a person should look at first: quarantined, then worst mean Dice."""
+
+    def key(record: CaseRecord) -> tuple[bool, bool, float, bool, str]:
+        mean = number(record.mean_dice)
+        calm = record.status != "quarantined"
+        return calm, mean is None, mean or 0.0, record.status == "skipped", record.case
+
+    return sorted(records, key=key)
+
+
+def labels_of(records: Iterable[CaseRecord]) -> list[str]:
+    """Return the labels that any record has a Dice for, numbers in numeric order, then names."""
+    labels = {label for record in records for label in record.dice or {}}
+    return sorted(labels, key=label_order)
+
+
+def label_order(label: str) -> tuple[bool, int, str]:
+    """Sort key of labels: numbers in numeric order, then names."""
+    is_number = label.isascii() and label.isdigit()
+    return not is_number, int(label) if is_number else 0, label
+
+
+def stages_of(records: Iterable[CaseRecord]) -> list[str]:
+    """Return the stages that any record has seconds for, in the order of the pipeline."""
+    stages = {stage for record in records for stage in record.seconds}
+    known = [stage for stage in _STAGES if stage in stages]
+    others = sorted(stages - {*_STAGES, "total"})
+    return [*known, *others, *(["total"] if "total" in stages else [])]
+
+
+def number(value: float | None) -> float | None:
+    """Return a plain finite float, or None."""
+    return float(value) if value is not None and math.isfinite(value) else None
+
+
+def clean(text: str) -> str:
+    """Return text that can be encoded as UTF-8 (a file name may hold bytes that cannot)."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def cases_csv(records: Sequence[CaseRecord]) -> str:
+    """Return one line per case, in the order given, as RFC 4180 (comma, CRLF, quotes doubled).
+
+    The columns are ``case, status, code, message, output, windows, mean_dice``, then
+    ``dice_<label>`` and ``seconds_<stage>`` for what any record has, then ``figure``. An empty cell
+    means that there is no value. A text cell that a spreadsheet would run as a formula is prefixed
+    with an apostrophe.
+    """
+    labels, stages = labels_of(records), stages_of(records)
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\r\n")
+    writer.writerow(
+        ["case", "status", "code", "message", "output", "windows", "mean_dice"]
+        + [f"dice_{_text(label)}" for label in labels]
+        + [f"seconds_{_text(stage)}" for stage in stages]
+        + ["figure"]
+    )
+    for record in records:
+        dice = record.dice or {}
+        writer.writerow(
+            [*map(_text, (record.case, record.status, record.code, record.message, record.output))]
+            + [str(record.windows), _digits(record.mean_dice, 4)]
+            + [_digits(dice.get(label), 4) for label in labels]
+            + [_digits(record.seconds.get(stage), 3) for stage in stages]
+            + [_text(record.figure)]
+        )
+    return out.getvalue()
+
+
+def table_rows(records: Sequence[CaseRecord]) -> list[dict[str, Cell]]:
+    """Return one dictionary per case, quarantined first, then worst Dice; all have the same keys.
+
+    The values are JSON types, so that the rows can be a table artifact of a run.
+    """
+    labels = labels_of(records)
+    return [
+        {
+            "case": clean(record.case),
+            "status": record.status,
+            "code": clean(record.code),
+            "mean_dice": _rounded(record.mean_dice, 4),
+            **{f"dice_{label}": _rounded((record.dice or {}).get(label), 4) for label in labels},
+            "seconds": _rounded(record.seconds.get("total"), 2),
+            "output": None if record.output is None else clean(record.output),
+            "message": clean(record.message),
+        }
+        for record in attention_order(records)
+    ]
+
+
+def markdown_table(records: Sequence[CaseRecord], limit: int = 100) -> str:
+    """Return a Markdown table of at most ``limit`` cases, quarantined first, then worst Dice."""
+    lines = [
+        "| Case | Status | Mean Dice | Seconds | Label map, or reason |",
+        "| --- | --- | ---: | ---: | --- |",
+    ]
+    for record in attention_order(records)[:limit]:
+        message = record.message.removeprefix(f"{record.case}: ")
+        reason = f"{_code(record.code)} {_markdown(message)}".strip()
+        cells = (
+            _code(record.case),
+            record.status,
+            _digits(record.mean_dice, 3),
+            _digits(record.seconds.get("total"), 1),
+            _code(record.output) if record.output else reason,
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(records) > limit:
+        lines += ["", f"{len(records) - limit:,} more cases are in `cases.csv`."]
+    return "\n".join(lines) + "\n"
+
+
+def _text(value: str | None) -> str:
+    text = clean(value or "")
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+
+
+def _rounded(value: float | None, places: int) -> float | None:
+    finite = number(value)
+    return None if finite is None else round(finite, places)
+
+
+def _digits(value: float | None, places: int) -> str:
+    finite = number(value)
+    return "" if finite is None else f"{finite:.{places}f}"
+
+
+def _markdown(text: str) -> str:
+    """Return text on one line, with all that Markdown or HTML could take for markup escaped."""
+    line = " ".join(clean(text).split())
+    return "".join(f"\\{char}" if char in _MARKUP else char for char in line)
+
+
+def _code(text: str) -> str:
+    """Return a name or URL as inline code, which is also readable where it is not rendered."""
+    line = " ".join(clean(text).split())
+    return _markdown(line) if not line or set(line) & set("`\\|") else f"`{line}`"
