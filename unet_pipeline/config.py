@@ -29,11 +29,15 @@ class StorageSettings(_Settings):
 class WindowSettings(_Settings):
     """How the network's windows are laid over a volume."""
 
-    overlap: float = Field(
-        0.5, ge=0.0, lt=1.0, description="Share of a window that overlaps the next one."
+    overlap: float | None = Field(
+        None,
+        ge=0.0,
+        lt=1.0,
+        description="Share of a window that overlaps the next one. Default: the bundle's.",
     )
-    blend: Literal["gaussian", "constant"] = Field(
-        "gaussian", description="Weight of a window's voxels where windows overlap."
+    blend: Literal["gaussian", "constant"] | None = Field(
+        None,
+        description="Weight of a window's voxels where windows overlap. Default: the bundle's.",
     )
     batch: int = Field(
         1, ge=1, le=256, description="Windows per forward pass; short batches are padded."

@@ -42,11 +42,20 @@ class Examined:
         """The worst finding: fail, warn or pass."""
         return verdict_of(self.findings)
 
-    def raise_for_failure(self) -> None:
-        """Raise the first failure as the error that quarantines the case."""
+    def sound_header(self) -> NiftiHeader:
+        """Return the header of a case that may be segmented, or raise its first failure."""
         for finding in self.findings:
             if finding.severity == "fail":
                 raise finding.as_error(self.case)
+        if self.header is None:
+            raise CaseError(
+                "image_missing",
+                subject=self.case,
+                found="no image",
+                wanted="at least one channel",
+                remedy="Add the image, or remove the mask",
+            )
+        return self.header
 
     def as_dict(self) -> dict[str, Any]:
         """Return one line of ``check --json``."""

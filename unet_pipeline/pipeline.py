@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from unet_pipeline.cluster.executor import Executor, Handle
-from unet_pipeline.storage.ledger import dump_json
+from unet_pipeline.records import json_bytes
 from unet_pipeline.tasks import (
     VolumeJob,
     Written,
@@ -56,7 +56,7 @@ def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
     seconds = {**written.seconds, **_total(executor.result(handle) for handle in spent)}
     seconds["total"] = perf_counter() - begin
     result = VolumeResult(plan.n_windows, plan.n_tiles, written.dice, seconds)
-    job.store.write(f"{job.output}.json", dump_json(_sidecar(job, prepared, result, written)))
+    job.store.write(f"{job.output}.json", json_bytes(_sidecar(job, prepared, result, written)))
     return result
 
 

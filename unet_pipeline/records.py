@@ -1,5 +1,6 @@
 """The plain records that travel between modules, processes and pages."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
@@ -104,3 +105,8 @@ class RunSummary:
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""
         return asdict(self)
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    """Return plain JSON types as an indented JSON file."""
+    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()

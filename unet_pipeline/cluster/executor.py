@@ -8,15 +8,14 @@ Handle = Any
 
 
 class Executor(Protocol):
-    """Runs functions, here or elsewhere.
+    """Runs functions, here or elsewhere."""
 
-    Attributes
-    ----------
-    workers
-        Number of worker processes.
-    """
+    @property
+    def workers(self) -> int:
+        """Number of worker processes."""
 
-    workers: int
+    def with_time_limit(self, seconds: float) -> "Executor":
+        """Return an executor of the same workers whose waits end ``seconds`` from now."""
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Start a call; arguments, and lists of them, may be handles of earlier calls."""
@@ -28,11 +27,15 @@ class Executor(Protocol):
         """Wait until fewer than ``limit`` of these calls are unfinished; return those."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class SerialExecutor:
     """Runs each call at once, in this process; a handle is the result itself."""
 
     workers: int = 1
+
+    def with_time_limit(self, seconds: float) -> "SerialExecutor":
+        """Return this executor: it never waits."""
+        return self
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Call ``function`` now."""

@@ -1,0 +1,58 @@
+"""Bundles of random weights, written by the product's own writer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from unet_pipeline.networks.bundle_writer import write_bundle
+from unet_pipeline.networks.registry import build_network, unet_def, unetpp_def
+from unet_pipeline.storage.store import Store
+
+RAS = [["L", "R"], ["P", "A"], ["I", "S"]]
+
+
+def transform(name: str, **options: Any) -> dict[str, Any]:
+    if name == "Orientationd":
+        options = {"labels": RAS, **options}
+    return {"_target_": name, "keys": "image", **options}
+
+
+CT = (
+    transform("LoadImaged"),
+    transform("EnsureChannelFirstd"),
+    transform("Orientationd", axcodes="RAS"),
+    transform("ScaleIntensityRanged", a_min=-200, a_max=300, b_min=0.0, b_max=1.0, clip=True),
+    transform("EnsureTyped"),
+)
+
+
+def random_bundle(
+    folder: Path,
+    *,
+    network: str = "unet",
+    classes: int = 3,
+    channels: int = 1,
+    features: Sequence[int] = (8, 16, 32),
+    roi_size: tuple[int, int, int] = (32, 32, 32),
+    preprocessing: Sequence[dict[str, Any]] = CT,
+    overlap: float = 0.5,
+    seed: int = 0,
+) -> str:
+    """Write a bundle and return its folder."""
+    make = unetpp_def if network == "unetpp" else unet_def
+    network_def = make(channels, classes, features)
+    write_bundle(
+        str(folder),
+        Store(),
+        network=build_network(network_def, seed=seed),
+        network_def=network_def,
+        preprocessing=preprocessing,
+        roi_size=roi_size,
+        overlap=overlap,
+        labels={index: f"label {index}" for index in range(classes)},
+        channel_names=[f"channel {index}" for index in range(channels)],
+        model_card="Random weights, for tests.",
+        licence="Apache-2.0",
+        metadata={"task": "test", "description": "random weights"},
+    )
+    return str(folder)

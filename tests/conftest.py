@@ -1,0 +1,89 @@
+"""Shared fixtures: a real S3 server on loopback, and the folder of real volumes."""
+
+import os
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from unet_pipeline.local.s3_server import S3Server, serve_s3
+from unet_pipeline.storage.store import StorageOptions, Store
+
+AWS_VARIABLES = (
+    "AWS_ENDPOINT_URL",
+    "AWS_ENDPOINT_URL_S3",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+)
+
+
+@dataclass(frozen=True)
+class RunningS3:
+    """The S3 server of the test session."""
+
+    server: S3Server
+
+    @property
+    def endpoint_url(self) -> str:
+        return self.server.endpoint_url
+
+    @property
+    def key(self) -> str:
+        return self.server.key
+
+    @property
+    def secret(self) -> str:
+        return self.server.secret
+
+    @property
+    def options(self) -> StorageOptions:
+        return StorageOptions(endpoint_url=self.endpoint_url, key=self.key, secret=self.secret)
+
+    @property
+    def store(self) -> Store:
+        return Store(self.options)
+
+    def bucket(self, name: str = "test") -> str:
+        """Make a new, empty bucket whose name starts with ``name``, and return its URL."""
+        return self.server.make_bucket(f"{name}-{secrets.token_hex(4)}")
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningS3]:
+    folder = tmp_path_factory.mktemp("s3")
+    with serve_s3(folder, key="test-key-0001", secret=secrets.token_hex(16)) as server:
+        yield RunningS3(server)
+
+
+@pytest.fixture
+def no_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Take away the AWS settings of whoever runs the tests."""
+    for name in AWS_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "aws-config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "aws-credentials"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def s3_env(s3: RunningS3, no_aws: None, monkeypatch: pytest.MonkeyPatch) -> RunningS3:
+    """The S3 server, and the AWS variables that point to it."""
+    for name, value in s3.server.environment().items():
+        monkeypatch.setenv(name, value)
+    return s3
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real volumes; the test is skipped where there is none."""
+    beside_project = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("UNET_PIPELINE_SHARED_DATA", beside_project))
+    if not (folder / "index.json").is_file():
+        pytest.skip(f"no real volumes at {folder}: set UNET_PIPELINE_SHARED_DATA")
+    return folder

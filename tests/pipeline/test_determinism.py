@@ -1,0 +1,78 @@
+"""P3: the label bytes are identical for any tile size and number of workers."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bundles import CT, random_bundle, transform
+
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cohort import open_run, segment_case
+from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.nifti import encode_volume, header_of
+
+TILES = [None, (30, 30, 30), (17, 40, 9), (5, 48, 44)]
+AFFINE = np.array([[0, 1.1, 0, -3], [-1.4, 0, 0, 20], [0, 0, 2.0, 5], [0, 0, 0, 1.0]])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("p3")
+    values = np.random.default_rng(0).integers(-300, 400, (52, 48, 44)).astype(np.int16)
+    data = encode_volume(values, header_of(values.shape, AFFINE, values.dtype))
+    Store().write(str(folder / "images" / "case.nii"), data)
+    random_bundle(
+        folder / "bundle",
+        network="unetpp",
+        features=(4, 4, 4, 8, 8),
+        roi_size=(16, 32, 16),
+        preprocessing=(
+            *CT[:3], transform("Spacingd", pixdim=[1.2, 1.2, 1.8]),
+            transform("NormalizeIntensityd"), CT[4],
+        ),
+    )  # fmt: skip
+    return folder
+
+
+def label_bytes(place: Path, tile, executor, budget_gb: float = 2.0) -> bytes:
+    settings = SegmentSettings(
+        images=str(place / "images"),
+        model=str(place / "bundle"),
+        output=str(place / "out"),
+        windows=WindowSettings(tile=tile, batch=2),
+        cluster=ClusterSettings(kind="serial", threads=1),
+        budget=Budget(memory_gb=budget_gb, scratch=str(place)),
+        resume=False,
+    )
+    run = open_run(settings)
+    record = segment_case(run, run.cases[0], executor)
+    assert record.status == "done", record.message
+    return Store().read(record.output)
+
+
+@pytest.fixture(scope="module")
+def expected(place) -> bytes:
+    with open_executor("serial") as executor:
+        return label_bytes(place, None, executor)
+
+
+@pytest.mark.parametrize("tile", TILES)
+def test_tiles_change_no_byte_in_one_process(place, expected, tile):
+    with open_executor("serial") as executor:
+        assert label_bytes(place, tile, executor) == expected
+
+
+def test_scratch_and_small_memory_change_no_byte(place, expected):
+    """A budget under the volume's size: voxels in Zarr, the model view never whole, many tiles."""
+    with open_executor("serial") as executor:
+        assert label_bytes(place, None, executor, budget_gb=0.0001) == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_workers_change_no_byte(place, expected, workers):
+    with open_executor("local", workers) as executor:
+        assert executor.workers == workers
+        for tile in TILES:
+            assert label_bytes(place, tile, executor) == expected

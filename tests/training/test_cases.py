@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.networks.bundle_writer import standard_preprocessing
+from unet_pipeline.phantoms import make_phantom, write_cohort
+from unet_pipeline.records import Case
+from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.store import Store
+from unet_pipeline.training.cases import (
+    load_sample,
+    load_samples,
+    median_spacing_mm,
+    model_labels,
+    pass_gate,
+)
+from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.nifti import encode_labels, header_of
+
+STORE = Store()
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    write_cohort(STORE, str(tmp_path), 3, misaligned=True)
+    return tmp_path
+
+
+def cases_of(folder):
+    return discover(STORE, str(folder / "images"), str(folder / "masks")).cases
+
+
+def test_a_case_at_fault_is_left_out_with_its_reason(cohort):
+    (cohort / "images/phantom-01.nii.gz").write_bytes(b"")
+    lonely = Case("lonely", ("memory://x.nii.gz",))
+    two_channels = Case("two", ("memory://x.nii.gz", "memory://y.nii.gz"), "memory://m.nii.gz")
+    sound, faults = pass_gate(STORE, [*cases_of(cohort), lonely, two_channels])
+    assert [item.case.name for item in sound] == ["phantom-02"]
+    assert {name: error.code for name, error in faults} == {
+        "phantom-01": "file_empty",
+        "phantom-03": "affine_mismatch",
+        "lonely": "pair_incomplete",
+        "two": "channels_mismatch",
+    }
+
+
+def test_the_median_spacing_is_taken_along_world_axes():
+    turned = [[0, 0, 3, 0], [1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 0, 1]]  # file axes: A, S, R
+    grids = [
+        VoxelGrid.of((4, 4, 4), np.diag([2.9999, 1.0, 2.0, 1.0])),
+        VoxelGrid.of((4, 4, 4), turned),
+        VoxelGrid.of((4, 4, 4), np.diag([-9.0, 9.0, 9.0, 1.0])),
+    ]
+    assert median_spacing_mm(grids) == (3.0, 1.0, 2.0)
+
+
+def test_a_sample_is_normalised_and_lies_in_the_model_space(cohort):
+    case = cases_of(cohort)[1]
+    sample = load_sample(STORE, case, standard_preprocessing((3.0, 3.0, 4.0)))
+    phantom = make_phantom(1, axcodes="LPS")
+    assert sample.image_CXYZ.shape == (1, 32, 28, 24)
+    assert sample.image_CXYZ.dtype == np.float32
+    assert sample.labels_XYZ.shape == (32, 28, 24)
+    assert abs(float(sample.image_CXYZ.mean())) < 0.1
+    assert abs(float(sample.image_CXYZ.std()) - 1) < 0.1
+    # The organs keep their volume in mm3: 4.5 mm3 per voxel of the file, 36 of the model.
+    for label in (1, 2):
+        share = np.sum(sample.labels_XYZ == label) * 36 / (np.sum(phantom.mask_XYZ == label) * 4.5)
+        assert 0.9 < share < 1.1
+    # In RAS the large organ (1) is on the right, the small one (2) on the left and in front.
+    large, small = (np.argwhere(sample.labels_XYZ == label).mean(axis=0) for label in (1, 2))
+    assert large[0] > 18 > 14 > small[0]
+    assert small[1] > large[1]
+
+
+def test_a_mask_on_the_model_grid_is_copied():
+    phantom = make_phantom(0)
+    grid = VoxelGrid.of(phantom.mask_XYZ.shape, phantom.affine)
+    labels = model_labels(phantom.mask_XYZ, grid, standard_preprocessing((1.5, 1.5, 2.0)))
+    assert np.array_equal(labels, phantom.mask_XYZ)
+
+
+def test_a_resampled_mask_has_no_labels_between_its_own():
+    mask_XYZ = np.zeros((4, 4, 4), dtype=np.int16)
+    mask_XYZ[2:] = 7
+    grid = VoxelGrid.of(mask_XYZ.shape, np.eye(4))
+    labels = model_labels(mask_XYZ, grid, standard_preprocessing((0.4, 1.0, 1.0)))
+    # Voxel k lies at 0.4 k: 0, 0.4, 0.8, 1.2 are nearer to voxels 0 and 1, from 1.6 on to 2 and 3.
+    assert labels[:, 0, 0].tolist() == [0, 0, 0, 0, 7, 7, 7, 7]
+
+
+def test_labels_that_are_no_labels_keep_a_case_out(tmp_path):
+    phantom = make_phantom(0, (16, 16, 16), (6.0, 6.0, 6.0))
+    header = header_of((16, 16, 16), phantom.affine, np.int16)
+    for name, offset in (("good", 0), ("below", -1), ("above", 300)):
+        STORE.write(f"{tmp_path}/images/{name}.nii.gz", encode_labels(phantom.image_XYZ, header))
+        mask = phantom.mask_XYZ.astype(np.int16) + np.int16(offset)
+        STORE.write(f"{tmp_path}/masks/{name}.nii.gz", encode_labels(mask, header))
+    loaded = dict(load_samples(STORE, cases_of(tmp_path), standard_preprocessing((6.0, 6.0, 6.0))))
+    assert isinstance(loaded["below"], CaseError)
+    assert {name: getattr(found, "code", "") for name, found in loaded.items()} == {
+        "above": "labels_out_of_range",
+        "below": "labels_out_of_range",
+        "good": "",
+    }

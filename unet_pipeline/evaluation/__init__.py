@@ -1,0 +1,1 @@
+"""Measures of a label map against a reference."""

@@ -1,0 +1,1 @@
+"""Servers on this machine, for the demo and the tests."""

@@ -1,0 +1,83 @@
+"""Start a server as a child process that never outlives us, and stop it with all its children."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+Process = subprocess.Popen[bytes]
+
+# Runs in the child before the server takes its place: ask Linux for SIGTERM when the parent dies.
+# The parent may have died already, hence the second look. (`preexec_fn` would do the same between
+# fork and exec, which is not safe in a process with threads.)
+_LAUNCH = """
+import ctypes, os, signal, sys
+PR_SET_PDEATHSIG = 1
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+_POLL_SECONDS = 0.02
+
+
+def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -> Process:
+    """Start ``command`` in a session of its own; a Ctrl-C in our terminal does not reach it.
+
+    It receives SIGTERM when the thread that called ``start`` ends, however that happens (on
+    Linux): start long-lived servers from the main thread.
+
+    Parameters
+    ----------
+    command
+        Absolute path of a program, and its arguments.
+    env
+        The whole environment of the process.
+    log
+        File that standard output and error are appended to.
+    """
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
+    with log.open("ab") as output:
+        return subprocess.Popen(
+            [*launcher, *(str(part) for part in command)],
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+
+
+def stop(process: Process, grace_s: float = 5.0) -> None:
+    """End a process that ``start`` made, and all its children; it is gone when this returns.
+
+    Parameters
+    ----------
+    grace_s
+        Seconds between SIGTERM and SIGKILL.
+    """
+    _signal_group(process, signal.SIGTERM)
+    deadline = time.monotonic() + grace_s
+    try:
+        while time.monotonic() < deadline and _group_lives(process):
+            time.sleep(_POLL_SECONDS)
+    finally:
+        _signal_group(process, signal.SIGKILL)
+        process.wait()
+
+
+def _group_lives(process: Process) -> bool:
+    process.poll()
+    return _signal_group(process, 0)
+
+
+def _signal_group(process: Process, number: int) -> bool:
+    """Send a signal to the process and its children; say whether any was there."""
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""Networks by name: a MONAI ``network_def`` becomes a ``torch.nn.Module``.
+
+Only the targets in ``KNOWN`` can be built. Nothing is imported by name and no ``$`` expression is
+evaluated, so a bundle from a stranger can choose a network but cannot run code.
+
+To add a network: one entry in ``KNOWN`` with its class and the sizes its windows must be divisible
+by. If it returns several heads, the last must be the deepest.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from monai.networks.nets.basic_unet import BasicUNet
+from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
+from monai.networks.nets.unet import UNet
+from torch import Tensor, nn
+
+from unet_pipeline.errors import RequestError
+
+MONAI_NETS = "monai.networks.nets"
+_IGNORED_KEYS = frozenset({"_target_", "_desc_"})
+
+
+@dataclass(frozen=True)
+class NetworkContract:
+    """What a network asks of its input and promises of its output.
+
+    Attributes
+    ----------
+    in_channels, out_channels
+        Channels of the input and of each head.
+    spatial_dims
+        2 or 3.
+    stride
+        Size in voxels, per axis, that each window size must be divisible by.
+    """
+
+    in_channels: int
+    out_channels: int
+    spatial_dims: int
+    stride: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class _Kind:
+    build: Callable[..., nn.Module]
+    stride: Callable[[Mapping[str, Any]], tuple[int, ...]]
+
+
+def _four_halvings(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    return (16,) * int(arguments["spatial_dims"])
+
+
+def _product_of_strides(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    total = [1] * int(arguments["spatial_dims"])
+    for level in arguments["strides"]:
+        steps = level if isinstance(level, Sequence) else [level] * len(total)
+        total = [size * int(step) for size, step in zip(total, steps, strict=True)]
+    return tuple(total)
+
+
+KNOWN: Mapping[str, _Kind] = {
+    "UNet": _Kind(UNet, _product_of_strides),
+    "BasicUNet": _Kind(BasicUNet, _four_halvings),
+    "BasicUNetPlusPlus": _Kind(BasicUNetPlusPlus, _four_halvings),
+}
+
+
+def build_network(network_def: Mapping[str, Any], *, seed: int | None = None) -> nn.Module:
+    """Build a network with random weights, in training mode, on the CPU.
+
+    Parameters
+    ----------
+    network_def
+        MONAI component: ``_target_`` and the arguments of its constructor. The target is a name in
+        ``KNOWN``, alone or with the module ``monai.networks.nets``.
+    seed
+        Seed of the weights. By default torch's global generator is used.
+
+    Raises
+    ------
+    RequestError
+        ``network_unknown`` for another target, ``network_invalid`` for wrong arguments.
+    """
+    kind, arguments = _known(network_def)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+        if seed is not None:
+            torch.manual_seed(seed)
+        try:
+            return kind.build(**arguments)
+        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+            raise _invalid(network_def, error) from error
+
+
+def network_contract(network_def: Mapping[str, Any]) -> NetworkContract:
+    """Say what the network of ``network_def`` asks and promises, without building it.
+
+    Raises
+    ------
+    RequestError
+        As ``build_network``.
+    """
+    kind, arguments = _known(network_def)
+    try:
+        bound = inspect.signature(kind.build).bind(**arguments)
+        bound.apply_defaults()
+        return NetworkContract(
+            in_channels=int(bound.arguments["in_channels"]),
+            out_channels=int(bound.arguments["out_channels"]),
+            spatial_dims=int(bound.arguments["spatial_dims"]),
+            stride=kind.stride(bound.arguments),
+        )
+    except (TypeError, ValueError) as error:
+        raise _invalid(network_def, error) from error
+
+
+def final_scores(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """Return the scores of the deepest head.
+
+    Parameters
+    ----------
+    output
+        What the network returned: scores (B, C, X, Y, Z), or one such tensor per head, shallow to
+        deep. MONAI's UNet++ returns a list even when it has a single head.
+    """
+    return output if isinstance(output, Tensor) else output[-1]
+
+
+def unet_def(
+    in_channels: int, out_channels: int, features: Sequence[int] = (16, 32, 64, 128)
+) -> dict[str, Any]:
+    """Describe a residual 3-D U-Net that halves its input between levels.
+
+    Parameters
+    ----------
+    features
+        Channels of each level, shallow to deep; at least two.
+    """
+    return {
+        "_target_": f"{MONAI_NETS}.UNet",
+        "spatial_dims": 3,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "channels": list(features),
+        "strides": [2] * (len(features) - 1),
+        "num_res_units": 2,
+        "norm": "instance",
+    }
+
+
+def unetpp_def(
+    in_channels: int, out_channels: int, features: Sequence[int] = (16, 16, 32, 64, 128, 16)
+) -> dict[str, Any]:
+    """Describe a 3-D UNet++ with deep supervision: four heads, shallow to deep.
+
+    Parameters
+    ----------
+    features
+        Channels of the five levels, shallow to deep, and of the last block before the deepest
+        head. Five values are enough: the last block then has as many as the first level.
+    """
+    six = [*features, features[0]] if len(features) == 5 else list(features)
+    return {
+        "_target_": f"{MONAI_NETS}.BasicUNetPlusPlus",
+        "spatial_dims": 3,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "features": six,
+        "deep_supervision": True,
+    }
+
+
+def _known(network_def: Mapping[str, Any]) -> tuple[_Kind, dict[str, Any]]:
+    target = str(network_def.get("_target_"))
+    module, _, name = target.rpartition(".")
+    if name not in KNOWN or not f"{module}.".startswith(("monai.networks.nets.", ".")):
+        raise RequestError(
+            "network_unknown",
+            found=f"network_def with _target_ {target!r}",
+            wanted=f"one of {', '.join(KNOWN)}, alone or with the module {MONAI_NETS}",
+            remedy="Choose a bundle with one of these networks",
+        )
+    arguments = {str(key): value for key, value in network_def.items() if key not in _IGNORED_KEYS}
+    return KNOWN[name], arguments
+
+
+def _invalid(network_def: Mapping[str, Any], error: Exception) -> RequestError:
+    return RequestError(
+        "network_invalid",
+        found=f"{error} (in network_def {network_def['_target_']})",
+        wanted="arguments that the network's constructor takes",
+        remedy="Correct network_def in the bundle's configs/inference.json",
+    )

@@ -1,0 +1,92 @@
+"""Weights files, safetensors or ``.pt``."""
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.bundle_config import invalid
+
+_NAMED_AT_MOST = 3
+
+
+def parse_weights(url: str, data: bytes) -> dict[str, Tensor]:
+    """Read a weights file: tensors by name. No code of the file is ever run.
+
+    Parameters
+    ----------
+    url
+        Tells the format by its ending, ``.safetensors`` or ``.pt``; named in errors.
+
+    Raises
+    ------
+    RequestError
+        ``weights_unsafe`` if loading would run code, ``bundle_invalid`` if it cannot be read.
+    """
+    load = safetensors.torch.load if url.endswith(".safetensors") else _load_pt
+    try:
+        found = load(data)
+    except pickle.UnpicklingError as error:
+        raise RequestError(
+            "weights_unsafe",
+            found="a .pt file that holds more than tensors, or is damaged",
+            wanted="a state dict that torch.load(weights_only=True) accepts, or safetensors",
+            remedy="Save the network's state_dict() alone, best as models/model.safetensors",
+            subject=url,
+        ) from error
+    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        wanted = "weights that can be read to the end"
+        raise invalid(url, f"{len(data)} bytes that are not weights", wanted) from error
+    for key in ("state_dict", "model"):  # checkpoints wrap the state dict
+        found = found.get(key, found) if isinstance(found, Mapping) else {}
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise invalid(url, "values that are not tensors", "a state dict: tensors by name")
+    return dict(found)
+
+
+def _load_pt(data: bytes) -> Any:
+    return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+
+
+def check_fit(url: str, weights: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> None:
+    """Compare the tensors of a file with those of a network, by name and shape.
+
+    Raises
+    ------
+    RequestError
+        ``weights_mismatch``, naming the first tensors of each kind and how many there are.
+    """
+    missing = sorted(wanted.keys() - weights.keys())
+    unexpected = sorted(weights.keys() - wanted.keys())
+    differing = [
+        f"{name} {tuple(weights[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in wanted.items()
+        if name in weights and weights[name].shape != tensor.shape
+    ]
+    if not (missing or unexpected or differing):
+        return
+    raise RequestError(
+        "weights_mismatch",
+        found="; ".join(
+            f"{len(names)} tensors {what} ({_first(names)})"
+            for what, names in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+                ("of another shape", differing),
+            )
+            if names
+        ),
+        wanted=f"the {len(wanted)} tensors of the bundle's network_def",
+        remedy="Take the weights that were trained with this network_def",
+        subject=url,
+    )
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED_AT_MOST]) + (", ..." if len(names) > _NAMED_AT_MOST else "")

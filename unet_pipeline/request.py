@@ -1,0 +1,209 @@
+"""A request, checked: everything that can be wrong with it is found here, before any work."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from secrets import token_hex
+from typing import Any, cast
+
+import unet_pipeline
+from unet_pipeline.config import SegmentSettings, StorageSettings
+from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.inference.predictor import Blend, ModelSpec
+from unet_pipeline.networks.bundle import Bundle, load_bundle, load_network
+from unet_pipeline.networks.registry import network_contract
+from unet_pipeline.records import Case
+from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.ledger import FORMAT, digest_json
+from unet_pipeline.storage.store import StorageOptions, Store, join
+from unet_pipeline.tasks import VolumeJob, plan_volume
+from unet_pipeline.tiling.plan import TilePlan
+from unet_pipeline.volume.nifti import NiftiHeader
+from unet_pipeline.volume.preprocessing import Step, parse_preprocessing, prepare
+from unet_pipeline.volume.staging import read_header
+from unet_pipeline.volume.views import ShapeOnly
+
+_VERSIONS = ("torch", "monai", "nibabel", "numpy", "dask", "distributed")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A bundle, ready to be run with the settings of a request."""
+
+    bundle: Bundle
+    steps: tuple[Step, ...]
+    spec: ModelSpec
+    overlap: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked request.
+
+    Attributes
+    ----------
+    cases
+        What is to be segmented.
+    faults
+        Cases that were at fault already when the cohort was listed.
+    record
+        What every sidecar of this run says.
+    """
+
+    run_id: str
+    settings: SegmentSettings
+    store: Store
+    model: Model
+    cases: tuple[Case, ...]
+    faults: tuple[tuple[Case, CaseError], ...]
+    record: Mapping[str, Any]
+
+    @property
+    def folder(self) -> str:
+        """URL of the folder of this run's table and report."""
+        return join(self.settings.output, "runs", self.run_id)
+
+    def output_of(self, case: Case) -> str:
+        """Return the URL of a case's output, without suffix."""
+        return join(self.settings.output, case.output_name)
+
+
+def open_run(settings: SegmentSettings) -> Run:
+    """Check everything about a request that can be checked before work starts.
+
+    Raises
+    ------
+    RequestError
+        For storage that cannot be reached or written, a bundle that cannot be used, settings that
+        do not fit it, or a cohort without a case.
+    """
+    store = open_store(settings.storage)
+    model = open_model(settings, store)
+    load_network(model.bundle, store)  # so that not every worker finds out that weights do not fit
+    cohort = discover(store, settings.images, settings.masks)
+    store.check_writable(settings.output)
+    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
+    record = _record(run_id, settings, model)
+    return Run(run_id, settings, store, model, cohort.cases, cohort.faults, record)
+
+
+def open_store(storage: StorageSettings) -> Store:
+    """Return a store with these settings."""
+    return Store(
+        StorageOptions(
+            endpoint_url=storage.endpoint_url, profile=storage.profile, region=storage.region
+        )
+    )
+
+
+def open_model(settings: SegmentSettings, store: Store) -> Model:
+    """Read a bundle and check that it can be run with these settings."""
+    bundle = load_bundle(settings.model, store)
+    steps = parse_preprocessing(bundle.preprocessing)
+    stride = network_contract(bundle.network_def).stride
+    if any(size % step for size, step in zip(bundle.roi_size, stride, strict=True)):
+        raise RequestError(
+            "roi_size_invalid",
+            subject=bundle.name,
+            found=f"a window (roi_size) of {bundle.roi_size} voxels",
+            wanted=f"sizes divisible by {stride}, the network's stride",
+            remedy="Correct roi_size in the bundle's configs/inference.json",
+        )
+    if bundle.out_channels < 2:
+        raise RequestError(
+            "classes_invalid",
+            subject=bundle.name,
+            found="a network with a single output channel",
+            wanted="one channel per label, background included",
+            remedy="Choose a bundle whose labels are decided by the highest score",
+        )
+    windows, overlap = settings.windows, settings.windows.overlap
+    spec = ModelSpec(
+        bundle=bundle,
+        store=store,
+        roi_size=bundle.roi_size,
+        blend=cast(Blend, windows.blend or bundle.blend),
+        batch=windows.batch,
+        threads=settings.cluster.threads,
+        device="cuda" if settings.cluster.kind == "cuda" else "auto",
+    )
+    return Model(bundle, steps, spec, bundle.overlap if overlap is None else overlap)
+
+
+def job_of(settings: SegmentSettings, model: Model, case: Case, record: Mapping[str, Any]) -> VolumeJob:
+    """Return what one case asks of the workers."""
+    return VolumeJob(
+        case=case.name,
+        images=case.images,
+        mask=case.mask,
+        output=join(settings.output, case.output_name),
+        store=model.spec.store,
+        spec=model.spec,
+        steps=model.steps,
+        overlap=model.overlap,
+        tile=settings.windows.tile,
+        memory_bytes=int(settings.budget.memory_gb * 1e9),
+        record=record,
+        scratch=settings.budget.scratch,
+    )
+
+
+def plan_from_header(job: VolumeJob, header: NiftiHeader) -> TilePlan | None:
+    """Plan a volume before a voxel is read; None if the bundle crops to what the voxels show."""
+    if any(step.needs_voxels for step in job.steps):
+        return None
+    shape = ShapeOnly(header.grid.shape, len(job.images))
+    geometry = [step for step in job.steps if not step.measures]
+    return plan_volume(prepare(geometry, shape, header.grid), job)
+
+
+def plan_image(settings: SegmentSettings) -> tuple[TilePlan, Model]:
+    """Plan the image ``settings.images`` from its header alone.
+
+    Raises
+    ------
+    RequestError
+        ``plan_needs_voxels`` if the bundle crops to the foreground, which no header tells.
+    """
+    store = open_store(settings.storage)
+    model = open_model(settings, store)
+    case = Case(settings.images, (settings.images,))
+    plan = plan_from_header(
+        job_of(settings, model, case, {}), read_header(store, settings.images)
+    )
+    if plan is None:
+        raise RequestError(
+            "plan_needs_voxels",
+            subject=model.bundle.name,
+            found="preprocessing that crops to the foreground (CropForegroundd)",
+            wanted="steps whose grid the header alone tells",
+            remedy="Run segment: the sidecar then tells windows and tiles",
+        )
+    return plan, model
+
+
+def _record(run_id: str, settings: SegmentSettings, model: Model) -> dict[str, Any]:
+    """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them."""
+    numerics = {
+        "format": FORMAT,
+        "roi_size": model.spec.roi_size,
+        "overlap": model.overlap,
+        "blend": model.spec.blend,
+        "batch": model.spec.batch,
+        "threads": model.spec.threads,
+        "bundle_config": model.bundle.config_digest,
+    }
+    return {
+        "format": FORMAT,
+        "run_id": run_id,
+        "model": model.bundle.name,
+        "weights": model.bundle.weights_digest,
+        "settings": numerics,
+        "settings_digest": digest_json(numerics),
+        "labels": {str(number): name for number, name in model.bundle.labels.items()},
+        "versions": {
+            "unet_pipeline": unet_pipeline.__version__,
+            **{name: version(name) for name in _VERSIONS},
+        },
+    }

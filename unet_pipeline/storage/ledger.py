@@ -1,0 +1,183 @@
+"""Which cases are done: a case is, if the digests of its input, weights and settings still match.
+
+The record is the sidecar that is written last, beside the label map, as the commit mark::
+
+    {"format": 1,
+     "inputs": [{"role": "image0", "size": 123, "etag": "...", "sha256": "sha256:..."}, ...],
+     "weights": "sha256:...",
+     "settings_digest": "sha256:...",
+     "output": {"bytes": 456, "sha256": "sha256:..."}}
+
+It may hold more. An unreadable or malformed sidecar means that the case is not done.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.records import Case
+from unet_pipeline.storage.store import Fingerprint, Store
+
+FORMAT = 1
+_BLOCK = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class InputDigest:
+    """One input object of a case.
+
+    Attributes
+    ----------
+    role
+        ``image0``, ``image1`` ... by channel, or ``mask``.
+    size
+        Bytes, of the object as it is stored.
+    etag
+        As the store gave it before the content was read, or None.
+    sha256
+        Digest of the object as it is stored.
+    """
+
+    role: str
+    size: int
+    etag: str | None
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CaseKey:
+    """All that a label map depends on: inputs, digest of the weights, digest of the settings."""
+
+    inputs: tuple[InputDigest, ...]
+    weights: str
+    settings: str
+
+    def as_sidecar(self) -> dict[str, Any]:
+        """Return the sidecar's fields that ``is_done`` reads, without ``output``."""
+        return {
+            "format": FORMAT,
+            "inputs": [asdict(one) for one in self.inputs],
+            "weights": self.weights,
+            "settings_digest": self.settings,
+        }
+
+
+def digest_bytes(data: bytes | bytearray | memoryview) -> str:
+    """Return ``sha256:`` and the SHA-256 of ``data`` in hexadecimal."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def digest_json(value: Any) -> str:
+    """Return the digest of plain JSON types; the order of keys makes no difference.
+
+    Raises
+    ------
+    ValueError
+        For values that JSON cannot hold, NaN and infinity among them.
+    """
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+    return digest_bytes(text.encode("utf-8"))
+
+
+def digest_object(store: Store, url: str) -> str:
+    """Return the digest of a stored object, read in blocks of some MiB."""
+    state = hashlib.sha256()
+    with store.open(url) as file:
+        while block := file.read(_BLOCK):
+            state.update(block)
+    return f"sha256:{state.hexdigest()}"
+
+
+def urls_by_role(case: Case) -> dict[str, str]:
+    """Return the URL of each input: ``image0``, ``image1`` ... and ``mask``."""
+    urls = {f"image{channel}": url for channel, url in enumerate(case.images)}
+    return urls if case.mask is None else {**urls, "mask": case.mask}
+
+
+def fingerprint_inputs(store: Store, case: Case) -> dict[str, Fingerprint]:
+    """Return the fingerprint of each input by role.
+
+    Call it before the content is read: an object that is replaced in between then differs from
+    its record, and the next run does the case again.
+    """
+    return {role: store.fingerprint(url) for role, url in urls_by_role(case).items()}
+
+
+def read_sidecar(store: Store, url: str) -> dict[str, Any] | None:
+    """Return the sidecar at ``url``; None if it cannot be read or is not a JSON object."""
+    try:
+        data = store.read(url)
+    except CaseError:
+        return None
+    try:
+        sidecar = json.loads(data)
+    except (ValueError, RecursionError):
+        return None
+    return sidecar if isinstance(sidecar, dict) else None
+
+
+def inputs_of(sidecar: Mapping[str, Any]) -> dict[str, InputDigest]:
+    """Return the recorded inputs by role; empty if the record is malformed."""
+    try:
+        recorded = [
+            InputDigest(one["role"], one["size"], one["etag"], one["sha256"])
+            for one in sidecar["inputs"]
+        ]
+        return {one.role: one for one in recorded}
+    except (KeyError, TypeError):
+        return {}
+
+
+def is_done(
+    store: Store,
+    case: Case,
+    sidecar: Mapping[str, Any],
+    *,
+    weights: str,
+    settings: str,
+    label_url: str,
+) -> bool:
+    """Say whether the label map at ``label_url`` is what a run would write now.
+
+    Parameters
+    ----------
+    weights, settings
+        Digests of this run.
+
+    Raises
+    ------
+    RequestError
+        If the store as a whole cannot be asked. An input that cannot be read means "not done".
+    """
+    if sidecar.get("format") != FORMAT:
+        return False
+    if (sidecar.get("weights"), sidecar.get("settings_digest")) != (weights, settings):
+        return False
+    recorded, urls = inputs_of(sidecar), urls_by_role(case)
+    if recorded.keys() != urls.keys():
+        return False
+    try:
+        return _is_whole(store, label_url, sidecar.get("output")) and all(
+            _is_unchanged(store, url, recorded[role]) for role, url in urls.items()
+        )
+    except CaseError:
+        return False
+
+
+def _is_whole(store: Store, label_url: str, output: Any) -> bool:
+    size = output.get("bytes") if isinstance(output, Mapping) else None
+    return size is not None and store.fingerprint(label_url).size == size
+
+
+def _is_unchanged(store: Store, url: str, recorded: InputDigest) -> bool:
+    now = store.fingerprint(url)
+    if now.size != recorded.size:
+        return False
+    if now.etag is not None and now.etag == recorded.etag:
+        return True
+    return digest_object(store, url) == recorded.sha256

@@ -1,0 +1,145 @@
+"""The model card: what a network was trained on, how, and its Dice on cases it never saw."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NO_LICENCE = "Not stated. Ask whoever trained this network."
+
+
+@dataclass(frozen=True)
+class TrainingNote:
+    """What only the person who trains can say.
+
+    Attributes
+    ----------
+    title
+        First line of the model card.
+    data
+        Where the images and masks come from.
+    licence
+        Terms of the weights, and of the data that they were made from.
+    label_names
+        Names of the labels 1, 2, and so on; those left out are numbered.
+    """
+
+    title: str = "A network trained with unet-pipeline"
+    data: str = "Not stated."
+    licence: str = NO_LICENCE
+    label_names: tuple[str, ...] = ()
+
+    def labels(self, count: int) -> dict[int, str]:
+        """Return the names of ``count`` labels, background first."""
+        given = dict(enumerate(self.label_names, start=1))
+        return {n: given.get(n, f"label {n}") if n else "background" for n in range(count)}
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What the training itself knows.
+
+    Attributes
+    ----------
+    command
+        Command line that repeats the training.
+    network
+        The network and its size, in words.
+    dice
+        Mean Dice per label over the held-out cases, in the model space.
+    seconds
+        Wall time of the optimiser loop.
+    hardware
+        For example ``2 CPU threads``.
+    """
+
+    command: str
+    network: str
+    preprocessing: Sequence[str]
+    roi_size: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    steps: int
+    batch: int
+    training: Sequence[str]
+    held_out: Sequence[str]
+    left_out: Sequence[str]
+    labels: Mapping[int, str]
+    dice: Mapping[int, float | None]
+    final_loss: float
+    seconds: float
+    hardware: str
+
+
+def model_card(note: TrainingNote, facts: CardFacts) -> str:
+    """Return the card as Markdown."""
+    return "\n".join(
+        [
+            f"# {note.title}",
+            "",
+            "Research software. Not a medical device, and not for diagnosis.",
+            "",
+            *_section("Data", note.data, _counts(facts)),
+            *_section("Licence", note.licence),
+            *_section("Network", facts.network, _space(facts)),
+            *_section("Training", _training(facts), f"```\n{facts.command}\n```"),
+            *_section("Dice on the held-out cases", _dice_table(facts)),
+            *_section("Held-out cases", ", ".join(facts.held_out) or "None."),
+            *(_section("Cases left out", ", ".join(facts.left_out)) if facts.left_out else []),
+        ]
+    )
+
+
+def card_metadata(note: TrainingNote, facts: CardFacts) -> dict[str, Any]:
+    """Return the same facts as entries of a bundle's ``configs/metadata.json``."""
+    return {
+        "name": note.title,
+        "task": f"Segmentation of {', '.join(n for k, n in facts.labels.items() if k)}",
+        "description": f"{note.title}. {facts.steps} steps on {len(facts.training)} cases.",
+        "data_source": note.data,
+        "copyright": note.licence,
+        "intended_use": "Research. Not a medical device, and not for diagnosis.",
+        "eval_metrics": {
+            f"dice_{label}": None if dice is None else round(dice, 4)
+            for label, dice in facts.dice.items()
+        },
+    }
+
+
+def _section(title: str, *paragraphs: str) -> list[str]:
+    lines = [f"## {title}", ""]
+    for paragraph in paragraphs:
+        lines += [paragraph, ""]
+    return lines
+
+
+def _counts(facts: CardFacts) -> str:
+    return (
+        f"{len(facts.training)} cases were trained on, {len(facts.held_out)} were held out, and "
+        f"{len(facts.left_out)} were left out because their files are at fault."
+    )
+
+
+def _space(facts: CardFacts) -> str:
+    return (
+        f"Windows of {_by(facts.roi_size)} voxels of {_by(facts.spacing_mm)} mm. "
+        f"Preprocessing: {', '.join(facts.preprocessing)}."
+    )
+
+
+def _training(facts: CardFacts) -> str:
+    return (
+        f"{facts.steps} steps of {facts.batch} crops in {facts.seconds:.0f} s on {facts.hardware}; "
+        f"mean loss of the last tenth {facts.final_loss:.4f}. To repeat it:"
+    )
+
+
+def _dice_table(facts: CardFacts) -> str:
+    rows = ["| label | name | mean Dice |", "| --- | --- | --- |"]
+    for label, dice in facts.dice.items():
+        value = "absent" if dice is None else f"{dice:.4f}"
+        rows.append(f"| {label} | {facts.labels[label]} | {value} |")
+    note = "At the deepest head, on the model's voxel grid, with windows overlapping by half."
+    return "\n".join([*rows, "", note]) if facts.dice else "No case was held out."
+
+
+def _by(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:g}" for value in values)
