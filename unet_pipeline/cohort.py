@@ -25,7 +25,15 @@ from unet_pipeline.tasks import VolumeJob
 from unet_pipeline.volume.alignment import Tolerance
 from unet_pipeline.volume.nifti import NiftiHeader
 
-__all__ = ["TRANSIENT", "cases_at_once", "close_run", "open_run", "segment_all", "segment_case"]
+__all__ = [
+    "TRANSIENT",
+    "cases_at_once",
+    "close_run",
+    "faults_of",
+    "open_run",
+    "segment_all",
+    "segment_case",
+]
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +86,11 @@ def segment_case(run: Run, case: Case, executor: Executor) -> CaseRecord:
         )
 
 
+def faults_of(run: Run) -> list[CaseRecord]:
+    """Return records of the cases that were at fault already when the cohort was listed."""
+    return [quarantined(case, error) for case, error in run.faults]
+
+
 def quarantined(case: Case, error: PipelineError) -> CaseRecord:
     """Return the record of a case that is at fault."""
     message = str(error.about(case.name))
@@ -87,10 +100,16 @@ def quarantined(case: Case, error: PipelineError) -> CaseRecord:
 def close_run(
     run: Run, records: Sequence[CaseRecord], *, seconds: float, workers: int
 ) -> RunSummary:
-    """Write the table and the report of a run, and return its summary."""
-    records = sorted(
-        [*(quarantined(*fault) for fault in run.faults), *records], key=lambda r: r.case
-    )
+    """Write the table and the report of a run, and return its summary.
+
+    Parameters
+    ----------
+    records
+        Of all cases, those of ``faults_of`` included.
+    seconds
+        Wall time from the first case to the last.
+    """
+    records = sorted(records, key=lambda record: record.case)
     counts = {
         status: sum(record.status == status for record in records)
         for status in ("done", "skipped", "quarantined")

@@ -71,7 +71,9 @@ class Budget(_Settings):
     retries: int = Field(2, ge=0, le=10, description="Tries again after a storage or worker fault.")
     case_minutes: float = Field(60.0, gt=0, description="Time limit of one case, in minutes.")
     memory_gb: float = Field(
-        2.0, gt=0, description="Memory for the scores of one tile and for one decoded volume, in GB."
+        2.0,
+        gt=0,
+        description="Memory for the scores of one tile and for one decoded volume, in GB.",
     )
     scratch: str | None = Field(
         None,

@@ -89,13 +89,11 @@ def examine(store: Store, case: Case, tolerance: Tolerance) -> Examined:
         if case.mask is not None and header is not None and not findings:
             findings += _check_mask(store, case.mask, header, tolerance)
     except CaseError as error:
-        findings.append(_as_finding(error))
+        findings.append(as_finding(error))
     return Examined(case.name, header, tuple(findings))
 
 
-def _check_mask(
-    store: Store, url: str, image: NiftiHeader, tolerance: Tolerance
-) -> list[Finding]:
+def _check_mask(store: Store, url: str, image: NiftiHeader, tolerance: Tolerance) -> list[Finding]:
     try:
         mask = read_header(store, url)
         findings = check_grid(mask.grid, "mask") or check_same_grid(
@@ -103,7 +101,7 @@ def _check_mask(
         )
         return findings if findings or mask.is_integer else _check_labels(store, url)
     except CaseError as error:
-        return [_as_finding(error, of="mask: ")]
+        return [as_finding(error, of="mask: ")]
 
 
 def _check_labels(store: Store, url: str) -> list[Finding]:
@@ -123,5 +121,6 @@ def _check_labels(store: Store, url: str) -> list[Finding]:
     ]
 
 
-def _as_finding(error: CaseError, of: str = "") -> Finding:
+def as_finding(error: CaseError, of: str = "") -> Finding:
+    """Return a fault of a file as a finding that fails the case."""
     return Finding(error.code, "fail", of + error.found, error.wanted, error.remedy)

@@ -131,7 +131,9 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     return Model(bundle, steps, spec, bundle.overlap if overlap is None else overlap)
 
 
-def job_of(settings: SegmentSettings, model: Model, case: Case, record: Mapping[str, Any]) -> VolumeJob:
+def job_of(
+    settings: SegmentSettings, model: Model, case: Case, record: Mapping[str, Any]
+) -> VolumeJob:
     """Return what one case asks of the workers."""
     return VolumeJob(
         case=case.name,
@@ -169,9 +171,7 @@ def plan_image(settings: SegmentSettings) -> tuple[TilePlan, Model]:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     case = Case(settings.images, (settings.images,))
-    plan = plan_from_header(
-        job_of(settings, model, case, {}), read_header(store, settings.images)
-    )
+    plan = plan_from_header(job_of(settings, model, case, {}), read_header(store, settings.images))
     if plan is None:
         raise RequestError(
             "plan_needs_voxels",

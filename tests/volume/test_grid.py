@@ -24,8 +24,8 @@ def rotation(a: float, b: float, c: float) -> np.ndarray:
 @given(angles, angles, angles, zooms, st.floats(-0.3, 0.3))
 def test_closest_axes_are_those_of_nibabel(a, b, c, zoom, shear):
     affine = np.eye(4)
-    affine[:3, :3] = rotation(a, b, c) @ np.diag(zoom) @ np.array(
-        [[1, shear, 0], [0, 1, 0], [0, 0, 1]]
+    affine[:3, :3] = (
+        rotation(a, b, c) @ np.diag(zoom) @ np.array([[1, shear, 0], [0, 1, 0], [0, 0, 1]])
     )
     expected = [(int(axis), int(sign)) for axis, sign in nib.io_orientation(affine)]
     assert closest_axes(affine[:3, :3]) == expected

@@ -79,7 +79,9 @@ LISTS = {
         transform("ScaleIntensityRanged", a_min=-57, a_max=164, b_min=0.0, b_max=1.0, clip=True)
     ],
     "standardise": [transform("NormalizeIntensityd", channel_wise=True)],
-    "given": [transform("NormalizeIntensityd", subtrahend=[3, 4], divisor=[2, 5], channel_wise=True)],
+    "given": [
+        transform("NormalizeIntensityd", subtrahend=[3, 4], divisor=[2, 5], channel_wise=True)
+    ],
 }
 
 
@@ -113,7 +115,10 @@ def test_scores_come_back_as_with_invertd(name):
 def test_a_box_has_the_same_bits_as_the_whole(name, data):
     values = volume(channels=2 if name == "given" else 1)
     view, prepared = ours(values, OBLIQUE, LISTS[name])
-    for chain in (prepared.forward(view), prepared.backward(ArrayView(volume(prepared.model.shape)))):
+    for chain in (
+        prepared.forward(view),
+        prepared.backward(ArrayView(volume(prepared.model.shape))),
+    ):
         start = [data.draw(st.integers(0, n - 1)) for n in chain.shape]
         stop = [data.draw(st.integers(a + 1, n)) for a, n in zip(start, chain.shape, strict=True)]
         box = Box(tuple(start), tuple(stop))

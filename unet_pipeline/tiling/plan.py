@@ -23,10 +23,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil
+from typing import Any
 
 import numpy as np
 
 from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.merge import smallest_label_type
 
 SUM_BYTES = 8  # one fixed-point score
 SCORE_BYTES = 4  # one float32 score or voxel
@@ -84,12 +86,31 @@ class TilePlan:
         """Number of windows; each is evaluated once."""
         return sum(len(tile.windows) for tile in self.tiles)
 
+    @property
+    def native_bytes(self) -> int:
+        """Bytes of the label map, uncompressed."""
+        itemsize = np.dtype(smallest_label_type(self.classes)).itemsize
+        return int(np.prod(self.native_shape, dtype=np.int64)) * itemsize
+
     @cached_property
     def peak_bytes_per_tile(self) -> int:
         """Upper bound of the bytes that one tile's scores and input take, while it is evaluated."""
         return max(
             (self.cover_box(tile).size for tile in self.tiles if tile.windows), default=0
         ) * _bytes_per_voxel(self.channels, self.classes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan in numbers, as plain JSON types."""
+        return {
+            "native_shape": self.native_shape,
+            "model_shape": self.model_shape,
+            "roi_size": self.roi_size,
+            "classes": self.classes,
+            "windows": self.n_windows,
+            "tiles": self.n_tiles,
+            "tile": self.tiles[0].write_box.shape,
+            "peak_bytes_per_tile": self.peak_bytes_per_tile,
+        }
 
     def cover_box(self, tile: Tile) -> Box:
         """Return the model voxels that the windows of ``tile`` cover: its read box."""
@@ -219,7 +240,8 @@ def _native_axis_of(model_axis: int, shape: list[int], needs: Callable[[Box], Bo
     """Return the native axis that runs along ``model_axis`` (they may be permuted)."""
     full = needs(Box.whole(shape)).shape[model_axis]
     changes = [
-        full - needs(Box.whole(n if a != axis else ceil(n / 2) for a, n in enumerate(shape))).shape[
+        full
+        - needs(Box.whole(n if a != axis else ceil(n / 2) for a, n in enumerate(shape))).shape[
             model_axis
         ]
         for axis in range(3)

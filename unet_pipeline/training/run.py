@@ -68,6 +68,19 @@ class TrainReport:
         """Mean over the labels, or None without held-out cases."""
         return mean_dice(self.dice.values())
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return the report as plain JSON types."""
+        return {
+            "bundle": self.bundle,
+            "training": len(self.training),
+            "held_out": list(self.held_out),
+            "faults": [
+                {"case": case, "code": e.code, "message": str(e)} for case, e in self.faults
+            ],
+            "dice": {str(label): value for label, value in self.dice.items()},
+            "seconds": self.seconds,
+        }
+
 
 @dataclass(frozen=True)
 class _Data:

@@ -20,7 +20,15 @@ from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume import statistics
 from unet_pipeline.volume.grid import Orientation, VoxelGrid, orientation_to
-from unet_pipeline.volume.views import Framed, Mapped, Reoriented, Resampled, ShapeOnly, View, Voxels
+from unet_pipeline.volume.views import (
+    Framed,
+    Mapped,
+    Reoriented,
+    Resampled,
+    ShapeOnly,
+    View,
+    Voxels,
+)
 
 SAME_SPACING_MM = 1e-3  # MONAI keeps a spacing that is this close to the wanted one
 ORTHOGONAL = 1e-3  # cosine between two axes

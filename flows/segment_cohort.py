@@ -1,0 +1,136 @@
+"""The cohort run as a Prefect flow: one task run per case, and artifacts to look at.
+
+Tasks pass no volumes: a task calls one function of the package, which puts tile work on the Dask
+cluster. The flow runs the same from the Prefect page, from a schedule and as plain Python.
+"""
+
+import logging
+from time import perf_counter
+from typing import Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.cache_policies import NO_CACHE
+from prefect.context import TaskRunContext
+from prefect.futures import PrefectFuture, as_completed
+from prefect.states import Completed, Failed, State
+from prefect.task_runners import ThreadPoolTaskRunner
+from prefect.tasks import exponential_backoff
+
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.executor import Executor
+from unet_pipeline.cohort import TRANSIENT, close_run, faults_of, open_run, segment_case
+from unet_pipeline.config import SegmentSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.records import Case, CaseRecord, RunSummary
+from unet_pipeline.report.table import attention_order, markdown_table, table_rows
+from unet_pipeline.request import Run
+
+TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is cases.csv
+CASES_AT_ONCE = 16
+
+
+class TransientFault(RuntimeError):
+    """A fault that may pass: the task run is tried again."""
+
+
+class CaseWork:
+    """What the task runs of one flow run share; opaque to Prefect, which would look into it."""
+
+    def __init__(self, run: Run, executor: Executor) -> None:
+        self.run, self.executor = run, executor
+
+
+@task(
+    task_run_name="{name}",
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retry_delay_seconds=exponential_backoff(2),
+    retry_jitter_factor=0.5,
+)
+def segment_one(name: str, case: Case, work: CaseWork) -> CaseRecord:
+    """Segment one case. A quarantined case is a result; a fault that may pass is tried again."""
+    record = segment_case(work.run, case, work.executor)
+    context = TaskRunContext.get()
+    tries = context.task_run.run_count if context else 1
+    if record.code in TRANSIENT and tries <= work.run.settings.budget.retries:
+        raise TransientFault(record.message)
+    if record.status == "quarantined":
+        get_run_logger().warning("%s is quarantined [%s] %s", name, record.code, record.message)
+    return record
+
+
+@flow(
+    name="segment-cohort",
+    description="Segment every volume of a cohort and write label maps, sidecars and a report.",
+    task_runner=ThreadPoolTaskRunner(max_workers=CASES_AT_ONCE),
+    validate_parameters=True,
+    persist_result=False,
+)
+def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
+    """Check the request, run a task per case, and report."""
+    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+    logger = get_run_logger()
+    try:
+        run = open_run(settings)
+        logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
+        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
+            begin = perf_counter()
+            records = _segment(run, executor)
+            seconds = perf_counter() - begin
+    except RequestError as error:
+        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
+        return Failed(name="WrongRequest", message=str(error))
+    summary = close_run(run, records, seconds=seconds, workers=executor.workers)
+    _publish(summary, records)
+    return _state(summary)
+
+
+def _segment(run: Run, executor: Executor) -> list[CaseRecord]:
+    records = faults_of(run)
+    total = len(run.cases) + len(records)
+    progress = create_progress_artifact(0.0, description=f"Cases of run {run.run_id}")
+    work = CaseWork(run, executor)
+    one = segment_one.with_options(retries=run.settings.budget.retries)
+    futures: list[PrefectFuture[CaseRecord]] = [
+        one.submit(case.name, case, work) for case in run.cases
+    ]
+    shown = 0
+    for future in as_completed(futures):
+        records.append(future.result())
+        percent = int(100 * len(records) / total)
+        if percent > shown:
+            update_progress_artifact(progress, progress=percent)
+            shown = percent
+    return records
+
+
+def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
+    ordered = attention_order(records)[:TABLE_ROWS]
+    create_table_artifact(
+        table=table_rows(ordered), key="cases", description=f"Cases of run {summary.run_id}"
+    )
+    create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
+    create_link_artifact(summary.report, link_text="Report of the run", key="report")
+
+
+def _headline(summary: RunSummary) -> str:
+    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    dice = ", ".join(f"label {label}: {value:.3f}" for label, value in summary.mean_dice.items())
+    lines = [f"# {counts}", f"{summary.seconds:.0f} s, {summary.cases_per_minute:.1f} per minute."]
+    lines += [f"Mean Dice: {dice}."] if dice else []
+    return "\n\n".join([*lines, f"Report: `{summary.report}`", ""]) + "\n"
+
+
+def _state(summary: RunSummary) -> State[dict[str, Any]]:
+    """Return a completed state; its name says if some case needs a look."""
+    counts, data = summary.counts, summary.as_dict()
+    message = ", ".join(f"{count} {status}" for status, count in counts.items())
+    name = "CompletedWithFaults" if counts["quarantined"] else "Completed"
+    return Completed(name=name, message=message, data=data)

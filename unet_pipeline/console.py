@@ -1,0 +1,165 @@
+"""What the command line prints for people: tables, progress, one-line errors."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from unet_pipeline.errors import PipelineError
+from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.report.table import attention_order
+from unet_pipeline.tiling.plan import TilePlan
+from unet_pipeline.training.fit import OnStep
+from unet_pipeline.training.run import TrainReport
+
+out = Console()
+err = Console(stderr=True)
+
+STATUS_STYLE = {"done": "green", "skipped": "cyan", "quarantined": "red"}
+VERDICT_STYLE = {"pass": "green", "warn": "yellow", "fail": "red"}
+MAX_ROWS = 60
+
+
+def say_error(error: PipelineError) -> None:
+    """Print an error in one sentence, and its reason code."""
+    err.print(Text("error ", style="bold red") + Text(f"[{error.code}] {error}", style=""))
+
+
+@contextmanager
+def waiting(what: str) -> Iterator[None]:
+    """Say what is being waited for, on a terminal."""
+    if not err.is_terminal:
+        yield
+        return
+    with err.status(what):
+        yield
+
+
+@contextmanager
+def step_progress(steps: int) -> Iterator[OnStep]:
+    """Show a bar over the steps of a training, with a running mean of the loss."""
+    with case_progress(steps, "Training") as progress:
+        smooth: list[float] = []
+
+        def advance_to(step: int, loss: float) -> None:
+            smooth.append(loss)
+            mean = sum(smooth[-20:]) / len(smooth[-20:])
+            progress.update(progress.task_ids[0], completed=step, last=f"loss {mean:.3f}")
+
+        yield advance_to
+
+
+def print_training(report: TrainReport) -> None:
+    """Print what a training did."""
+    for case, error in report.faults:
+        out.print(Text("left out ", style="yellow") + Text(f"{case}: {error}"), soft_wrap=True)
+    dice = ", ".join(
+        f"label {label}: {value:.3f}" for label, value in report.dice.items() if value is not None
+    )
+    out.print(
+        f"Trained on {len(report.training)} cases in {report.seconds:.0f} s; Dice on "
+        f"{len(report.held_out)} cases kept aside: {dice or 'none kept aside'}",
+        highlight=False,
+    )
+    out.print(Text(f"Bundle  {report.bundle}"), soft_wrap=True)
+
+
+@contextmanager
+def case_progress(total: int, what: str) -> Iterator[Progress]:
+    """Show a bar over the cases of a run; on something that is no terminal, nothing."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[last]}", style="dim"),
+    )
+    with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
+        progress.add_task(what, total=total, last="")
+        yield progress
+
+
+def advance(progress: Progress, record: CaseRecord) -> None:
+    """Count a finished case on the bar; say aloud which one is quarantined, and why."""
+    progress.update(progress.task_ids[0], advance=1, last=f"{record.case} {record.status}")
+    if record.status == "quarantined":
+        progress.console.print(
+            Text("quarantined ", style="red") + Text(f"[{record.code}] {record.message}", style="")
+        )
+
+
+def cases_table(records: Sequence[CaseRecord]) -> Table:
+    """Return a table of cases: those that want a look first, at most ``MAX_ROWS``."""
+    table = Table(title="Cases", title_justify="left", header_style="bold")
+    for name in ("case", "status", "Dice", "windows", "seconds", "label map, or reason"):
+        table.add_column(name, overflow="fold", justify="right" if name in _RIGHT else "left")
+    for record in attention_order(records)[:MAX_ROWS]:
+        dice = "" if record.mean_dice is None else f"{record.mean_dice:.3f}"
+        table.add_row(
+            Text(record.case),
+            Text(record.status, style=STATUS_STYLE[record.status]),
+            dice,
+            str(record.windows or ""),
+            f"{record.seconds.get('total', 0):.1f}" if record.status == "done" else "",
+            Text(record.output or f"{record.code}: {record.message}"),
+        )
+    if len(records) > MAX_ROWS:
+        table.caption = f"{len(records) - MAX_ROWS} more in the table of the run"
+    return table
+
+
+_RIGHT = {"Dice", "windows", "seconds"}
+
+
+def print_summary(summary: RunSummary) -> None:
+    """Print the run in a few lines, and where its report lies."""
+    counts = ", ".join(
+        f"[{STATUS_STYLE[status]}]{count} {status}[/]" for status, count in summary.counts.items()
+    )
+    out.print(f"{counts} in {summary.seconds:.1f} s", highlight=False)
+    if summary.mean_dice:
+        dice = ", ".join(
+            f"label {label}: {value:.3f}" for label, value in summary.mean_dice.items()
+        )
+        out.print(f"Mean Dice  {dice}", highlight=False)
+    if summary.counts["done"]:
+        out.print(
+            f"{summary.cases_per_minute:.1f} cases per minute, forward passes take "
+            f"{summary.forward_share:.0%} of the workers' time",
+            highlight=False,
+        )
+    out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
+    out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+
+
+def plan_table(plan: TilePlan, bundle: str) -> Table:
+    """Return a plan as a table."""
+    table = Table(title=f"Plan with {bundle}", title_justify="left", show_header=False)
+    tile = plan.tiles[0]
+    for name, value in (
+        ("file", f"{_by(plan.native_shape)} voxels"),
+        ("model grid", f"{_by(plan.model_shape)} voxels"),
+        ("window (roi_size)", _by(plan.roi_size)),
+        ("windows", f"{plan.n_windows:,}"),
+        ("tiles", f"{plan.n_tiles:,} of up to {_by(tile.write_box.shape)} voxels"),
+        ("peak memory of a tile", f"{plan.peak_bytes_per_tile / 1e6:,.0f} MB for its scores"),
+        ("label map", f"{plan.native_bytes / 1e6:,.1f} MB before compression"),
+    ):
+        table.add_row(name, value)
+    return table
+
+
+def _by(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
