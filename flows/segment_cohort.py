@@ -5,6 +5,8 @@ cluster. The flow runs the same from the Prefect page, from a schedule and as pl
 """
 
 import logging
+import sys
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -134,3 +136,7 @@ def _state(summary: RunSummary) -> State[dict[str, Any]]:
     message = ", ".join(f"{count} {status}" for status, count in counts.items())
     name = "CompletedWithFaults" if counts["quarantined"] else "Completed"
     return Completed(name=name, message=message, data=data)
+
+
+if __name__ == "__main__":  # python -m flows.segment_cohort SETTINGS.json
+    segment_cohort(SegmentSettings.model_validate_json(Path(sys.argv[1]).read_text()))
