@@ -8,7 +8,8 @@ import logging
 import sys
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
+from uuid import UUID
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import (
@@ -19,9 +20,10 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectFuture, as_completed
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
@@ -38,7 +40,7 @@ TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that
 CASES_AT_ONCE = 16
 
 
-class TransientFault(RuntimeError):
+class TransientError(RuntimeError):
     """A fault that may pass: the task run is tried again."""
 
 
@@ -62,7 +64,7 @@ def segment_one(name: str, case: Case, work: CaseWork) -> CaseRecord:
     context = TaskRunContext.get()
     tries = context.task_run.run_count if context else 1
     if record.code in TRANSIENT and tries <= work.run.settings.budget.retries:
-        raise TransientFault(record.message)
+        raise TransientError(record.message)
     if record.status == "quarantined":
         get_run_logger().warning("%s is quarantined [%s] %s", name, record.code, record.message)
     return record
@@ -71,7 +73,7 @@ def segment_one(name: str, case: Case, work: CaseWork) -> CaseRecord:
 @flow(
     name="segment-cohort",
     description="Segment every volume of a cohort and write label maps, sidecars and a report.",
-    task_runner=ThreadPoolTaskRunner(max_workers=CASES_AT_ONCE),
+    task_runner=ThreadPoolTaskRunner(max_workers=CASES_AT_ONCE),  # type: ignore[arg-type]
     validate_parameters=True,
     persist_result=False,
 )
@@ -97,7 +99,7 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
 def _segment(run: Run, executor: Executor) -> list[CaseRecord]:
     records = faults_of(run)
     total = len(run.cases) + len(records)
-    progress = create_progress_artifact(0.0, description=f"Cases of run {run.run_id}")
+    progress = cast(UUID, create_progress_artifact(0.0, description=f"Cases of run {run.run_id}"))
     work = CaseWork(run, executor)
     one = segment_one.with_options(retries=run.settings.budget.retries)
     futures: list[PrefectFuture[CaseRecord]] = [

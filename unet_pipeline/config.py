@@ -17,7 +17,7 @@ class _Settings(BaseModel):
 
 
 class StorageSettings(_Settings):
-    """How to reach object storage. Secrets come from AWS variables or a profile, never from here."""
+    """How to reach object storage. Secrets come from AWS variables or a profile only."""
 
     endpoint_url: str | None = Field(
         None, description="S3 endpoint, e.g. https://minio.example.org. Default: AWS_ENDPOINT_URL."

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,8 +20,10 @@ from unet_pipeline.errors import PipelineError
 from unet_pipeline.records import CaseRecord, RunSummary
 from unet_pipeline.report.table import attention_order
 from unet_pipeline.tiling.plan import TilePlan
-from unet_pipeline.training.fit import OnStep
-from unet_pipeline.training.run import TrainReport
+
+if TYPE_CHECKING:  # training imports torch, which takes seconds
+    from unet_pipeline.training.fit import OnStep
+    from unet_pipeline.training.run import TrainReport
 
 out = Console()
 err = Console(stderr=True)
@@ -46,7 +49,7 @@ def waiting(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def step_progress(steps: int) -> Iterator[OnStep]:
+def step_progress(steps: int) -> "Iterator[OnStep]":
     """Show a bar over the steps of a training, with a running mean of the loss."""
     with case_progress(steps, "Training") as progress:
         smooth: list[float] = []
@@ -59,7 +62,7 @@ def step_progress(steps: int) -> Iterator[OnStep]:
         yield advance_to
 
 
-def print_training(report: TrainReport) -> None:
+def print_training(report: "TrainReport") -> None:
     """Print what a training did."""
     for case, error in report.faults:
         out.print(Text("left out ", style="yellow") + Text(f"{case}: {error}"), soft_wrap=True)

@@ -108,7 +108,7 @@ def _run_flow(demo: DemoRun, env: Mapping[str, str], log: Path, status: Status) 
     request = demo.work / "settings.json"
     request.write_text(demo.settings.model_dump_json())
     log.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "flows.segment_cohort", request]
+    command = [sys.executable, "-m", "flows.segment_cohort", str(request)]
     process = processes.start(command, env={**env, "PYTHONPATH": _import_path()}, log=log)
     try:
         deadline = time.monotonic() + LIMIT_SECONDS

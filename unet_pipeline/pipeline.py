@@ -81,8 +81,7 @@ def _map_tiles(
             running.append(scores[tile.index])
             seconds.append(executor.submit(take_seconds, scores[tile.index]))
         ready = [t for t in pending if all(source <= tile.index for source in t.sources)]
-        for target in ready:
-            labels.append(_merge(target, scores, prepared, plan, job, executor))
+        labels += [_merge(target, scores, prepared, plan, job, executor) for target in ready]
         pending = [t for t in pending if t not in ready]
         still_needed = {source for t in pending for source in t.sources}
         scores = {k: v for k, v in scores.items() if k in still_needed}

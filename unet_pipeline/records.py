@@ -15,7 +15,8 @@ class Case:
     Attributes
     ----------
     name
-        Unique in its cohort; a relative path without the NIfTI suffix, e.g. ``sub-01/anat/sub-01_T1w``.
+        Unique in its cohort; a relative path without the NIfTI suffix, such as
+        ``sub-01/anat/sub-01_T1w``.
     images
         URL of each channel, in channel order. Empty if a mask was found without an image.
     mask

@@ -84,7 +84,7 @@ def open_run(settings: SegmentSettings) -> Run:
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
     run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
-    record = _record(run_id, settings, model)
+    record = _record(run_id, model)
     return Run(run_id, settings, store, model, cohort.cases, cohort.faults, record)
 
 
@@ -183,7 +183,7 @@ def plan_image(settings: SegmentSettings) -> tuple[TilePlan, Model]:
     return plan, model
 
 
-def _record(run_id: str, settings: SegmentSettings, model: Model) -> dict[str, Any]:
+def _record(run_id: str, model: Model) -> dict[str, Any]:
     """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them."""
     numerics = {
         "format": FORMAT,

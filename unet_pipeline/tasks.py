@@ -188,7 +188,8 @@ def merge_tile(
     def native_scores(index: int) -> Voxels:
         model_XYZ = merged_scores(tile.score_box, partials, weight_XYZ, index)
         view = ArrayView(model_XYZ[None], tile.score_box, prepared.model.shape)
-        return prepared.backward(view).read(tile.write_box)[0]
+        scores_XYZ: Voxels = prepared.backward(view).read(tile.write_box)[0]
+        return scores_XYZ
 
     labels_XYZ = decide((native_scores(index) for index in range(classes)), classes)
     return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)

@@ -253,7 +253,7 @@ Store(StorageOptions(**options)).write(url, b"n" * (int(megabytes) * 2**20))
 
 
 def kill_while_writing(folder, pattern, arguments):
-    """Start a writer, and kill -9 it when a file like ``pattern`` appears; say if it was in time."""
+    """Start a writer, kill -9 it when a file like ``pattern`` appears; say if it was in time."""
     command = [sys.executable, "-c", WRITER, *arguments]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as writer:
         while writer.poll() is None:

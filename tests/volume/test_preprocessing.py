@@ -20,6 +20,9 @@ OBLIQUE = np.array(
 OBLIQUE[:3, :3] = np.linalg.qr(OBLIQUE[:3, :3])[0] @ np.diag([0.8, -1.1, 2.5])
 
 
+TILTED = OBLIQUE.astype(np.float32).astype(np.float64)  # as a header keeps it
+
+
 def volume(shape=(18, 21, 13), channels=1, seed=0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     values = rng.normal(100, 40, (channels, *shape)).astype(np.float32)
@@ -85,12 +88,13 @@ LISTS = {
 }
 
 
+@pytest.mark.parametrize("affine", [OBLIQUE, TILTED], ids=["exact", "float32"])
 @pytest.mark.parametrize("name", LISTS)
-def test_forward_gives_monais_voxels_on_monais_grid(name):
+def test_forward_gives_monais_voxels_on_monais_grid(name, affine):
     channels = 2 if name == "given" else 1
     values = volume(channels=channels)
-    _, expected = monai_forward(values, OBLIQUE, LISTS[name])
-    view, prepared = ours(values, OBLIQUE, LISTS[name])
+    _, expected = monai_forward(values, affine, LISTS[name])
+    view, prepared = ours(values, affine, LISTS[name])
     model = materialised(prepared.forward(view))
     assert model.shape == tuple(expected["image"].shape[1:])
     np.testing.assert_allclose(prepared.model.affine, expected["image"].affine, atol=1e-5)
@@ -98,14 +102,15 @@ def test_forward_gives_monais_voxels_on_monais_grid(name):
     np.testing.assert_allclose(model.values_CXYZ, expected["image"].numpy(), atol=2e-5 * scale)
 
 
+@pytest.mark.parametrize("affine", [OBLIQUE, TILTED], ids=["exact", "float32"])
 @pytest.mark.parametrize("name", ["orient", "lps", "finer", "coarser", "crop", "crop within"])
-def test_scores_come_back_as_with_invertd(name):
-    values = volume(channels=2 if name == "given" else 1)
-    steps, after = monai_forward(values, OBLIQUE, LISTS[name])
+def test_scores_come_back_as_with_invertd(name, affine):
+    values = volume()
+    steps, after = monai_forward(values, affine, LISTS[name])
     scores = np.random.default_rng(1).normal(size=after["image"].shape).astype(np.float32)
     after["pred"] = MetaTensor(torch.from_numpy(scores), meta=after["image"].meta)
     inverted = Invertd("pred", steps, orig_keys="image", nearest_interp=False)(after)["pred"]
-    _, prepared = ours(values, OBLIQUE, LISTS[name])
+    _, prepared = ours(values, affine, LISTS[name])
     back = materialised(prepared.backward(ArrayView(scores)))
     np.testing.assert_allclose(back.values_CXYZ, inverted.numpy(), atol=5e-5)
 

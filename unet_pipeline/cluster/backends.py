@@ -12,7 +12,14 @@ from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.errors import RequestError
 
 THREADS_PER_WORKER = 2  # one computes while the other reads or writes another case
-CONNECT_SECONDS = "20s"
+CONNECT_SECONDS = 20.0
+
+_CONFIG = {
+    "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:.0f}s",
+    # OpenMP threads that spin while they wait take the cores from the other workers.
+    "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
+    "distributed.nanny.pre-spawn-environ.GOMP_SPINCOUNT": "0",
+}
 
 
 @contextmanager
@@ -35,7 +42,7 @@ def open_executor(kind: str, workers: int | None = None) -> Iterator[Executor]:
         yield SerialExecutor()
         return
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set({"distributed.comm.timeouts.connect": CONNECT_SECONDS}))
+        stack.enter_context(dask.config.set(_CONFIG))
         if kind == "local":
             client = stack.enter_context(Client(stack.enter_context(_local(workers or 1))))
         elif kind == "cuda":
@@ -66,7 +73,10 @@ def _cuda(workers: int | None) -> LocalCluster:
             remedy="pip install 'unet-pipeline[cuda]', or start one `dask worker` per GPU with "
             "CUDA_VISIBLE_DEVICES set and use --cluster tcp://...",
         ) from error
-    return LocalCUDACluster(n_workers=workers, threads_per_worker=THREADS_PER_WORKER)
+    cluster: LocalCluster = LocalCUDACluster(
+        n_workers=workers, threads_per_worker=THREADS_PER_WORKER
+    )
+    return cluster
 
 
 def _connect(address: str) -> Client:
@@ -75,7 +85,7 @@ def _connect(address: str) -> Client:
     except OSError as error:
         raise RequestError(
             "cluster_unreachable",
-            found=f"no Dask scheduler at {address} within {CONNECT_SECONDS}",
+            found=f"no Dask scheduler at {address} within {CONNECT_SECONDS:.0f} s",
             wanted="a running scheduler",
             remedy="Start one with `dask scheduler`, or correct the address",
         ) from error

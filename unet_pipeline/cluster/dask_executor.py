@@ -1,11 +1,12 @@
 """The Dask executor: calls become futures on a cluster of worker processes."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 from typing import Any
 
-from distributed import Client, Future, KilledWorker, wait
+from distributed import Client, KilledWorker, wait
 from distributed.client import FutureCancelledError
 
 from unet_pipeline.cluster.executor import Handle
@@ -69,9 +70,7 @@ class DaskExecutor:
             )
 
 
-def _wait_briefly(futures: list[Future]) -> list[Future]:
-    try:
+def _wait_briefly(futures: list[Handle]) -> list[Handle]:
+    with suppress(TimeoutError):
         wait(futures, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
-    except TimeoutError:
-        pass
     return [future for future in futures if not future.done()]

@@ -39,7 +39,8 @@ class Partial:
 
 def to_fixed_point(values: npt.NDArray[np.float32]) -> Sums:
     """Round to multiples of 2**-24; the product by a power of two is exact."""
-    return np.rint(values * np.float32(FIXED_POINT)).astype(np.int64)
+    fixed: Sums = np.rint(values * np.float32(FIXED_POINT)).astype(np.int64)
+    return fixed
 
 
 def weight_sum(

@@ -182,7 +182,7 @@ def make_plan(
     write_boxes = list(_partition(native_shape, tile_shape))
     score_boxes = [needs(box) for box in write_boxes]
     axes = [window_starts(n, r, overlap) for n, r in zip(model_shape, roi_size, strict=True)]
-    starts = list(product(*axes))
+    starts: list[Index3] = [(x, y, z) for x, y, z in product(*axes)]
     owner, touches = _assign(starts, roi_size, score_boxes)
     tiles = []
     for index, (write_box, score_box) in enumerate(zip(write_boxes, score_boxes, strict=True)):

@@ -1,4 +1,4 @@
-"""The geometry gate: may this image be segmented, and does this mask lie on it?
+"""The geometry gate: it says whether an image may be segmented, and a mask lies on it.
 
 Pure: it sees grids, never files or voxels. Each finding has a reason code, the measured residual
 in mm and what to do about it. A finding of severity ``fail`` quarantines the case.

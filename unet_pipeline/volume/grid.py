@@ -36,7 +36,7 @@ class VoxelGrid:
     rows: tuple[tuple[float, float, float, float], ...]
 
     def __post_init__(self) -> None:
-        if len(self.shape) != 3 or any(n < 1 for n in self.shape):
+        if any(n < 1 for n in self.shape):
             raise ValueError(f"VoxelGrid shape must be three numbers >= 1, got {self.shape}")
         if np.shape(self.rows) != (4, 4):
             raise ValueError(f"VoxelGrid affine must be 4x4, got {np.shape(self.rows)}")

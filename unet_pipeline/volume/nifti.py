@@ -1,10 +1,11 @@
-"""NIfTI-1 and NIfTI-2, ``.nii`` and ``.nii.gz``: headers from their first bytes, voxels as a stream.
+"""NIfTI-1 and NIfTI-2, ``.nii`` and ``.nii.gz``: headers from the first bytes, voxels as a stream.
 
 The only module that knows nibabel, which parses headers. Voxels are decoded by isal, about twice
 as fast as zlib, straight into the array. A header that lies about the size costs nothing: no more
 memory is taken than the caller allows, and no more bytes are decoded than the header promises.
 """
 
+import gzip
 import io
 import zlib
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ from typing import Any, BinaryIO
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from isal import igzip, isal_zlib
+from isal import igzip
+from isal.igzip_lib import IsalError
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Index3
@@ -144,7 +146,7 @@ def read_slabs(
     except EOFError as error:
         raise _broken("file_truncated", f"a file that ends before its {header.nbytes} bytes of "
                       "voxels") from error  # fmt: skip
-    except (igzip.BadGzipFile, isal_zlib.error, zlib.error) as error:
+    except (gzip.BadGzipFile, IsalError, zlib.error) as error:
         raise _broken("file_corrupt", "gzip data that fail their check") from error
 
 

@@ -26,11 +26,13 @@ from unet_pipeline.volume.views import (
     Reoriented,
     Resampled,
     ShapeOnly,
+    Spacing3,
     View,
     Voxels,
 )
 
 SAME_SPACING_MM = 1e-3  # MONAI keeps a spacing that is this close to the wanted one
+SAME_PLACE_VOXELS = 1e-6
 ORTHOGONAL = 1e-3  # cosine between two axes
 
 
@@ -150,18 +152,22 @@ class _Reorder:
 
 @dataclass(frozen=True)
 class _Resample:
-    steps: tuple[float, float, float]
+    steps: Spacing3
+    start: Spacing3
     shape: Index3
 
     def apply(self, view: View) -> View:
-        return Resampled(view, self.steps, self.shape)
+        return Resampled(view, self.steps, self.shape, self.start)
 
     def undo(self, scores: View, shape: Index3) -> View:
         x, y, z = (1.0 / step for step in self.steps)
-        return Resampled(scores, (x, y, z), shape)
+        i, j, k = (-a / step for a, step in zip(self.start, self.steps, strict=True))
+        return Resampled(scores, (x, y, z), shape, (i, j, k))
 
     def grid(self, grid: VoxelGrid) -> VoxelGrid:
-        return VoxelGrid.of(self.shape, grid.affine @ np.diag([*self.steps, 1.0]))
+        affine = grid.affine @ np.diag([*self.steps, 1.0])
+        affine[:3, 3] = grid.voxel_to_world_mm(self.start)
+        return VoxelGrid.of(self.shape, affine)
 
 
 @dataclass(frozen=True)
@@ -204,7 +210,13 @@ class Space:
     measures = False
 
     def resolve(self, view: View, grid: VoxelGrid) -> Resolved:
-        """Find steps and shape as MONAI's ``compute_shape_offset`` does."""
+        """Find steps, start and shape: MONAI's ``compute_shape_offset`` decides.
+
+        The new grid begins at the old one's first voxel. Where rounding tilts an oblique affine
+        by 1e-8 or more, MONAI lets the centres coincide instead, and so do we.
+        """
+        from monai.data.utils import compute_shape_offset, zoom_affine  # imports torch
+
         axes = grid.affine[:3, :3] / grid.spacing_mm
         if np.abs(axes.T @ axes - np.eye(3)).max() > ORTHOGONAL:
             raise CaseError(
@@ -213,15 +225,18 @@ class Space:
                 wanted="axes at right angles, as the bundle's Spacingd resamples along them",
                 remedy="Resample the volume to an orthogonal grid first",
             )
-        steps = [
-            1.0 if want <= 0 or abs(have - want) <= SAME_SPACING_MM else want / have
+        wanted_mm = [
+            have if want <= 0 or abs(have - want) <= SAME_SPACING_MM else want
             for want, have in zip(self.spacing_mm, grid.spacing_mm, strict=True)
         ]
-        x, y, z = (
-            n if step == 1.0 else int(np.round((n - 1) / step + 1.0))
-            for n, step in zip(grid.shape, steps, strict=True)
-        )
-        return _Resample((steps[0], steps[1], steps[2]), (x, y, z))
+        if wanted_mm == list(grid.spacing_mm):
+            return _Nothing()
+        zoomed = zoom_affine(grid.affine.copy(), wanted_mm, diagonal=False)
+        shape, origin_mm = compute_shape_offset(grid.shape, grid.affine, zoomed)
+        start = np.linalg.solve(grid.affine, [*origin_mm, 1.0])[:3]
+        start = np.where(np.abs(start) < SAME_PLACE_VOXELS, 0.0, start)
+        steps = [want / have for want, have in zip(wanted_mm, grid.spacing_mm, strict=True)]
+        return _Resample(_three(steps, float), _three(start.tolist(), float), _three(shape, int))
 
 
 @dataclass(frozen=True)
@@ -474,7 +489,7 @@ def _translate(transform: _Arguments) -> Step:
 
 def _three(value: Any, kind: Callable[[Any], Any]) -> tuple[Any, Any, Any]:
     """Expand one number, or up to three, as MONAI does: the last is repeated."""
-    values = [kind(v) for v in (value if isinstance(value, Sequence) else [value])]
+    values = [kind(v) for v in np.atleast_1d(value).tolist()]
     values = (values + [values[-1]] * 3)[:3]
     return values[0], values[1], values[2]
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
 import numpy as np
@@ -72,7 +72,7 @@ class StoredView:
 class Stacked:
     """Several one-channel views of one shape as the channels of one."""
 
-    inner: tuple[View, ...]
+    inner: tuple[StoredView, ...]
 
     @property
     def shape(self) -> Index3:
@@ -194,7 +194,7 @@ def read_volume(
     )
     with store.open(url) as file:
         hashed = _Hashing(file)
-        for part, values in read_slabs(hashed, header):
+        for part, values in read_slabs(cast(BinaryIO, hashed), header):
             if dtype.kind == "f" and not np.isfinite(values).all():
                 raise CaseError(
                     "voxels_not_finite",

@@ -76,13 +76,11 @@ def foreground_box(view: View) -> Box | None:
     """Return the smallest box that holds every voxel above 0 in any channel, or None."""
     found: Box | None = None
     for slab in slabs(view):
-        foreground_XYZ = (view.read(slab) > 0).any(axis=0)
+        foreground_XYZ = np.asarray((view.read(slab) > 0).any(axis=0))
         if not foreground_XYZ.any():
             continue
-        ranges = [
-            np.flatnonzero(foreground_XYZ.any(axis=tuple(a for a in range(3) if a != axis)))
-            for axis in range(3)
-        ]
+        others = ((1, 2), (0, 2), (0, 1))
+        ranges = [np.flatnonzero(foreground_XYZ.any(axis=axes)) for axes in others]
         start = [int(r[0]) + offset for r, offset in zip(ranges, slab.start, strict=True)]
         shape = [int(r[-1] - r[0]) + 1 for r in ranges]
         box = Box.at(start, shape)

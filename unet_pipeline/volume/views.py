@@ -117,18 +117,21 @@ class Reoriented:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A view with another spacing, linearly interpolated; both begin at the same voxel centre.
+    """A view with another spacing, linearly interpolated.
 
     Attributes
     ----------
     steps
-        Distance of neighbouring voxels, in voxels of the inner view, along each axis. An axis of
-        step 1 is copied. Beyond the last inner voxel, that voxel's value is repeated.
+        Distance of neighbouring voxels, in voxels of the inner view, along each axis.
+    start
+        Where voxel 0 lies, in voxels of the inner view. An axis of step 1 and start 0 is copied.
+        Before the first inner voxel and beyond the last, its value is repeated.
     """
 
     inner: View
     steps: Spacing3
     shape: Index3
+    start: Spacing3 = (0.0, 0.0, 0.0)
 
     @property
     def channels(self) -> int:
@@ -139,8 +142,8 @@ class Resampled:
         """Return the voxels of ``box``, shape CXYZ."""
         inner_box = self._inner_box(box)
         values = self.inner.read(inner_box)
-        for axis, step in enumerate(self.steps):
-            if step != 1.0 and values.size:
+        for axis in range(3):
+            if self._interpolates(axis) and values.size:
                 low, high, share = self._weights(axis, box)
                 origin = inner_box.start[axis]
                 values = _lerp(values, axis + 1, low - origin, high - origin, share)
@@ -152,18 +155,21 @@ class Resampled:
 
     def _inner_box(self, box: Box) -> Box:
         start, stop = list(box.start), list(box.stop)
-        for axis, step in enumerate(self.steps):
-            if step != 1.0 and box.size:
+        for axis in range(3):
+            if self._interpolates(axis) and box.size:
                 low, high, _ = self._weights(axis, box)
                 start[axis], stop[axis] = int(low[0]), int(high[-1]) + 1
         return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+    def _interpolates(self, axis: int) -> bool:
+        return (self.steps[axis], self.start[axis]) != (1.0, 0.0)
 
     def _weights(
         self, axis: int, box: Box
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Voxels]:
         last = self.inner.shape[axis] - 1
-        at = np.arange(box.start[axis], box.stop[axis]) * self.steps[axis]
-        at = np.minimum(at, last)
+        at = np.arange(box.start[axis], box.stop[axis]) * self.steps[axis] + self.start[axis]
+        at = np.clip(at, 0, last)
         low = np.floor(at).astype(np.int64)
         return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
 
