@@ -6,6 +6,8 @@ cluster. The flow runs the same from the Prefect page, from a schedule and as pl
 
 import logging
 import sys
+from collections.abc import Iterator
+from concurrent.futures import as_completed
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -22,7 +24,7 @@ from prefect.artifacts import (
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
-from prefect.futures import PrefectFuture, as_completed
+from prefect.futures import PrefectConcurrentFuture
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
@@ -102,12 +104,15 @@ def _segment(run: Run, executor: Executor) -> list[CaseRecord]:
     progress = cast(UUID, create_progress_artifact(0.0, description=f"Cases of run {run.run_id}"))
     work = CaseWork(run, executor)
     one = segment_one.with_options(retries=run.settings.budget.retries)
-    futures: list[PrefectFuture[CaseRecord]] = [
-        one.submit(case.name, case, work) for case in run.cases
-    ]
+    submitted = (one.submit(case.name, case, work) for case in run.cases)
+    # Prefect's own as_completed can miss the last future and wait for ever.
+    futures = {
+        future.wrapped_future: future
+        for future in cast(Iterator[PrefectConcurrentFuture[CaseRecord]], submitted)
+    }
     shown = 0
-    for future in as_completed(futures):
-        records.append(future.result())
+    for done in as_completed(futures):
+        records.append(futures[done].result())
         percent = int(100 * len(records) / total)
         if percent > shown:
             update_progress_artifact(progress, progress=percent)

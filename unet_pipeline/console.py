@@ -35,7 +35,8 @@ MAX_ROWS = 60
 
 def say_error(error: PipelineError) -> None:
     """Print an error in one sentence, and its reason code."""
-    err.print(Text("error ", style="bold red") + Text(f"[{error.code}] {error}", style=""))
+    line = Text("error ", style="bold red") + Text(f"[{error.code}] {error}", style="")
+    err.print(line, soft_wrap=True)
 
 
 @contextmanager

@@ -146,7 +146,7 @@ def read_slabs(
     except EOFError as error:
         raise _broken("file_truncated", f"a file that ends before its {header.nbytes} bytes of "
                       "voxels") from error  # fmt: skip
-    except (gzip.BadGzipFile, IsalError, zlib.error) as error:
+    except (gzip.BadGzipFile, IsalError, zlib.error) as error:  # type: ignore[misc]
         raise _broken("file_corrupt", "gzip data that fail their check") from error
 
 

@@ -1,0 +1,173 @@
+"""The command line as people and machines meet it: exit status, JSON lines, one-line errors."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cohorts import small_cohort
+
+from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.nifti import encode_volume, header_of
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-W", "error", "-m", "unet_pipeline", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
+        check=False,
+        timeout=250,
+    )
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    return folder, small_cohort(Store(), str(folder))
+
+
+@pytest.fixture(scope="module")
+def segmented(place):
+    folder, small = place
+    return cli(
+        "segment", small.images, "--masks", small.masks, "--model", "phantom", "--output",
+        folder / "out", "--cluster", "serial", "--threads", "1", "--json",
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+def test_segment_prints_a_line_per_case_and_one_for_the_run(place, segmented):
+    _, small = place
+    assert segmented.returncode == 1, segmented.stderr
+    *cases, run = [json.loads(line) for line in segmented.stdout.splitlines()]
+    assert len(cases) == 4
+    done = next(case for case in cases if case["case"] == small.sound[0])
+    assert set(done) >= {
+        "case",
+        "status",
+        "code",
+        "message",
+        "output",
+        "windows",
+        "dice",
+        "seconds",
+    }
+    assert set(done["seconds"]) >= {"read", "infer", "merge", "write"}
+    assert Path(done["output"]).is_file()
+    assert run["counts"] == {"done": 2, "skipped": 0, "quarantined": 2}
+
+
+@pytest.mark.slow
+def test_segment_for_people_shows_a_table_and_the_report(place, segmented):
+    folder, small = place
+    shown = cli(
+        "segment", f"{small.images}/{small.sound[0]}.nii.gz", "--masks",
+        f"{small.masks}/{small.sound[0]}.nii.gz", "--model", "phantom",
+        "--output", folder / "out1", "--cluster", "local", "--threads", "1",
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stderr
+    assert "1 done" in shown.stdout
+    assert "report.html" in shown.stdout
+
+
+def test_check_prints_verdicts(place):
+    _, small = place
+    checked = cli("check", small.images, "--masks", small.masks, "--json")
+    lines = {line["case"]: line for line in map(json.loads, checked.stdout.splitlines())}
+    assert checked.returncode == 1
+    assert lines[small.sound[0]]["verdict"] == "pass"
+    assert lines[small.misaligned]["codes"] == ["affine_mismatch"]
+    assert lines[small.misaligned]["residual_mm"] > 1
+    assert set(lines[small.misaligned]) == {
+        "case", "verdict", "codes", "residual_mm", "message",
+    }  # fmt: skip
+
+
+def test_plan_shows_windows_and_memory(place):
+    _, small = place
+    image = f"{small.images}/{small.sound[0]}.nii.gz"
+    planned = cli("plan", image, "--model", "phantom", "--json")
+    plan = json.loads(planned.stdout)
+    assert plan["windows"] > 0
+    assert plan["tiles"] == 1
+    tiled = cli("plan", image, "--model", "phantom", "--tile", "20,20,20", "--json")
+    assert json.loads(tiled.stdout)["tiles"] > 1
+    assert "windows" in cli("plan", image, "--model", "phantom").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["segment", "/no/such/folder", "--model", "phantom", "--output", "OUT"], "_missing"),
+        (["segment", "IMAGES", "--model", "nope", "--output", "OUT"], "bundle_missing"),
+        (
+            ["segment", "IMAGES", "--model", "phantom", "--output", "OUT", "--overlap", "2"],
+            "setting",
+        ),
+        (
+            ["segment", "IMAGES", "--model", "phantom", "--output", "OUT", "--tile", "1,2"],
+            "setting",
+        ),
+        (["segment", "IMAGES", "--model", "phantom", "--output", "OUT", "--blend", "x"], "setting"),
+        (
+            ["segment", "IMAGES", "--model", "phantom", "--output", "OUT", "--cluster", "moon"],
+            "setting",
+        ),
+        (["plan", "/no/such/file.nii", "--model", "phantom"], "file_missing"),
+        (["train", "IMAGES", "MASKS", "--output", "OUT", "--roi-size", "30,30,30"], "roi_size"),
+    ],
+)
+def test_a_wrong_request_is_one_line_and_exit_status_2(place, arguments, code):
+    folder, small = place
+    words = {"IMAGES": small.images, "MASKS": small.masks, "OUT": str(folder / "no")}
+    failed = cli(*(words.get(word, word) for word in arguments))
+    assert failed.returncode == 2, failed.stdout + failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
+    assert code in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (folder / "no").exists()
+
+
+def test_an_unreachable_scheduler_is_named(place):
+    folder, small = place
+    failed = cli(
+        "segment", small.images, "--model", "phantom", "--output", folder / "never",
+        "--cluster", "tcp://127.0.0.1:9",
+    )  # fmt: skip
+    assert failed.returncode == 2
+    assert "cluster_unreachable" in failed.stderr
+
+
+@pytest.mark.slow
+def test_train_writes_a_bundle_that_segments(place):
+    folder, small = place
+    trained = cli(
+        "train", small.images, small.masks, "--network", "unet", "--features", "4,8", "--roi-size",
+        "32,32,32", "--spacing", "3,3,3", "--steps", "3", "--holdout", "0.5", "--output",
+        folder / "bundle", "--threads", "1", "--json",
+    )  # fmt: skip
+    assert trained.returncode == 0, trained.stderr
+    report = json.loads(trained.stdout)
+    assert {fault["code"] for fault in report["faults"]} == {"affine_mismatch", "file_truncated"}
+    image = f"{small.images}/{small.sound[0]}.nii.gz"
+    used = cli(
+        "segment", image, "--model", folder / "bundle", "--output", folder / "out2", "--cluster",
+        "serial", "--threads", "1",
+    )  # fmt: skip
+    assert used.returncode == 0, used.stderr
+
+
+def test_an_image_with_a_float_mask_of_fractions_fails_the_check(tmp_path):
+    values = np.full((8, 8, 8), 0.5, np.float32)
+    data = encode_volume(values, header_of(values.shape, np.eye(4), np.float32))
+    for name in ("images", "masks"):
+        Store().write(str(tmp_path / name / "a.nii"), data)
+    checked = cli("check", tmp_path / "images", "--masks", tmp_path / "masks", "--json")
+    assert json.loads(checked.stdout)["codes"] == ["mask_not_integer"]

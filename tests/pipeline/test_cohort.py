@@ -1,0 +1,225 @@
+"""P6-P8 and P10 on a real bucket: quarantine, resume, kill -9, no patient text."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from cohorts import SmallCohort, small_cohort
+
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
+from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.storage.store import Store, join
+
+SERIAL = ClusterSettings(kind="serial", threads=1)
+
+
+def run_all(settings: SegmentSettings):
+    run = open_run(settings)
+    records = [*faults_of(run), *segment_all(run, SerialExecutor())]
+    summary = close_run(run, records, seconds=1.0, workers=1)
+    return {record.case: record for record in records}, summary
+
+
+@pytest.fixture
+def cohort(s3_env) -> tuple[str, SmallCohort]:
+    bucket = s3_env.bucket("cohort")
+    return bucket, small_cohort(Store(), join(bucket, "scans"))
+
+
+def settings_of(bucket: str, cohort: SmallCohort, **changes) -> SegmentSettings:
+    values = {
+        "images": cohort.images,
+        "masks": cohort.masks,
+        "model": "phantom",
+        "output": join(bucket, "out"),
+        "cluster": SERIAL,
+        **changes,
+    }
+    return SegmentSettings(**values)
+
+
+def test_bad_cases_are_quarantined_and_the_others_done(cohort):
+    bucket, small = cohort
+    records, summary = run_all(settings_of(bucket, small))
+    assert {name: record.status for name, record in records.items()} == {
+        **dict.fromkeys(small.sound, "done"),
+        small.misaligned: "quarantined",
+        small.cut_short: "quarantined",
+    }
+    assert records[small.misaligned].code == "affine_mismatch"
+    assert records[small.cut_short].code == "file_truncated"
+    assert all(records[name].mean_dice > 0.85 for name in small.sound)
+    written = Store().list_files(join(bucket, "out"))
+    for name in (small.misaligned, small.cut_short):
+        assert not [url for url in written if f"/{name}" in url]
+    assert {summary.report, summary.table} <= set(written)
+    sidecar = json.loads(Store().read(records[small.sound[0]].output.replace(".nii.gz", ".json")))
+    assert sidecar["windows"] == records[small.sound[0]].windows > 0
+    assert set(sidecar["seconds"]) >= {"read", "infer", "forward", "merge", "write", "total"}
+
+
+def test_a_case_is_skipped_only_if_input_weights_and_settings_match(cohort):
+    bucket, small = cohort
+    settings = settings_of(bucket, small)
+    run_all(settings)
+    first, _ = run_all(settings)
+    assert [first[name].status for name in small.sound] == ["skipped", "skipped"]
+    assert first[small.sound[0]].dice is not None
+
+    other = settings.model_copy(update={"windows": WindowSettings(overlap=0.25)})
+    anew, _ = run_all(other)
+    assert [anew[name].status for name in small.sound] == ["done", "done"]
+
+    store, url = Store(), join(small.images, f"{small.sound[0]}.nii.gz")
+    store.write(url, store.read(join(small.images, f"{small.sound[1]}.nii.gz")))
+    store.write(
+        join(small.masks, f"{small.sound[0]}.nii.gz"),
+        store.read(join(small.masks, f"{small.sound[1]}.nii.gz")),
+    )
+    changed, _ = run_all(other)
+    assert [changed[name].status for name in small.sound] == ["done", "skipped"]
+
+    store.remove(changed[small.sound[1]].output)
+    gone, _ = run_all(other)
+    assert [gone[name].status for name in small.sound] == ["skipped", "done"]
+    again, _ = run_all(other.model_copy(update={"resume": False}))
+    assert [again[name].status for name in small.sound] == ["done", "done"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_finished_by_the_next(cohort, s3_env, tmp_path):
+    """kill -9 after the first label map: no half object is visible, and nothing is done twice."""
+    bucket, small = cohort
+    command = [
+        sys.executable, "-m", "unet_pipeline", "segment", small.images, "--masks", small.masks,
+        "--model", "phantom", "--output", join(bucket, "out"), "--cluster", "serial",
+        "--threads", "1", "--json",
+    ]  # fmt: skip
+    root = str(Path(__file__).resolve().parents[2])
+    env = {**os.environ, "PYTHONPATH": root}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        for line in process.stdout:
+            if json.loads(line).get("status") == "done":
+                process.send_signal(signal.SIGKILL)
+                break
+    store = Store()
+    sidecars = [u for u in store.list_files(join(bucket, "out")) if u.endswith("_dseg.json")]
+    assert len(sidecars) == 1
+    for url in store.list_files(join(bucket, "out")):
+        if url.endswith(".nii.gz"):
+            local = tmp_path / "label.nii.gz"
+            local.write_bytes(store.read(url))
+            assert np.asarray(nib.load(local).dataobj).max() <= 2
+    records, _ = run_all(settings_of(bucket, small))
+    assert sorted(records[name].status for name in small.sound) == ["done", "skipped"]
+
+
+@pytest.mark.slow
+def test_a_killed_worker_loses_nothing(cohort):
+    """kill -9 of a Dask worker in the middle: its tiles are done again, the bytes are the same."""
+    from unet_pipeline.cluster.backends import open_executor
+    from unet_pipeline.cohort import segment_case
+
+    bucket, small = cohort
+    windows = WindowSettings(tile=(24, 24, 24), overlap=0.75)
+    settings = settings_of(bucket, small, windows=windows, resume=False)
+    run = open_run(settings)
+    case = next(c for c in run.cases if c.name == small.sound[0])
+    expected = Store().read(segment_case(run, case, SerialExecutor()).output)
+    with open_executor("local", 2) as executor:
+        executor.result(executor.submit(time.sleep, 0))
+        victim = executor.submit(os.getpid)
+        pid = executor.result(victim)
+        from threading import Timer
+
+        Timer(3.0, os.kill, (pid, signal.SIGKILL)).start()
+        begin = time.monotonic()
+        record = segment_case(run, case, executor)
+        assert time.monotonic() - begin > 3, "the worker was killed after the case"
+    assert record.status == "done", record.message
+    assert Store().read(record.output) == expected
+
+
+def test_no_patient_text_leaves_the_input(tmp_path):
+    name = "DOE^JANE"
+    values = np.random.default_rng(0).integers(0, 300, (40, 40, 40)).astype(np.int16)
+    for folder, broken in (("a", False), ("b", True)):
+        image = nib.Nifti1Image(values, np.eye(4))
+        for field, size in (
+            ("descrip", 80),
+            ("aux_file", 24),
+            ("intent_name", 16),
+            ("db_name", 18),
+        ):
+            image.header[field] = name.encode()[:size]
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", name.encode()))
+        (tmp_path / "in").mkdir(exist_ok=True)
+        path = tmp_path / "in" / f"{folder}.nii"
+        data = image.to_bytes()
+        path.write_bytes(data[:-5] if broken else data)
+    settings = SegmentSettings(
+        images=str(tmp_path / "in"), model="phantom", output=str(tmp_path / "out"), cluster=SERIAL
+    )
+    records, _ = run_all(settings)
+    assert [records[case].status for case in "ab"] == ["done", "quarantined"]
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file():
+            content = path.read_bytes()
+            if path.suffix == ".gz":
+                content = nib.Nifti1Image.from_bytes(
+                    __import__("gzip").decompress(content)
+                ).to_bytes()
+            assert b"JANE" not in content, path
+    assert "JANE" not in json.dumps([record.as_dict() for record in records.values()])
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({"images": "s3://no-such-bucket-here/x"}, "bucket_missing"),
+        ({"model": "nonsense"}, "bundle_missing"),
+        ({"output": "s3://no-such-bucket-here/out"}, "bucket_missing"),
+    ],
+)
+def test_a_wrong_request_stops_before_any_work(cohort, changes, code):
+    bucket, small = cohort
+    with pytest.raises(RequestError) as caught:
+        open_run(settings_of(bucket, small, **changes))
+    assert caught.value.code == code
+    assert not [u for u in Store().list_files(bucket) if "/out/" in u]
+
+
+def test_wrong_keys_stop_before_any_work(cohort, monkeypatch):
+    bucket, small = cohort
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
+    with pytest.raises(RequestError) as caught:
+        open_run(settings_of(bucket, small))
+    assert caught.value.code == "access_denied"
+    assert "wrong-secret" not in str(caught.value)
+
+
+def test_channels_that_do_not_match_and_lone_files_are_named(tmp_path):
+    store, root = Store(), str(tmp_path)
+    small = small_cohort(store, root)
+    store.remove(join(small.images, f"{small.sound[0]}.nii.gz"))
+    store.remove(join(small.masks, f"{small.sound[1]}.nii.gz"))
+    records, _ = run_all(settings_of(root, small))
+    assert {name: record.code for name, record in records.items()} == {
+        small.sound[0]: "image_missing",
+        small.sound[1]: "mask_missing",
+        small.misaligned: "affine_mismatch",
+        small.cut_short: "file_truncated",
+    }
+    image = join(small.images, f"{small.misaligned}.nii.gz")
+    store.write(join(root, "m.csv"), f"case,image\ntwo,{image};{image}\n".encode())
+    records, _ = run_all(settings_of(root, small, images=join(root, "m.csv"), masks=None))
+    assert records["two"].code == "channels_mismatch"
