@@ -7,7 +7,7 @@ cluster. The flow runs the same from the Prefect page, from a schedule and as pl
 import logging
 import sys
 from collections.abc import Iterator
-from concurrent.futures import as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
@@ -31,7 +31,14 @@ from prefect.tasks import exponential_backoff
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
-from unet_pipeline.cohort import TRANSIENT, close_run, faults_of, open_run, segment_case
+from unet_pipeline.cohort import (
+    TRANSIENT,
+    cases_at_once,
+    close_run,
+    faults_of,
+    open_run,
+    segment_case,
+)
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.records import Case, CaseRecord, RunSummary
@@ -39,7 +46,9 @@ from unet_pipeline.report.table import attention_order, markdown_table, table_ro
 from unet_pipeline.request import Run
 
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is cases.csv
-CASES_AT_ONCE = 16
+STATE_NAMES = {"done": "Completed", "skipped": "Skipped", "quarantined": "Quarantined"}
+
+UnderWay = dict[Future[Any], PrefectConcurrentFuture[CaseRecord]]
 
 
 class TransientError(RuntimeError):
@@ -54,28 +63,26 @@ class CaseWork:
 
 
 @task(
-    task_run_name="{name}",
+    task_run_name="{case.name}",
     cache_policy=NO_CACHE,
     persist_result=False,
     retry_delay_seconds=exponential_backoff(2),
     retry_jitter_factor=0.5,
 )
-def segment_one(name: str, case: Case, work: CaseWork) -> CaseRecord:
+def segment_one(case: Case, work: CaseWork) -> State[CaseRecord]:
     """Segment one case. A quarantined case is a result; a fault that may pass is tried again."""
     record = segment_case(work.run, case, work.executor)
     context = TaskRunContext.get()
     tries = context.task_run.run_count if context else 1
     if record.code in TRANSIENT and tries <= work.run.settings.budget.retries:
         raise TransientError(record.message)
-    if record.status == "quarantined":
-        get_run_logger().warning("%s is quarantined [%s] %s", name, record.code, record.message)
-    return record
+    return Completed(name=STATE_NAMES[record.status], message=_outcome(record), data=record)
 
 
 @flow(
     name="segment-cohort",
     description="Segment every volume of a cohort and write label maps, sidecars and a report.",
-    task_runner=ThreadPoolTaskRunner(max_workers=CASES_AT_ONCE),  # type: ignore[arg-type]
+    task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type]
     validate_parameters=True,
     persist_result=False,
 )
@@ -88,36 +95,57 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
         logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
         with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
             begin = perf_counter()
-            records = _segment(run, executor)
+            records = _with_progress(run, executor)
             seconds = perf_counter() - begin
     except RequestError as error:
         logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error))
+        return Failed(name="WrongRequest", message=str(error), data=error)
     summary = close_run(run, records, seconds=seconds, workers=executor.workers)
     _publish(summary, records)
     return _state(summary)
 
 
-def _segment(run: Run, executor: Executor) -> list[CaseRecord]:
+def _with_progress(run: Run, executor: Executor) -> list[CaseRecord]:
+    """Segment all cases, and show on the run's page how far it is."""
     records = faults_of(run)
     total = len(run.cases) + len(records)
     progress = cast(UUID, create_progress_artifact(0.0, description=f"Cases of run {run.run_id}"))
-    work = CaseWork(run, executor)
-    one = segment_one.with_options(retries=run.settings.budget.retries)
-    submitted = (one.submit(case.name, case, work) for case in run.cases)
-    # Prefect's own as_completed can miss the last future and wait for ever.
-    futures = {
-        future.wrapped_future: future
-        for future in cast(Iterator[PrefectConcurrentFuture[CaseRecord]], submitted)
-    }
     shown = 0
-    for done in as_completed(futures):
-        records.append(futures[done].result())
+    for record in _segment(run, executor):
+        records.append(record)
         percent = int(100 * len(records) / total)
         if percent > shown:
             update_progress_artifact(progress, progress=percent)
             shown = percent
     return records
+
+
+def _segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
+    """Yield records as they are ready; only so many cases are under way as keep workers busy."""
+    work, under_way = CaseWork(run, executor), UnderWay()
+    one = segment_one.with_options(retries=run.settings.budget.retries)
+    for case in run.cases:
+        if len(under_way) >= cases_at_once(executor):
+            yield from _finished(under_way)
+        future = cast(PrefectConcurrentFuture[CaseRecord], one.submit(case, work))
+        under_way[future.wrapped_future] = future
+    while under_way:
+        yield from _finished(under_way)
+
+
+def _finished(under_way: UnderWay) -> Iterator[CaseRecord]:
+    """Wait until some case has ended, and yield its record."""
+    # Not by Prefect's own as_completed: it can miss the last future and wait for ever.
+    ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
+    for future in ended:
+        yield under_way.pop(future).result()
+
+
+def _outcome(record: CaseRecord) -> str:
+    """Say in a few words what became of a case."""
+    if record.status == "quarantined":
+        return f"[{record.code}] {record.message}"
+    return "" if record.mean_dice is None else f"mean Dice {record.mean_dice:.3f}"
 
 
 def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
@@ -146,4 +174,7 @@ def _state(summary: RunSummary) -> State[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # python -m flows.segment_cohort SETTINGS.json
-    segment_cohort(SegmentSettings.model_validate_json(Path(sys.argv[1]).read_text()))
+    try:
+        segment_cohort(SegmentSettings.model_validate_json(Path(sys.argv[1]).read_text()))
+    except RequestError as wrong:
+        sys.exit(str(wrong))

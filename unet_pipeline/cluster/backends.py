@@ -1,5 +1,6 @@
 """Start or reach a cluster: one function for each place where work can run."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,8 @@ from distributed import Client, LocalCluster
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 THREADS_PER_WORKER = 2  # one computes while the other reads or writes another case
 CONNECT_SECONDS = 20.0
@@ -49,6 +52,7 @@ def open_executor(kind: str, workers: int | None = None) -> Iterator[Executor]:
             client = stack.enter_context(Client(stack.enter_context(_cuda(workers))))
         else:
             client = stack.enter_context(_connect(kind))
+        log.info("Dask dashboard at %s", client.dashboard_link)
         yield DaskExecutor(client, _count_workers(client, kind))
 
 
@@ -57,7 +61,7 @@ def _local(workers: int) -> LocalCluster:
         n_workers=workers,
         threads_per_worker=THREADS_PER_WORKER,
         processes=True,
-        dashboard_address=os.environ.get("UNET_PIPELINE_DASHBOARD"),
+        dashboard_address=os.environ.get("UNET_PIPELINE_DASHBOARD", "127.0.0.1:0"),
         silence_logs=40,
     )
 

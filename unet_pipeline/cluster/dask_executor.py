@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from distributed import Client, KilledWorker, wait
-from distributed.client import FutureCancelledError
+from distributed.client import ClosedClientError, FutureCancelledError
 
 from unet_pipeline.cluster.executor import Handle
 from unet_pipeline.errors import CaseError
@@ -35,7 +35,10 @@ class DaskExecutor:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Start a call on a worker; results of calls among the arguments stay on the workers."""
-        return self.client.submit(function, *arguments, pure=False)
+        try:
+            return self.client.submit(function, *arguments, pure=False)
+        except ClosedClientError as error:
+            raise _cluster_closed() from error
 
     def result(self, handle: Handle) -> Any:
         """Wait for a call, in short steps, and return its result or raise its error."""
@@ -45,6 +48,8 @@ class DaskExecutor:
             except TimeoutError:
                 self._check_deadline()
             except (KilledWorker, FutureCancelledError) as error:
+                if self.client.status in {"closing", "closed"}:
+                    raise _cluster_closed() from error
                 raise CaseError(
                     "worker_lost",
                     found="workers that died while they worked on this case",
@@ -68,6 +73,15 @@ class DaskExecutor:
                 wanted="an end in time",
                 remedy="Raise the limit (--case-minutes), or look for a stalled worker",
             )
+
+
+def _cluster_closed() -> CaseError:
+    return CaseError(
+        "cluster_closed",
+        found="a cluster that was closed before this case was finished",
+        wanted="a cluster until the last case",
+        remedy="Run again: cases that are finished are skipped",
+    )
 
 
 def _wait_briefly(futures: list[Handle]) -> list[Handle]:

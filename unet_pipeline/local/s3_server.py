@@ -74,8 +74,8 @@ def serve_s3(
     program = _rclone()
     with tempfile.TemporaryDirectory(prefix="unet-pipeline-s3-") as scratch:
         log = Path(scratch) / "rclone.log"
-        # Buckets may also be made as folders: no directory cache.
-        options = ["--addr", "127.0.0.1:0", "--dir-cache-time", "0s"]
+        # Buckets may be made as folders: cache names for a moment only. With 0s rclone spins.
+        options = ["--addr", "127.0.0.1:0", "--dir-cache-time", "5ms"]
         process = processes.start(
             [program, "serve", "s3", *options, folder.resolve()],
             env=_environment(Path(scratch), key, secret),

@@ -88,7 +88,7 @@ def _csv_rows(text: str, url: str) -> Iterator[tuple[int, _Row]]:
                 )
             yield reader.line_num, row
     except csv.Error as error:
-        _refuse(url, reader.line_num, found=f"a line that is not CSV ({error})", wanted="CSV")
+        _refuse(url, reader.line_num + 1, found=f"a line that is not CSV ({error})", wanted="CSV")
 
 
 def _json_rows(text: str, url: str) -> Iterator[tuple[int, _Row]]:

@@ -1,0 +1,194 @@
+import dataclasses
+import hashlib
+import json
+import uuid
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.records import Case
+from unet_pipeline.storage.ledger import (
+    CaseKey,
+    InputDigest,
+    digest_bytes,
+    digest_json,
+    digest_object,
+    fingerprint_inputs,
+    inputs_of,
+    is_done,
+    read_sidecar,
+    urls_by_role,
+)
+from unet_pipeline.storage.store import Store, join
+
+WEIGHTS, SETTINGS = digest_bytes(b"weights"), digest_json({"overlap": 0.5})
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=10,
+)  # fmt: skip
+
+
+@pytest.fixture(params=["memory", "local"])
+def done(request, tmp_path):
+    """A store with a finished case: its root, the case and its sidecar."""
+    root = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
+    return finish(Store(), root)
+
+
+def finish(store, root):
+    case = Case("a", (join(root, "a_0000.nii"), join(root, "a_0001.nii")), join(root, "a_mask.nii"))
+    for role, url in urls_by_role(case).items():
+        store.write(url, role.encode())
+    store.write(join(root, "a_dseg.nii.gz"), b"labels")
+    marks = fingerprint_inputs(store, case)
+    inputs = tuple(
+        InputDigest(role, marks[role].size, marks[role].etag, digest_object(store, url))
+        for role, url in urls_by_role(case).items()
+    )
+    key = CaseKey(inputs, WEIGHTS, SETTINGS)
+    sidecar = {**key.as_sidecar(), "output": {"bytes": 6, "sha256": digest_bytes(b"labels")}}
+    store.write(join(root, "a_dseg.json"), json.dumps(sidecar).encode())
+    return store, root, case, read_sidecar(store, join(root, "a_dseg.json"))
+
+
+def still_done(store, root, case, sidecar, weights=WEIGHTS, settings=SETTINGS):
+    label_url = join(root, "a_dseg.nii.gz")
+    return is_done(store, case, sidecar, weights=weights, settings=settings, label_url=label_url)
+
+
+def test_a_finished_case_is_done(done):
+    assert still_done(*done)
+    assert set(inputs_of(done[3])) == {"image0", "image1", "mask"}
+
+
+def test_other_weights_or_settings(done):
+    assert not still_done(*done, weights=digest_bytes(b"other"))
+    assert not still_done(*done, settings=digest_json({"overlap": 0.25}))
+
+
+def test_a_finished_case_in_object_storage(s3):
+    store, _, case, _ = done = finish(s3.store, s3.bucket())
+    store.write(case.images[0], b"image0")
+    assert still_done(*done)
+    store.write(case.images[0], b"0egami")
+    assert not still_done(*done)
+    store.remove(case.images[0])
+    assert not still_done(*done)
+
+
+@pytest.mark.parametrize("role", ["image0", "image1", "mask"])
+@pytest.mark.parametrize("content", ["same size", "longer"])
+def test_a_changed_input(done, role, content):
+    store, _, case, _ = done
+    changed = role[::-1] if content == "same size" else role * 2
+    store.write(urls_by_role(case)[role], changed.encode())
+    assert not still_done(*done)
+
+
+def test_an_input_written_again_unchanged(done):
+    store, _, case, _ = done
+    store.write(case.images[0], b"image0")
+    assert still_done(*done)
+
+
+def test_other_roles(done):
+    store, root, case, sidecar = done
+    for other in (
+        dataclasses.replace(case, mask=None),
+        dataclasses.replace(case, images=case.images[:1]),
+        dataclasses.replace(case, images=case.images[::-1]),
+    ):
+        assert not still_done(store, root, other, sidecar)
+
+
+def test_a_label_map_that_is_missing_or_cut(done):
+    store, root, _, _ = done
+    store.write(join(root, "a_dseg.nii.gz"), b"label")
+    assert not still_done(*done)
+    store.remove(join(root, "a_dseg.nii.gz"))
+    assert not still_done(*done)
+
+
+def test_a_missing_input(done):
+    store, _, case, _ = done
+    store.remove(case.mask)
+    assert not still_done(*done)
+    with pytest.raises(CaseError) as caught:
+        fingerprint_inputs(store, case)
+    assert caught.value.code == "file_missing"
+
+
+def test_equal_etags_spare_the_reading_and_others_do_not(s3, tmp_path):
+    for store, root, trusts_etag in ((s3.store, s3.bucket(), True), (Store(), tmp_path, False)):
+        *finished, sidecar = finish(store, str(root))
+        for one in sidecar["inputs"]:
+            one["sha256"] = digest_bytes(b"what was never stored")
+        assert still_done(*finished, sidecar) == trusts_etag
+    *finished, sidecar = finish(s3.store, s3.bucket())
+    for one in sidecar["inputs"]:
+        one["etag"] = "of an upload in parts"
+    assert still_done(*finished, sidecar)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": 2},
+        {"inputs": None},
+        {"inputs": [1]},
+        {"inputs": [{"role": "image0"}]},
+        {"inputs": [{"role": ["image0"], "size": 1, "etag": None, "sha256": ""}]},
+        {"inputs": []},
+        {"output": None},
+        {"output": {}},
+        {"output": {"bytes": "6"}},
+        {"weights": None},
+    ],
+)
+def test_malformed_sidecars_are_not_done(change):
+    *finished, sidecar = finish(Store(), f"memory://{uuid.uuid4().hex}")
+    assert still_done(*finished, sidecar)
+    assert not still_done(*finished, {**sidecar, **change})
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])
+def test_unreadable_sidecars_are_none(data):
+    url = f"memory://{uuid.uuid4().hex}/a_dseg.json"
+    assert read_sidecar(Store(), url) is None
+    Store().write(url, data)
+    assert read_sidecar(Store(), url) is None
+
+
+def test_a_store_that_refuses_is_not_taken_for_an_undone_case(s3):
+    with pytest.raises(RequestError):
+        read_sidecar(s3.store, "s3://no-such-bucket/a_dseg.json")
+
+
+@given(plain)
+def test_digest_of_json_ignores_the_order_of_keys(value):
+    def turned(item):
+        if isinstance(item, dict):
+            return {key: turned(inner) for key, inner in reversed(item.items())}
+        return [turned(inner) for inner in item] if isinstance(item, list) else item
+
+    def encodable(item):
+        try:
+            json.dumps(item, ensure_ascii=False).encode()
+        except UnicodeEncodeError:
+            return False
+        return True
+
+    if encodable(value):
+        assert digest_json(value) == digest_json(turned(value))
+        assert digest_json(value) != digest_json([value])
+
+
+def test_digests_have_known_values():
+    assert digest_bytes(b"") == f"sha256:{hashlib.sha256().hexdigest()}"
+    assert digest_json({"b": 1, "a": "é"}) == digest_bytes('{"a":"é","b":1}'.encode())
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        digest_json(float("nan"))

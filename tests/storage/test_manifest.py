@@ -1,0 +1,93 @@
+import pytest
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.records import Case
+from unet_pipeline.storage.manifest import parse_manifest, read_manifest
+from unet_pipeline.storage.store import Store
+
+URL = "s3://bucket/lists/cohort.csv"
+
+
+def test_csv():
+    text = (
+        "\ufeffcase, Image ,mask,comment\r\n"
+        "a,../images/a.nii,masks/a.nii,first\r\n"
+        "\r\n"
+        '"b/c, d.nii.gz", s3://other/t1.nii ; t2.nii,,\r\n'
+        "e,/local/e.nii"
+    )
+    assert parse_manifest(text.encode(), URL) == (
+        Case("a", ("s3://bucket/images/a.nii",), "s3://bucket/lists/masks/a.nii"),
+        Case("b/c, d", ("s3://other/t1.nii", "s3://bucket/lists/t2.nii")),
+        Case("e", ("/local/e.nii",)),
+    )
+
+
+def test_json_lines():
+    first = '{"case": "a", "image": "a.nii;b.nii", "mask": null, "age": 3}'
+    text = first + '\n\n{"case": "b", "image": "é.nii"}'
+    assert parse_manifest(text.encode(), "/data/cohort.jsonl") == (
+        Case("a", ("/data/a.nii", "/data/b.nii")),
+        Case("b", ("/data/é.nii",)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ("", "line 1, column case"),
+        ("case;image\na;b\n", "line 1, column case"),
+        ("case,mask\na,b\n", "line 1, column image"),
+        ("case,case,image\na,b,c\n", "line 1, column case"),
+        ("case,image\na,b\nc,d,e,f\n", "line 3"),
+        ('case,image\na,"b\n', "line 2"),
+        ('case,image\na,b\nc,"d"e\n', "line 3"),
+        ("case,image\na,b\nb,\n", "line 3, column image"),
+        ("case,image\na,b\nb,x;;y\n", "line 3, column image"),
+        ("case,image\na,b\nb\n", "line 3, column image"),
+        ("case,image\na,b\n,x\n", "line 3, column case"),
+        ("case,image\na,b\nb,x\na,y\n", "line 4, column case"),
+        ("case,image\n../a,b\n", "line 2, column case"),
+        ("case,image\n/a,b\n", "line 2, column case"),
+        ("case,image\na\\b,b\n", "line 2, column case"),
+        ("case,image\na,../../other-bucket/x\n", "line 2, column image"),
+        ("case,image,mask\na,b,../../../../x\n", "line 2, column mask"),
+    ],
+)
+def test_csv_faults_name_line_and_column(text, where):
+    with pytest.raises(RequestError) as caught:
+        parse_manifest(text.encode(), URL)
+    assert caught.value.code == "manifest_invalid"
+    assert f"cohort.csv, {where}:" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('{"case": "a", "image": "x"}\n{"case": ', "line 2"),
+        ('["a", "x"]', "line 1"),
+        ('{"case": 7, "image": "x"}', "line 1, column case"),
+        ('{"case": "a"}', "line 1, column image"),
+        ('{"case": "a", "image": ["x"]}', "line 1, column image"),
+        ('{"case": "a\\u0000", "image": "x"}', "line 1, column case"),
+        ('{"case": ' + "9" * 5000 + "}", "line 1"),
+        ("[" * 100_000, "line 1"),
+    ],
+)
+def test_json_faults_name_line_and_column(text, where):
+    with pytest.raises(RequestError) as caught:
+        parse_manifest(text.encode(), "/data/cohort.jsonl")
+    assert caught.value.code == "manifest_invalid"
+    assert f"cohort.jsonl, {where}:" in str(caught.value)
+
+
+def test_other_encodings_are_refused():
+    with pytest.raises(RequestError) as caught:
+        parse_manifest("case,image\na,b\nü,c\n".encode("latin-1"), URL)
+    assert "line 3:" in str(caught.value)
+
+
+def test_a_manifest_that_is_missing(tmp_path):
+    with pytest.raises(RequestError) as caught:
+        read_manifest(Store(), str(tmp_path / "cohort.csv"))
+    assert caught.value.code == "manifest_missing"
