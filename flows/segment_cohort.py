@@ -76,7 +76,8 @@ def segment_one(case: Case, work: CaseWork) -> State[CaseRecord]:
     tries = context.task_run.run_count if context else 1
     if record.code in TRANSIENT and tries <= work.run.settings.budget.retries:
         raise TransientError(record.message)
-    return Completed(name=STATE_NAMES[record.status], message=_outcome(record), data=record)
+    name = "Stopped" if record.code == "cluster_closed" else STATE_NAMES[record.status]
+    return Completed(name=name, message=_outcome(record), data=record)
 
 
 @flow(

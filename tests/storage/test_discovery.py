@@ -187,6 +187,7 @@ def test_own_outputs_are_no_images(memory):
 
 
 def test_own_outputs_are_not_their_own_reference(memory):
+    memory = Archive(memory.store, memory.url(".hidden"))
     memory.add("a.nii", "a_dseg.nii.gz", "b.nii", "b_dseg.nii.gz", "c.nii", "c_mask.nii")
     memory.add("a_dseg.json", data=json.dumps({"settings_digest": "sha256:0"}).encode())
     memory.add("b_dseg.json", data=b"{}")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import dask
-from distributed import Client, LocalCluster
+from distributed import Client, LocalCluster, Worker
+from distributed.diagnostics.plugin import WorkerPlugin
 
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
@@ -14,6 +15,7 @@ from unet_pipeline.errors import RequestError
 
 log = logging.getLogger(__name__)
 
+PACKAGE = "unet_pipeline"
 THREADS_PER_WORKER = 2  # one computes while the other reads or writes another case
 CONNECT_SECONDS = 20.0
 
@@ -53,7 +55,24 @@ def open_executor(kind: str, workers: int | None = None) -> Iterator[Executor]:
         else:
             client = stack.enter_context(_connect(kind))
         log.info("Dask dashboard at %s", client.dashboard_link)
+        if kind in {"local", "cuda"}:  # a scheduler of others may serve several runs at once
+            _forward_logs(client)
         yield DaskExecutor(client, _count_workers(client, kind))
+
+
+class _PackageLogs(WorkerPlugin):  # type: ignore[misc]
+    """Makes a worker log what the package does, not only what goes wrong."""
+
+    name = "unet-pipeline-logs"
+
+    def setup(self, worker: Worker) -> None:  # noqa: ARG002  Dask calls it so
+        logging.getLogger(PACKAGE).setLevel(logging.INFO)
+
+
+def _forward_logs(client: Client) -> None:
+    """Let the workers' log lines of this package come out in this process."""
+    client.register_plugin(_PackageLogs())
+    client.forward_logging(PACKAGE)
 
 
 def _local(workers: int) -> LocalCluster:

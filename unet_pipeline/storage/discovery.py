@@ -146,7 +146,8 @@ def _apart(store: Store, found: list[Volume], masks: _Listing) -> tuple[list[Vol
 
 def _is_ours(store: Store, mask: Volume, files: frozenset[str]) -> bool:
     """Say whether a label map was written by this package: it must not be its own reference."""
-    sidecar = f"{without_nifti_suffix(mask.urls[0])}.json"
+    url = mask.urls[0]
+    sidecar = f"{url[: url.lower().rindex('.nii')]}.json"
     if not is_own_output(mask.name) or sidecar not in files:
         return False
     return "settings_digest" in (read_sidecar(store, sidecar) or {})
