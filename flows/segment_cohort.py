@@ -136,7 +136,6 @@ def _segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
 
 def _finished(under_way: UnderWay) -> Iterator[CaseRecord]:
     """Wait until some case has ended, and yield its record."""
-    # Not by Prefect's own as_completed: it can miss the last future and wait for ever.
     ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
     for future in ended:
         yield under_way.pop(future).result()
@@ -155,7 +154,9 @@ def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
         table=table_rows(ordered), key="cases", description=f"Cases of run {summary.run_id}"
     )
     create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
-    create_link_artifact(summary.report, link_text="Report of the run", key="report")
+    report = summary.report
+    link = report if "://" in report else Path(report).resolve().as_uri()
+    create_link_artifact(link, link_text="Report of the run", key="report")
 
 
 def _headline(summary: RunSummary) -> str:

@@ -19,8 +19,12 @@ class _Settings(BaseModel):
 class StorageSettings(_Settings):
     """How to reach object storage. Secrets come from AWS variables or a profile only."""
 
+    model_config = ConfigDict(title="Storage")
+
     endpoint_url: str | None = Field(
-        None, description="S3 endpoint, e.g. https://minio.example.org. Default: AWS_ENDPOINT_URL."
+        None,
+        title="Endpoint URL",
+        description="S3 endpoint, e.g. https://minio.example.org. Default: AWS_ENDPOINT_URL.",
     )
     profile: str | None = Field(None, description="Profile of the AWS credentials file.")
     region: str | None = Field(None, description="S3 region. Default: AWS_DEFAULT_REGION.")
@@ -28,6 +32,8 @@ class StorageSettings(_Settings):
 
 class WindowSettings(_Settings):
     """How the network's windows are laid over a volume."""
+
+    model_config = ConfigDict(title="Windows")
 
     overlap: float | None = Field(
         None,
@@ -52,6 +58,8 @@ class WindowSettings(_Settings):
 class ClusterSettings(_Settings):
     """Where the work runs."""
 
+    model_config = ConfigDict(title="Cluster")
+
     kind: ClusterKind = Field(
         "local",
         description="serial (this process), local (Dask processes on this machine), cuda (one "
@@ -69,10 +77,13 @@ class Budget(_Settings):
     """What a case may cost before it is stopped."""
 
     retries: int = Field(2, ge=0, le=10, description="Tries again after a storage or worker fault.")
-    case_minutes: float = Field(60.0, gt=0, description="Time limit of one case, in minutes.")
+    case_minutes: float = Field(
+        60.0, gt=0, title="Minutes per case", description="Time limit of one case."
+    )
     memory_gb: float = Field(
         2.0,
         gt=0,
+        title="Memory (GB)",
         description="Memory for the scores of one tile and for one decoded volume, in GB.",
     )
     scratch: str | None = Field(
@@ -83,10 +94,10 @@ class Budget(_Settings):
 
 
 class SegmentSettings(_Settings):
-    """Segment a cohort: every volume under IMAGES becomes a label map under OUTPUT."""
+    """Every volume under Images becomes a label map under Output."""
 
     images: str = Field(
-        description="Images: a prefix or folder, a glob, a BIDS tree, or a manifest (.csv, .jsonl "
+        description="A prefix or folder, a glob, a BIDS tree, or a manifest (.csv, .jsonl "
         "with columns case,image,mask). Any fsspec URL: s3://bucket/prefix, /folder, memory://."
     )
     model: str = Field(
@@ -99,7 +110,10 @@ class SegmentSettings(_Settings):
     )
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")
-    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
+    storage: StorageSettings = Field(
+        StorageSettings(),
+        description="Object storage. Keys come from AWS variables or a profile only.",
+    )
     budget: Budget = Field(Budget(), description="Limits of one case.")
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from unet_pipeline.errors import CaseError
+from unet_pipeline.errors import CaseError, PipelineError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
@@ -88,7 +88,7 @@ def examine(store: Store, case: Case, tolerance: Tolerance) -> Examined:
             header = header or current
         if case.mask is not None and header is not None and not findings:
             findings += _check_mask(store, case.mask, header, tolerance)
-    except CaseError as error:
+    except PipelineError as error:
         findings.append(as_finding(error))
     return Examined(case.name, header, tuple(findings))
 
@@ -100,7 +100,7 @@ def _check_mask(store: Store, url: str, image: NiftiHeader, tolerance: Tolerance
             image.grid, mask.grid, tolerance, first_role="image", second_role="mask"
         )
         return findings if findings or mask.is_integer else _check_labels(store, url)
-    except CaseError as error:
+    except PipelineError as error:
         return [as_finding(error, of="mask: ")]
 
 
@@ -121,6 +121,6 @@ def _check_labels(store: Store, url: str) -> list[Finding]:
     ]
 
 
-def as_finding(error: CaseError, of: str = "") -> Finding:
+def as_finding(error: PipelineError, of: str = "") -> Finding:
     """Return a fault of a file as a finding that fails the case."""
     return Finding(error.code, "fail", of + error.found, error.wanted, error.remedy)

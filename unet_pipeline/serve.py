@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_PORT = 4200
 POOL = "local"
+FLOW = "segment-cohort"
 START_SECONDS = 120.0
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -121,19 +122,25 @@ def worker(server: PrefectServer, limit: int = 4) -> Iterator[None]:
 def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> None:
     """Register the deployments of ``prefect.yaml``.
 
+    The schedule of ``nightly`` is on if a cohort is named, and else off. A ``nightly`` that is
+    registered already stays as it is, with what was changed on its page, unless a cohort is named.
+
     Parameters
     ----------
     cohort
         Values of ``UNET_PIPELINE_IMAGES``, ``_MODEL``, ``_OUTPUT`` and ``_TIMEZONE``. Those that
         are missing are taken from the environment, or are examples.
     """
-    given = {name: os.environ[name] for name in NO_COHORT if name in os.environ}
-    zone = os.environ.get("UNET_PIPELINE_TIMEZONE", local_time_zone())
-    env = {**NO_COHORT, "UNET_PIPELINE_TIMEZONE": zone, **given, **(cohort or {})}
-    server.prefect(
-        "--no-prompt", "deploy", "--all", "--prefect-file", str(_prefect_yaml()), env=env
-    )
-    log.info("registered the deployments of %s", _prefect_yaml())
+    defaults = {**NO_COHORT, "UNET_PIPELINE_TIMEZONE": local_time_zone()}
+    given = {name: os.environ[name] for name in defaults if name in os.environ} | {**(cohort or {})}
+    named = {"UNET_PIPELINE_IMAGES", "UNET_PIPELINE_OUTPUT"} <= given.keys()
+    keep = not named and _answers(f"{server.url}/api/deployments/name/{FLOW}/nightly")
+    wanted = ["on-demand"] if keep else ["on-demand", "nightly"]
+    env = {**defaults, **given, "UNET_PIPELINE_NIGHTLY": str(named).lower()}
+    names = [option for name in wanted for option in ("--name", name)]
+    file = str(_prefect_yaml())
+    server.prefect("--no-prompt", "deploy", *names, "--prefect-file", file, env=env)
+    log.info("registered %s from %s", " and ".join(wanted), file)
 
 
 def run_up(home: Path | None = None, port: int | None = None) -> int:

@@ -146,13 +146,12 @@ def score_tile(
     spec: ModelSpec,
 ) -> TileScores:
     """Run the windows of one tile and cut the sums for each tile that needs some of them."""
-    begin = perf_counter()
-    sums_CXYZ, forward = predictor_for(spec).score(values_CXYZ, frame, windows)
+    sums_CXYZ, seconds = predictor_for(spec).score(values_CXYZ, frame, windows)
     partials = {}
     for target, score_box in targets.items():
         box = frame.intersect(score_box)
         partials[target] = Partial(box, sums_CXYZ[(slice(None), *box.within(frame))].copy())
-    return TileScores(partials, {"infer": perf_counter() - begin, "forward": forward})
+    return TileScores(partials, seconds)
 
 
 def take_partial(scores: TileScores, target: int) -> Partial:

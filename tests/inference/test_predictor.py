@@ -37,7 +37,7 @@ def test_the_sums_are_weight_times_score(spec, values):
         scores = predictor.network(batch)[0].numpy() * importance_map(ROI, "gaussian")
     np.testing.assert_allclose(sums[:, :16] / FIXED_POINT, scores, atol=1e-7)
     assert (sums[:, 16:] == 0).all()
-    assert seconds > 0
+    assert seconds["infer"] >= seconds["forward"] > 0
 
 
 def test_order_and_batches_of_windows_change_no_bit(spec, values):

@@ -60,12 +60,12 @@ def open_executor(kind: str, workers: int | None = None) -> Iterator[Executor]:
         yield DaskExecutor(client, _count_workers(client, kind))
 
 
-class _PackageLogs(WorkerPlugin):  # type: ignore[misc]
+class _PackageLogs(WorkerPlugin):
     """Makes a worker log what the package does, not only what goes wrong."""
 
     name = "unet-pipeline-logs"
 
-    def setup(self, worker: Worker) -> None:  # noqa: ARG002  Dask calls it so
+    def setup(self, worker: Worker) -> None:
         logging.getLogger(PACKAGE).setLevel(logging.INFO)
 
 

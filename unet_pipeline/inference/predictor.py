@@ -79,7 +79,7 @@ class Predictor:
 
     def score(
         self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]
-    ) -> tuple[Sums, float]:
+    ) -> tuple[Sums, dict[str, float]]:
         """Score windows and add them up in fixed point.
 
         Parameters
@@ -92,7 +92,8 @@ class Predictor:
         Returns
         -------
         sums_CXYZ, seconds
-            Sums of weight x score on ``frame``, per class; seconds in the network itself.
+            Sums of weight x score on ``frame``, per class; seconds ``infer`` in all, without
+            waiting for other calls, and ``forward`` in the network itself.
 
         Raises
         ------
@@ -100,18 +101,20 @@ class Predictor:
             ``scores_not_finite`` if the network gives NaN or numbers out of range.
         """
         with self._lock, torch.inference_mode():
+            begin = perf_counter()
             image = torch.from_numpy(values_CXYZ).to(self.device)
             shape = (self.classes, *frame.shape)
             sums = torch.zeros(shape, dtype=torch.int64, device=self.device)
-            seconds = 0.0
+            forward = 0.0
             for group in _groups(windows, self.batch):
                 boxes = [Box.at(start, self.roi_size).within(frame) for start in group]
                 scores, spent = self._forward(image, boxes)
-                seconds += spent
+                forward += spent
                 weighted = (scores * self.importance).mul_(FIXED_POINT).round_().to(torch.int64)
                 for index, box in enumerate(boxes):
                     sums[(slice(None), *box)] += weighted[index]
-            return sums.cpu().numpy(), seconds
+            sums_CXYZ = sums.cpu().numpy()
+            return sums_CXYZ, {"infer": perf_counter() - begin, "forward": forward}
 
     def _forward(
         self, image: torch.Tensor, boxes: Sequence[tuple[slice, slice, slice]]
