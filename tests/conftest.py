@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from unet_pipeline.local.s3_server import S3Server, serve_s3
 from unet_pipeline.storage.store import StorageOptions, Store
+
+# A busy machine is no failure of a property.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.load_profile("suite")
 
 AWS_VARIABLES = (
     "AWS_ENDPOINT_URL",

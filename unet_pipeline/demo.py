@@ -66,7 +66,7 @@ def run_demo(output: Path) -> int:
             status.update("Writing a cohort of phantoms")
             demo = _make_cohort(s3, work)
             status.update("Starting a Prefect server")
-            server = stack.enter_context(prefect_server(output / "prefect", port=None))
+            server = stack.enter_context(prefect_server(output / "prefect", port=0))
             _run_flow(demo, {**server.env, **s3.environment()}, output / "flow.log", status)
             status.update("Fetching the report")
             rows, report = _fetch(demo, output)
@@ -145,16 +145,20 @@ def _fetch(demo: DemoRun, output: Path) -> tuple[list[dict[str, str]], Path]:
 
 def _print(rows: Sequence[Mapping[str, str]], report: Path, seconds: float) -> None:
     table = Table(title="Cohort of phantoms", title_justify="left", header_style="bold")
-    for name in ("case", "status", "Dice", "label map, or reason"):
+    for name in ("case", "status", "Dice", "reason"):
         table.add_column(name, overflow="fold")
     for row in rows:
         dice = f"{float(row['mean_dice']):.3f}" if row["mean_dice"] else ""
-        what = row["output"] or f"{row['code']}: {row['message']}"
+        reason = f"{row['code']}: {row['message']}" if row["code"] else ""
         state = Text(row["status"], style=STATUS_STYLE[row["status"]])
-        table.add_row(Text(row["case"]), state, dice, Text(what))
+        table.add_row(Text(row["case"]), state, dice, Text(reason))
     out.print(table)
-    out.print(Text(f"Report      {report}"), soft_wrap=True)
-    out.print(Text(f"Label maps  {report.parent}"), soft_wrap=True)
+    out.print("Label maps, each beside its sidecar (.json) and its picture (.png):")
+    for row in rows:
+        if row["output"]:
+            out.print(Text(f"  {row['output']}"), soft_wrap=True)
+    out.print(Text(f"Copies  {report.parent}"), soft_wrap=True)
+    out.print(Text(f"Report  {report}"), soft_wrap=True)
     out.print(f"{seconds:.0f} s; the servers are stopped.", highlight=False)
 
 

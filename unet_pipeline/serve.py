@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from socket import socket
+from socket import SO_REUSEADDR, SOL_SOCKET, socket
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
@@ -90,7 +90,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
     home
         Folder of its database, settings and logs; the user's own Prefect settings are not used.
     port
-        Default: 4200 if it is free, else any free port.
+        0 for any free port. Default: 4200 if it is free, else any free port.
     """
     home.mkdir(parents=True, exist_ok=True)
     port = _free_port(port)
@@ -222,8 +222,10 @@ def _answers(url: str) -> bool:
 
 def _free_port(wanted: int | None) -> int:
     """Return the wanted port if it is free; without a wish 4200, or else any free one."""
-    for port in (wanted,) if wanted else (DEFAULT_PORT, 0):
+    for port in (DEFAULT_PORT, 0) if wanted is None else (wanted,):
         with socket() as probe:
+            # As servers do: connections of one that has just ended do not occupy its port.
+            probe.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:

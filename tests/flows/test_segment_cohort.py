@@ -181,7 +181,7 @@ def test_the_nightly_page_and_its_run_form_in_a_browser(deployed):
         browser = player.chromium.launch(executable_path=BROWSER, args=QUIET_BROWSER)
         page = browser.new_page(viewport={"width": 1300, "height": 2200})
         page.goto(f"{deployed.url}/deployments/deployment/{nightly['id']}")
-        page.get_by_text("Segments the archive every night").first.wait_for(timeout=60_000)
+        page.get_by_text("01:30 AM every day").first.wait_for(timeout=60_000)
         page.goto(f"{deployed.url}/deployments/deployment/{nightly['id']}/run")
         page.get_by_text("Share of a window that overlaps").first.wait_for(timeout=60_000)
         shown = page.inner_text("body")

@@ -12,12 +12,14 @@ Process = subprocess.Popen[bytes]
 
 # Runs in the child before the server takes its place: ask Linux for SIGTERM when the parent dies.
 # The parent may have died already, hence the second look. (`preexec_fn` would do the same between
-# fork and exec, which is not safe in a process with threads.)
+# fork and exec, which is not safe in a process with threads.) A shell that starts us with `&` has
+# us ignore SIGINT, and a child would inherit that: Prefect's worker stops itself by SIGINT.
 _LAUNCH = """
 import ctypes, os, signal, sys
 PR_SET_PDEATHSIG = 1
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """

@@ -16,6 +16,7 @@ from unet_pipeline.local import processes
 
 _STARTED = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)")
 _POLL_SECONDS = 0.02
+_NAME_CACHE_MS = 5  # short, as buckets may be made as folders; with 0 rclone spins
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class S3Server:
     def make_bucket(self, name: str) -> str:
         """Make a bucket, if it is not there yet, and return its URL."""
         (self.folder / name).mkdir(exist_ok=True)
+        time.sleep(4 * _NAME_CACHE_MS / 1000)  # until the server has forgotten that there was none
         return f"s3://{name}"
 
     def environment(self) -> dict[str, str]:
@@ -74,8 +76,7 @@ def serve_s3(
     program = _rclone()
     with tempfile.TemporaryDirectory(prefix="unet-pipeline-s3-") as scratch:
         log = Path(scratch) / "rclone.log"
-        # Buckets may be made as folders: cache names for a moment only. With 0s rclone spins.
-        options = ["--addr", "127.0.0.1:0", "--dir-cache-time", "5ms"]
+        options = ["--addr", "127.0.0.1:0", "--dir-cache-time", f"{_NAME_CACHE_MS}ms"]
         process = processes.start(
             [program, "serve", "s3", *options, folder.resolve()],
             env=_environment(Path(scratch), key, secret),
