@@ -67,7 +67,6 @@ class CaseWork:
     task_run_name="{case.name}",
     cache_policy=NO_CACHE,
     persist_result=False,
-    retry_delay_seconds=exponential_backoff(2),
     retry_jitter_factor=0.5,
 )
 def segment_one(case: Case, work: CaseWork) -> State[CaseRecord]:
@@ -138,7 +137,9 @@ def _with_progress(run: Run, executor: Executor) -> list[CaseRecord]:
 def _segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
     """Yield records as they are ready; only so many cases are under way as keep workers busy."""
     work, under_way = CaseWork(run, executor), UnderWay()
-    one = segment_one.with_options(retries=run.settings.budget.retries)
+    one = segment_one.with_options(
+        retries=run.settings.budget.retries, retry_delay_seconds=exponential_backoff(2)
+    )
     for case in run.cases:
         if len(under_way) >= cases_at_once(executor):
             yield from _finished(under_way)

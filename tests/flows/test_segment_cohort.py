@@ -1,190 +1,90 @@
-"""The flow on a real Prefect server, a real bucket and real Dask workers, and a browser."""
+"""The flow as plain Python: a real Prefect server, a real bucket, real Dask workers."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
-from cohorts import small_cohort
+from flow_runs import latest_run, of_run, settings_of, start_flow, wait_until
 
-from unet_pipeline.serve import deploy, prefect_server, worker
+from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
-ROOT = Path(__file__).resolve().parents[2]
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET_BROWSER = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with prefect_server(tmp_path_factory.mktemp("prefect"), port=_free_port()) as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
-def deployed(server):
-    with worker(server):
-        deploy(server, {"UNET_PIPELINE_TIMEZONE": "Europe/Berlin"})
-        yield server
-
-
-@pytest.fixture
-def cohort(s3_env):
-    bucket = s3_env.bucket("flow")
-    return bucket, small_cohort(Store(), join(bucket, "scans"))
-
-
-def _free_port() -> int:
-    from socket import socket
-
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def settings_of(bucket, small, **changes):
-    return {
-        "images": small.images,
-        "masks": small.masks,
-        "model": "phantom",
-        "output": join(bucket, "out"),
-        "cluster": {"kind": "serial", "threads": 1},
-        **changes,
-    }
-
-
-def run_flow(server, settings, tmp_path) -> subprocess.CompletedProcess[str]:
-    request = tmp_path / "settings.json"
-    request.write_text(json.dumps(settings))
-    return subprocess.run(
-        [sys.executable, "-m", "flows.segment_cohort", request],
-        env={**server.env, **_aws(), "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=250,
-    )
-
-
-def _aws() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-
-def api(server, path: str, body: dict):
-    import urllib.request
-
-    request = urllib.request.Request(
-        f"{server.env['PREFECT_API_URL']}{path}",
-        json.dumps(body).encode(),
-        {"Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=20) as answer:
-        return json.load(answer)
 
 
 def test_a_cohort_through_the_flow_on_dask(server, cohort, tmp_path):
     bucket, small = cohort
     settings = settings_of(bucket, small, cluster={"kind": "local", "workers": 2, "threads": 1})
-    done = run_flow(server, settings, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (run,) = api(server, "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    flow = start_flow(server, settings, tmp_path)
+    said, _ = flow.communicate(timeout=250)
+    assert flow.returncode == 0, said
+
+    run = latest_run(server)
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "CompletedWithFaults")
-    tasks = api(server, "/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-    assert {task["name"] for task in tasks} == {*small.sound, small.misaligned, small.cut_short}
-    assert {task["state_type"] for task in tasks} == {"COMPLETED"}
-    artifacts = api(server, "/artifacts/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
-    kinds = {artifact["type"]: artifact for artifact in artifacts}
-    assert kinds["progress"]["data"] == 100
-    rows = json.loads(kinds["table"]["data"])
-    assert {row["case"]: row["status"] for row in rows}[small.misaligned] == "quarantined"
-    assert any("report.html" in str(artifact["data"]) for artifact in artifacts)
-    assert [u for u in Store().list_files(join(bucket, "out")) if u.endswith("report.html")]
+    assert "2 quarantined" in run["state"]["message"]
+    tasks = {task["name"]: task["state_name"] for task in of_run(server, "task_runs", run)}
+    faulty = {small.misaligned: "Quarantined", small.cut_short: "Quarantined"}
+    assert tasks == {**dict.fromkeys(small.sound, "Completed"), **faulty}
+    logs = server.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
+    assert any("loaded phantom" in line["message"] for line in logs)  # said on a worker
+
+
+def test_what_the_page_of_a_run_shows(server, cohort, tmp_path):
+    bucket, small = cohort
+    flow = start_flow(server, settings_of(bucket, small), tmp_path)
+    said, _ = flow.communicate(timeout=250)
+    assert flow.returncode == 0, said
+
+    artifacts = {
+        (a["key"] or a["type"]): a for a in of_run(server, "artifacts", latest_run(server))
+    }
+    assert artifacts["progress"]["data"] == 100
+    rows = {row["case"]: row for row in json.loads(artifacts["cases"]["data"])}
+    assert rows[small.misaligned]["code"] == "affine_mismatch"
+    assert rows[small.sound[0]]["mean_dice"] > 0.8
+    assert small.cut_short in artifacts["summary"]["data"]
+    (report,) = [u for u in Store().list_files(join(bucket, "out")) if u.endswith("report.html")]
+    assert report in artifacts["report"]["data"]
 
 
 def test_a_wrong_request_fails_the_flow_with_its_sentence(server, cohort, tmp_path):
     bucket, small = cohort
-    failed = run_flow(server, settings_of(bucket, small, model="nonsense"), tmp_path)
-    assert failed.returncode != 0
-    (run,) = api(server, "/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    flow = start_flow(server, settings_of(bucket, small, model="nonsense"), tmp_path)
+    said, _ = flow.communicate(timeout=100)
+    assert flow.returncode == 1
+    assert "Traceback" not in said
+    run = latest_run(server)
     assert (run["state_type"], run["state_name"]) == ("FAILED", "WrongRequest")
-    assert "bundle" in run["state"]["message"]
+    assert "nonsense: found no configs/inference.json" in run["state"]["message"]
+    assert said.splitlines()[-1] == run["state"]["message"]
 
 
-def test_a_fault_that_passes_is_tried_again(server, cohort, tmp_path):
-    """The store goes away for a moment while the cases run: task runs are retried, not lost."""
-    from unet_pipeline.local.s3_server import serve_s3
+def test_a_fault_that_passes_is_tried_again(server, tmp_path):
+    """The image is a link to itself, which no system can open, until a first try has failed."""
+    (name,) = write_cohort(Store(), str(tmp_path), 1)
+    image = tmp_path / "images" / f"{name}.nii.gz"
+    data = image.read_bytes()
+    image.unlink()
+    image.symlink_to(image)
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text(f"case,image\n{name},{image}\n")
+    settings = {
+        "images": str(manifest),
+        "model": "phantom",
+        "output": str(tmp_path / "out"),
+        "cluster": {"kind": "serial", "threads": 1},
+    }
+    flow = start_flow(server, settings, tmp_path)
 
-    folder = tmp_path / "s3"
-    folder.mkdir()
-    with serve_s3(folder, key="flaky-key-1", secret="flaky-secret-1") as s3:
-        store_env = s3.environment()
-        bucket = s3.make_bucket("flaky")
-        from unet_pipeline.storage.store import StorageOptions
+    def waits_for_another_try():
+        states = {"state": {"name": {"any_": ["AwaitingRetry"]}}}
+        return server.api("/task_runs/filter", {"task_runs": {**states, "name": {"any_": [name]}}})
 
-        options = StorageOptions(s3.endpoint_url, key="flaky-key-1", secret="flaky-secret-1")
-        small = small_cohort(Store(options), join(bucket, "scans"), n_cases=2)
-        # An image that vanishes behind a folder of the same name cannot be opened for a while.
-        image = folder / "flaky" / "scans" / "images" / f"{small.sound[0]}.nii.gz"
-        data = image.read_bytes()
-        assert data
-        os.kill(s3.pid, 19)  # SIGSTOP: the server hangs
-        request = tmp_path / "settings.json"
-        request.write_text(json.dumps(settings_of(bucket, small)))
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.segment_cohort", request],
-            env={**server.env, **store_env, "PYTHONPATH": str(ROOT)},
-            stdout=subprocess.DEVNULL,
-        )
-        time.sleep(12)
-        os.kill(s3.pid, 18)  # SIGCONT
-        assert process.wait(timeout=200) == 0
-        labels = [u for u in Store(options).list_files(join(bucket, "out")) if u.endswith("gz")]
-    assert len(labels) == 1
-
-
-def test_the_deployments_run_through_a_worker(deployed, cohort):
-    bucket, small = cohort
-    (nightly,) = api(
-        deployed, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}}
-    )
-    (schedule,) = nightly["schedules"]
-    assert schedule["schedule"]["cron"] == "30 1 * * *"
-    assert schedule["schedule"]["timezone"] == "Europe/Berlin"
-    assert schedule["active"] is False
-    assert nightly["global_concurrency_limit"]["limit"] == 1
-    # A worker's run sees the worker's environment: this bucket's keys travel as job variables.
-    variables = [f"--job-variable=env.{name}={value}" for name, value in _aws().items()]
-    said = deployed.prefect(
-        "deployment", "run", "segment-cohort/on-demand", "--params",
-        json.dumps({"settings": settings_of(bucket, small)}), "--watch", "--watch-timeout", "200",
-        *variables, env=_aws(),
-    )  # fmt: skip
-    assert "CompletedWithFaults" in said
-
-
-@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
-def test_the_nightly_page_and_its_run_form_in_a_browser(deployed):
-    from playwright.sync_api import sync_playwright
-
-    (nightly,) = api(
-        deployed, "/deployments/filter", {"deployments": {"name": {"any_": ["nightly"]}}}
-    )
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=BROWSER, args=QUIET_BROWSER)
-        page = browser.new_page(viewport={"width": 1300, "height": 2200})
-        page.goto(f"{deployed.url}/deployments/deployment/{nightly['id']}")
-        page.get_by_text("01:30 AM every day").first.wait_for(timeout=60_000)
-        page.goto(f"{deployed.url}/deployments/deployment/{nightly['id']}/run")
-        page.get_by_text("Share of a window that overlaps").first.wait_for(timeout=60_000)
-        shown = page.inner_text("body")
-        browser.close()
-    for words in ("Prefix that label maps", "Dask processes on this machine", "AWS variables"):
-        assert words in shown
+    wait_until(waits_for_another_try, 60)
+    image.unlink()
+    image.write_bytes(data)
+    said, _ = flow.communicate(timeout=100)
+    assert flow.returncode == 0, said
+    run = latest_run(server)
+    assert run["state_name"] == "Completed"
+    (task,) = of_run(server, "task_runs", run)
+    assert task["run_count"] > 1

@@ -47,15 +47,12 @@ class DaskExecutor:
                 return handle.result(timeout=POLL_SECONDS)
             except TimeoutError:
                 self._check_deadline()
-            except (KilledWorker, FutureCancelledError) as error:
-                if self.client.status in {"closing", "closed"}:
+            except Exception as error:
+                if self.client.status in {"closing", "closed"}:  # whatever it then says
                     raise _cluster_closed() from error
-                raise CaseError(
-                    "worker_lost",
-                    found="workers that died while they worked on this case",
-                    wanted="a worker that finishes it",
-                    remedy="Look at the workers' memory and logs; a smaller --tile needs less",
-                ) from error
+                if isinstance(error, (KilledWorker, FutureCancelledError)):
+                    raise _worker_lost() from error
+                raise
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these futures are unfinished; return those."""
@@ -73,6 +70,15 @@ class DaskExecutor:
                 wanted="an end in time",
                 remedy="Raise the limit (--case-minutes), or look for a stalled worker",
             )
+
+
+def _worker_lost() -> CaseError:
+    return CaseError(
+        "worker_lost",
+        found="workers that died while they worked on this case",
+        wanted="a worker that finishes it",
+        remedy="Look at the workers' memory and logs; a smaller --tile needs less",
+    )
 
 
 def _cluster_closed() -> CaseError:

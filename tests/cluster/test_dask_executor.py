@@ -1,0 +1,84 @@
+"""The Dask executor on a real cluster of processes: what it says when things go wrong."""
+
+import logging
+import os
+import time
+
+import dask
+import pytest
+
+from unet_pipeline.cluster import backends
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.errors import CaseError, RequestError
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with open_executor("local", 1) as opened:
+        yield opened
+
+
+def test_a_result_and_an_error_come_back(executor):
+    total = executor.submit(sum, [executor.submit(int, "2"), executor.submit(int, "3")])
+    assert executor.result(total) == 5
+    with pytest.raises(ValueError, match="invalid literal"):
+        executor.result(executor.submit(int, "no number"))
+
+
+def test_a_time_limit_ends_the_wait_and_not_the_work_of_others(executor):
+    limited = executor.with_time_limit(0.3)
+    with pytest.raises(CaseError) as raised:
+        limited.result(limited.submit(time.sleep, 1))
+    assert raised.value.code == "time_limit"
+    with pytest.raises(CaseError) as raised:
+        limited.wait_for_room([limited.submit(time.sleep, 1)], 1)
+    assert raised.value.code == "time_limit"
+    assert executor.result(executor.submit(int, "4")) == 4
+
+
+def test_room_is_there_once_few_enough_are_unfinished(executor):
+    quick, slow = executor.submit(int, "1"), executor.submit(time.sleep, 2)
+    assert executor.wait_for_room([quick, slow], 2) in ([slow], [])
+    assert executor.wait_for_room([quick, slow], 1) == []
+
+
+def test_what_a_worker_logs_comes_out_here(executor, caplog):
+    worker_side = logging.getLogger("unet_pipeline.somewhere")
+    with caplog.at_level(logging.INFO, "unet_pipeline"):
+        executor.result(executor.submit(worker_side.info, "said on a worker"))
+        deadline = time.monotonic() + 20
+        while "said on a worker" not in caplog.messages and time.monotonic() < deadline:
+            time.sleep(0.05)
+    (record,) = [r for r in caplog.records if r.getMessage() == "said on a worker"]
+    assert record.process != os.getpid()
+
+
+def test_a_case_that_kills_its_workers_is_told_apart(caplog):
+    with (
+        caplog.at_level(logging.CRITICAL, "distributed"),
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        open_executor("local", 1) as executor,
+    ):
+        with pytest.raises(CaseError) as raised:
+            executor.result(executor.submit(os._exit, 1))
+        assert raised.value.code == "worker_lost"
+        assert executor.result(executor.submit(int, "5")) == 5  # by a new worker
+
+
+def test_work_of_a_cluster_that_was_closed_is_neither_lost_nor_unforeseen():
+    with open_executor("local", 1) as executor:
+        under_way = executor.submit(time.sleep, 60)
+    for attempt in (
+        lambda: executor.result(under_way),
+        lambda: executor.submit(int, "6"),
+    ):
+        with pytest.raises(CaseError) as raised:
+            attempt()
+        assert raised.value.code == "cluster_closed"
+
+
+def test_an_address_without_a_scheduler(monkeypatch):
+    monkeypatch.setattr(backends, "CONNECT_SECONDS", 1.0)
+    with pytest.raises(RequestError) as raised, open_executor("tcp://127.0.0.1:1"):
+        pass
+    assert raised.value.code == "cluster_unreachable"

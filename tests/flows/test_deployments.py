@@ -1,0 +1,129 @@
+"""The deployments, as a worker runs them and as the Prefect page shows them."""
+
+import shutil
+
+import psutil
+import pytest
+from flow_runs import (
+    deployment,
+    of_run,
+    settings_of,
+    start_run,
+    wait_for_run,
+    wait_until,
+)
+
+from unet_pipeline.local.prefect_server import close_abandoned_runs
+from unet_pipeline.serve import deploy
+
+pytestmark = pytest.mark.slow
+NIGHTLY = "segment-cohort/nightly"
+BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+QUIET_BROWSER = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+]  # fmt: skip
+
+
+def test_nightly_is_registered_and_off(deployed):
+    nightly = deployment(deployed, "nightly")
+    (schedule,) = nightly["schedules"]
+    assert schedule["schedule"]["cron"] == "30 1 * * *"
+    assert schedule["schedule"]["timezone"] == "Europe/Berlin"
+    assert schedule["active"] is False
+    assert nightly["global_concurrency_limit"]["limit"] == 1
+    assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    assert nightly["pull_steps"] == []  # a worker needs no folder of whoever registered it
+
+
+def test_a_cohort_switches_nightly_on_and_without_one_it_stays_as_it_is(deployed):
+    named = {"UNET_PIPELINE_IMAGES": "s3://scans/ward", "UNET_PIPELINE_OUTPUT": "s3://results/ward"}
+    before = deployment(deployed, "nightly")
+    deploy(deployed, named)
+    after = deployment(deployed, "nightly")
+    assert after["id"] == before["id"]
+    assert after["parameters"]["settings"]["images"] == "s3://scans/ward"
+    assert [schedule["active"] for schedule in after["schedules"]] == [True]
+
+    deploy(deployed)
+    assert deployment(deployed, "nightly")["parameters"] == after["parameters"]
+    assert deployment(deployed, "nightly")["schedules"] == after["schedules"]
+    assert deployment(deployed, "on-demand")["parameters"] != after["parameters"]
+    (schedule,) = after["schedules"]
+    deployed.prefect("deployment", "schedule", "pause", NIGHTLY, schedule["id"])
+
+
+def test_a_worker_runs_a_cohort(deployed, cohort):
+    bucket, small = cohort
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings_of(bucket, small)))
+    assert run["state_name"] == "CompletedWithFaults"
+
+
+def test_an_output_that_the_worker_would_remove_is_refused(deployed, cohort):
+    settings = settings_of(*cohort, output="results")
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings))
+    assert run["state_name"] == "WrongRequest"
+    assert "results: found a relative path" in run["state"]["message"]
+
+
+def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, cohort):
+    polling = psutil.Process(worker_process.pid)
+    settings = settings_of(
+        *cohort,
+        windows={"overlap": 0.9},
+        cluster={"kind": "local", "workers": 1, "threads": 1},
+    )
+    run = start_run(deployed, "on-demand", settings)
+    wait_until(lambda: of_run(deployed, "task_runs", run), 100)
+    assert len(polling.children(recursive=True)) > 1  # the flow, and its Dask worker
+    cancelling = {"type": "CANCELLING", "name": "Cancelling"}
+    deployed.api(f"/flow_runs/{run['id']}/set_state", {"state": cancelling})
+    assert wait_for_run(deployed, run, 60)["state_name"] == "Cancelled"
+    wait_until(lambda: not polling.children(recursive=True), 10)
+    states = {task["state_name"] for task in of_run(deployed, "task_runs", run)}
+    assert "Stopped" in states
+    assert states <= {"Stopped", "Completed", "Quarantined"}
+
+
+def test_a_run_whose_worker_was_killed_does_not_block_the_next(deployed):
+    """A state of RUNNING that nobody will ever end, as a power cut leaves it."""
+    nightly = deployment(deployed, "nightly")
+
+    def begin():
+        far = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
+        body = {"parameters": nightly["parameters"], "state": far}  # not for the worker
+        return deployed.api(f"/deployments/{nightly['id']}/create_flow_run", body)
+
+    def set_state(run, kind, force=False):
+        body = {"state": {"type": kind}, "force": force}
+        return deployed.api(f"/flow_runs/{run['id']}/set_state", body)
+
+    abandoned = begin()
+    assert set_state(abandoned, "PENDING")["status"] == "ACCEPT"
+    assert set_state(abandoned, "RUNNING", force=True)["status"] == "ACCEPT"
+    assert set_state(begin(), "PENDING")["state"]["type"] == "CANCELLED"  # one at a time
+    close_abandoned_runs(deployed)
+    assert deployed.api(f"/flow_runs/{abandoned['id']}")["state_type"] == "CRASHED"
+    following = begin()
+    assert set_state(following, "PENDING")["status"] == "ACCEPT"
+    set_state(following, "CANCELLED")
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+def test_the_nightly_page_and_its_run_form_in_a_browser(deployed):
+    from playwright.sync_api import sync_playwright
+
+    page_of_nightly = (
+        f"{deployed.url}/deployments/deployment/{deployment(deployed, 'nightly')['id']}"
+    )
+    with sync_playwright() as player:
+        browser = player.chromium.launch(executable_path=BROWSER, args=QUIET_BROWSER)
+        page = browser.new_page(viewport={"width": 1300, "height": 2200})
+        page.goto(page_of_nightly)
+        page.get_by_text("01:30 AM every day").first.wait_for(timeout=60_000)
+        page.goto(f"{page_of_nightly}/run")
+        page.get_by_text("Share of a window that overlaps").first.wait_for(timeout=60_000)
+        shown = page.inner_text("body")
+        browser.close()
+    for words in ("Prefix that label maps", "Dask processes on this machine", "AWS variables"):
+        assert words in shown
