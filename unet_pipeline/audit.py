@@ -6,11 +6,11 @@ from typing import Any
 
 from unet_pipeline.config import StorageSettings
 from unet_pipeline.errors import CaseError
-from unet_pipeline.gate import Examined, as_finding, examine
+from unet_pipeline.gate.examine import Examined, examine
+from unet_pipeline.gate.findings import Tolerance, as_finding
 from unet_pipeline.records import Case
 from unet_pipeline.request import open_store
 from unet_pipeline.storage.discovery import discover
-from unet_pipeline.volume.alignment import Tolerance
 
 AT_ONCE = 16  # header requests under way; the wait is for the store, not for a core
 

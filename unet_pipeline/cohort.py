@@ -13,7 +13,8 @@ from time import perf_counter, sleep
 import unet_pipeline
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.errors import CaseError, PipelineError
-from unet_pipeline.gate import examine
+from unet_pipeline.gate.examine import examine
+from unet_pipeline.gate.findings import Tolerance
 from unet_pipeline.pipeline import VolumeResult, segment_volume
 from unet_pipeline.records import Case, CaseRecord, RunSummary, Status, json_bytes
 from unet_pipeline.report.page import MAX_FIGURES, report_html
@@ -22,7 +23,6 @@ from unet_pipeline.request import Run, job_of, open_run, plan_from_header
 from unet_pipeline.storage.ledger import is_done, read_sidecar
 from unet_pipeline.storage.store import join
 from unet_pipeline.tasks import VolumeJob
-from unet_pipeline.volume.alignment import Tolerance
 from unet_pipeline.volume.nifti import NiftiHeader
 
 __all__ = [

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Status = Literal["done", "skipped", "quarantined"]
+Verdict = Literal["pass", "warn", "fail"]
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,73 @@ class RunSummary:
     seconds: float
     cases_per_minute: float
     forward_share: float
+    report: str
+    table: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class CheckRecord:
+    """What the gate says of one case. One line of ``check --json``.
+
+    Attributes
+    ----------
+    codes
+        Reason codes of all findings, the gravest first.
+    residual_mm
+        The largest distance that any finding measured, in mm; 0 where none did, None for a case
+        whose header cannot be read.
+    message
+        The findings that fail or warn, in sentences.
+    findings
+        Each finding: ``code``, ``severity`` (its verdict), ``role`` (``image``, ``channel 2``,
+        ``mask``), ``found``, ``wanted``, ``remedy``, ``residual_mm``, ``tolerance_mm``, ``fix``.
+    fixed
+        What was put right on request, e.g. ``mask: reorient``.
+    bytes_read
+        Bytes that were asked of the store.
+    """
+
+    case: str
+    verdict: Verdict
+    codes: tuple[str, ...] = ()
+    residual_mm: float | None = 0.0
+    message: str = ""
+    findings: tuple[Mapping[str, Any], ...] = ()
+    fixed: tuple[str, ...] = ()
+    bytes_read: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the record as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """One audit of a cohort, after its last case.
+
+    Attributes
+    ----------
+    run_id
+        Sortable identifier, e.g. ``20261121T013000Z-3f2a``.
+    counts
+        Number of cases per verdict.
+    codes
+        Number of cases per reason code of a finding that fails or warns, the most frequent first.
+    content
+        Whether voxels were looked at, or headers only.
+    """
+
+    run_id: str
+    counts: Mapping[str, int]
+    codes: Mapping[str, int]
+    content: bool
+    seconds: float
+    cases_per_second: float
+    bytes_read: int
     report: str
     table: str
 

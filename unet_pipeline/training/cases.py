@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.gate import examine
+from unet_pipeline.gate.examine import examine
+from unet_pipeline.gate.findings import Tolerance
 from unet_pipeline.records import Case
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.training.crops import Sample
-from unet_pipeline.volume.alignment import Tolerance
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
 from unet_pipeline.volume.preprocessing import parse_preprocessing, prepare
 from unet_pipeline.volume.staging import read_labels, stage

@@ -6,17 +6,11 @@ from typing import Any
 import numpy as np
 
 from unet_pipeline.errors import CaseError, PipelineError
-from unet_pipeline.records import Case
+from unet_pipeline.gate.alignment import check_grid, check_same_grid
+from unet_pipeline.gate.findings import Finding, Tolerance, as_finding, verdict_of
+from unet_pipeline.records import Case, Verdict
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
-from unet_pipeline.volume.alignment import (
-    Finding,
-    Tolerance,
-    Verdict,
-    check_grid,
-    check_same_grid,
-    verdict_of,
-)
 from unet_pipeline.volume.nifti import NiftiHeader
 from unet_pipeline.volume.staging import read_header, read_volume
 
@@ -101,7 +95,7 @@ def _check_mask(store: Store, url: str, image: NiftiHeader, tolerance: Tolerance
         )
         return findings if findings or mask.is_integer else _check_labels(store, url)
     except PipelineError as error:
-        return [as_finding(error, of="mask: ")]
+        return [as_finding(error, "mask")]
 
 
 def _check_labels(store: Store, url: str) -> list[Finding]:
@@ -119,8 +113,3 @@ def _check_labels(store: Store, url: str) -> list[Finding]:
             "Resample the mask with nearest neighbour, or threshold it",
         )
     ]
-
-
-def as_finding(error: PipelineError, of: str = "") -> Finding:
-    """Return a fault of a file as a finding that fails the case."""
-    return Finding(error.code, "fail", of + error.found, error.wanted, error.remedy)

@@ -5,53 +5,11 @@ in mm and what to do about it. A finding of severity ``fail`` quarantines the ca
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from unet_pipeline.errors import CaseError
+from unet_pipeline.gate.findings import Finding, Tolerance
 from unet_pipeline.volume.grid import VoxelGrid
-
-Verdict = Literal["pass", "warn", "fail"]
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that the gate saw.
-
-    Attributes
-    ----------
-    residual_mm
-        How far apart the grids are, in mm; None where no distance says it.
-    """
-
-    code: str
-    severity: Verdict
-    found: str
-    wanted: str
-    remedy: str
-    residual_mm: float | None = None
-
-    def as_error(self, case: str) -> CaseError:
-        """Return the finding as the error that quarantines ``case``."""
-        return CaseError(
-            self.code, found=self.found, wanted=self.wanted, remedy=self.remedy, subject=case
-        )
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What the gate lets pass.
-
-    Attributes
-    ----------
-    affine_voxels
-        Largest displacement of any corner, in voxels of the smallest spacing. Headers keep
-        affines as float32, so sound pairs written by different tools differ by up to about 1e-3.
-    """
-
-    affine_voxels: float = 0.05
 
 
 def check_grid(grid: VoxelGrid, role: str) -> list[Finding]:
@@ -110,7 +68,8 @@ def check_same_grid(
                 f"{second_role} displaced by up to {residual:.3g} mm from the {first_role}",
                 f"at most {allowed:.3g} mm",
                 f"Correct the affine of the {second_role}, or resample it to the {first_role}",
-                residual,
+                residual_mm=residual,
+                tolerance_mm=allowed,
             )
         ]
     return []
@@ -119,12 +78,6 @@ def check_same_grid(
 def residual_mm(first: VoxelGrid, second: VoxelGrid) -> float:
     """Return the largest distance of corresponding corner voxels, in mm."""
     return float(np.linalg.norm(first.corners_mm - second.corners_mm, axis=1).max())
-
-
-def verdict_of(findings: Sequence[Finding]) -> Verdict:
-    """Return the worst severity: fail, warn or pass."""
-    severities = {finding.severity for finding in findings}
-    return "fail" if "fail" in severities else "warn" if "warn" in severities else "pass"
 
 
 def _by(shape: Sequence[int]) -> str:

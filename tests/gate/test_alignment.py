@@ -1,13 +1,8 @@
 import numpy as np
 import pytest
 
-from unet_pipeline.volume.alignment import (
-    Tolerance,
-    check_grid,
-    check_same_grid,
-    residual_mm,
-    verdict_of,
-)
+from unet_pipeline.gate.alignment import check_grid, check_same_grid, residual_mm
+from unet_pipeline.gate.findings import Tolerance, verdict_of
 from unet_pipeline.volume.grid import VoxelGrid
 
 GRID = VoxelGrid.of((40, 50, 60), np.diag([1.0, 1.0, 2.0, 1.0]))

@@ -1,0 +1,88 @@
+"""What the gate says: findings with a reason code, a residual, a tolerance and a remedy."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from unet_pipeline.errors import CaseError, PipelineError
+from unet_pipeline.records import Verdict
+
+Fix = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that the gate saw.
+
+    Attributes
+    ----------
+    code
+        Reason code in ``snake_case``, stable across releases.
+    severity
+        ``fail`` quarantines the case, ``warn`` asks for a look, ``pass`` is a remark.
+    found, wanted, remedy
+        As in ``PipelineError``: what was found and wanted, with units, and what to do.
+    role
+        Of which file: ``image``, ``channel 2``, ``mask``.
+    residual_mm, tolerance_mm
+        How far apart the grids are and may be, in mm; None where no distance says it.
+    fix
+        The fix that puts it right on request, or None if there is none.
+    """
+
+    code: str
+    severity: Verdict
+    found: str
+    wanted: str
+    remedy: str
+    role: str = "image"
+    residual_mm: float | None = None
+    tolerance_mm: float | None = None
+    fix: Fix | None = None
+
+    def as_error(self, case: str) -> CaseError:
+        """Return the finding as the error that quarantines ``case``."""
+        return CaseError(
+            self.code, found=self.found, wanted=self.wanted, remedy=self.remedy, subject=case
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the finding as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What the gate lets pass. All numbers were held against real archives (``docs/gate.md``).
+
+    Attributes
+    ----------
+    affine_voxels
+        Largest displacement of any corner, in voxels of the smallest spacing. Headers keep
+        affines as float32, so sound pairs written by different tools differ by up to about 1e-3.
+    forms_voxels
+        The same between the qform and the sform of one header: a quaternion rounds more.
+    shear_degrees
+        How far two axes may be from a right angle.
+    spacing_mm
+        Smallest and largest plausible distance of voxels, in mm.
+    extent_mm
+        Largest plausible length of a volume along an axis, in mm.
+    """
+
+    affine_voxels: float = 0.05
+    forms_voxels: float = 0.1
+    shear_degrees: float = 0.5
+    spacing_mm: tuple[float, float] = (0.01, 50.0)
+    extent_mm: float = 3000.0
+
+
+def verdict_of(findings: Sequence[Finding]) -> Verdict:
+    """Return the worst severity: fail, warn or pass."""
+    severities = {finding.severity for finding in findings}
+    return "fail" if "fail" in severities else "warn" if "warn" in severities else "pass"
+
+
+def as_finding(error: PipelineError, role: str = "image") -> Finding:
+    """Return a fault of a file as a finding that fails the case."""
+    return Finding(error.code, "fail", error.found, error.wanted, error.remedy, role)
