@@ -25,16 +25,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectConcurrentFuture
-from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
+from flows.requests import absolute_output
 from unet_pipeline.cluster.backends import open_executor
-from unet_pipeline.cluster.executor import Executor
+from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.cohort import (
     TRANSIENT,
-    cases_at_once,
     close_run,
     faults_of,
     open_run,
@@ -92,7 +91,7 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     logger = get_run_logger()
     try:
-        _check_output(settings.output)
+        absolute_output(settings.output)
         run = open_run(settings)
         logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
         with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
@@ -105,18 +104,6 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
     summary = close_run(run, records, seconds=seconds, workers=executor.workers)
     _publish(summary, records)
     return _state(summary)
-
-
-def _check_output(output: str) -> None:
-    """Refuse what a worker would remove: it runs a deployment in a temporary folder."""
-    if deployment.id and "://" not in output and not Path(output).is_absolute():
-        raise RequestError(
-            "output_relative",
-            subject=output,
-            found="a relative path, in the worker's temporary folder",
-            wanted="a URL or an absolute path",
-            remedy="Give the whole path of the output",
-        )
 
 
 def _with_progress(run: Run, executor: Executor) -> list[CaseRecord]:

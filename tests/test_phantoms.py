@@ -6,7 +6,7 @@ import pytest
 from unet_pipeline.phantoms import LABELS, MISALIGNED_MM, make_phantom, phantom_cohort, write_cohort
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.nifti import HEADER_BYTES, parse_header
+from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
 from unet_pipeline.volume.staging import read_labels
 
 

@@ -15,10 +15,9 @@ from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 from pydantic import BaseModel, ValidationError
-from rich.text import Text
 
 from unet_pipeline import __version__
-from unet_pipeline.config import SegmentSettings, TrainSettings
+from unet_pipeline.config import CheckSettings, SegmentSettings, TrainSettings
 from unet_pipeline.errors import PipelineError, RequestError
 
 app = typer.Typer(
@@ -70,6 +69,23 @@ Tile = Annotated[
         rich_help_panel="Windows",
     ),
 ]
+Remedies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="What may be put right instead of refused: reorient (storage order, loses nothing), "
+        "resample-mask and resample-channels (onto the first channel's grid), sform or qform "
+        "(the form to take where a header has both).",
+        rich_help_panel="Remedies",
+    ),
+]
+ToleranceVoxels = Annotated[
+    float,
+    typer.Option(
+        help="Largest displacement of any corner between the grids of one case, in voxels.",
+        rich_help_panel="Remedies",
+    ),
+]
 MemoryGb = Annotated[
     float,
     typer.Option(
@@ -119,6 +135,14 @@ def segment(
             help="CPU threads of one forward pass. Default: all cores.", rich_help_panel="Cluster"
         ),
     ] = None,
+    remedies: Remedies = None,
+    tolerance: ToleranceVoxels = 0.05,
+    content: Annotated[
+        bool,
+        typer.Option(
+            "--content", help="Look also whether each mask lies on the anatomy; it only warns."
+        ),
+    ] = False,
     resume: Annotated[
         bool,
         typer.Option(help="Skip cases whose input, weights and settings have not changed."),
@@ -164,6 +188,11 @@ def segment(
                 "memory_gb": memory_gb,
                 "scratch": scratch,
             },
+            gate={
+                "remedies": _remedies(remedies),
+                "affine_voxels": tolerance,
+                "content": content,
+            },
             resume=resume,
         )
         quarantined = _segment(settings, as_json)
@@ -204,25 +233,66 @@ def plan(
 @app.command()
 def check(
     images: Images,
-    masks: Masks = None,
+    masks: Annotated[str | None, typer.Option(help="Masks, found by name.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Bundle whose channels and labels the cases must fit."),
+    ] = None,
+    content: Annotated[
+        bool,
+        typer.Option(
+            "--content",
+            help="Read the voxels, too: NaN, labels, the field of view, and whether each mask lies "
+            "on the anatomy. Without it only headers are read.",
+        ),
+    ] = False,
+    fix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the files that --remedies put right below DIR, and a manifest of all "
+            "sound cases that segment and train take as IMAGES.",
+            rich_help_panel="Remedies",
+        ),
+    ] = None,
+    remedies: Remedies = None,
+    tolerance: ToleranceVoxels = 0.05,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Prefix of a report with pictures of the doubtful pairs, and a table."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Dask processes for --content. Default: this process."),
+    ] = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
 ) -> None:
-    """Check the geometry of images, and whether masks lie on them, from their headers.
+    """Check the geometry of images, and whether masks lie on them.
 
-    Prints one verdict a case (pass, warn, fail); exit status 1 if any case failed.
+    Prints one verdict a case: pass, warn (wants a look) or fail (segment would refuse it), with
+    reason codes and distances in mm. Exit status 1 if any case failed.
+
+    Example: `unet-pipeline check s3://scans/ --masks s3://masks/ --content --output s3://audits/`
     """
-    from unet_pipeline.audit import audit
-
     with _request_errors():
-        from unet_pipeline.config import StorageSettings
-
-        storage = _settings(StorageSettings, endpoint_url=endpoint_url, profile=profile)
-        failed = 0
-        for line in audit(images, masks, storage):
-            failed += line["verdict"] == "fail"
-            _print_json(line) if as_json else _print_verdict(line)
+        settings = _settings(
+            CheckSettings,
+            images=images,
+            masks=masks,
+            model=model,
+            output=output,
+            fix=fix,
+            gate={
+                "remedies": _remedies(remedies) or (("reorient",) if fix else ()),
+                "affine_voxels": tolerance,
+                "content": content,
+            },
+            cluster={"kind": "local" if workers else "serial", "workers": workers},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+        )
+        failed = _check(settings, as_json)
     raise typer.Exit(1 if failed else 0)
 
 
@@ -372,6 +442,32 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
     return summary.counts["quarantined"]
 
 
+def _check(settings: CheckSettings, as_json: bool) -> int:
+    """Check a cohort; return how many cases fail."""
+    from unet_pipeline import console
+    from unet_pipeline.audit.run import check_all, close_audit, open_audit
+    from unet_pipeline.cluster.backends import open_executor
+
+    with console.waiting("Listing the cohort"):
+        audit = open_audit(settings)
+    records = []
+    begin = perf_counter()
+    with (
+        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
+    ):
+        for record in check_all(audit, executor):
+            records.append(record)
+            console.advance_check(progress, records, perf_counter() - begin)
+            _print_json(record.as_dict(), when=as_json)
+            if not as_json and record.verdict != "pass":
+                console.print_check(progress, record)
+    summary = close_audit(audit, records, seconds=perf_counter() - begin)
+    if not as_json:
+        console.print_audit(summary)
+    return summary.counts["fail"]
+
+
 def _train(settings: TrainSettings, note: Any, as_json: bool) -> None:
     from unet_pipeline import console
     from unet_pipeline.training.run import train as run_training
@@ -427,6 +523,10 @@ def _numbers(text: str | None, kind: Callable[[str], Any], option: str) -> tuple
         _wrong_numbers(text, f"numbers with commas between them for {option}")
 
 
+def _remedies(text: str | None) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
 def _wrong_numbers(text: str | None, wanted: str) -> NoReturn:
     raise RequestError("setting_invalid", found=repr(text), wanted=wanted, remedy="See --help")
 
@@ -435,11 +535,3 @@ def _print_json(value: dict[str, Any], when: bool = True) -> None:
     if when:
         sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
         sys.stdout.flush()
-
-
-def _print_verdict(line: dict[str, Any]) -> None:
-    from unet_pipeline.console import VERDICT_STYLE, out
-
-    style = VERDICT_STYLE[line["verdict"]]
-    codes = f" [{', '.join(line['codes'])}] {line['message']}" if line["codes"] else ""
-    out.print(Text(f"{line['verdict']:5}", style) + Text(f"{line['case']}{codes}"), soft_wrap=True)

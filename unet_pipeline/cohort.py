@@ -8,13 +8,14 @@ with the request), ``segment_case`` (never raises for what is the case's own fau
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict
 from time import perf_counter, sleep
+from typing import Any
 
 import unet_pipeline
-from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.executor import Executor, SerialExecutor, cases_at_once
 from unet_pipeline.errors import CaseError, PipelineError
-from unet_pipeline.gate.examine import examine
-from unet_pipeline.gate.findings import Tolerance
+from unet_pipeline.gate.examine import Examined, examine
 from unet_pipeline.pipeline import VolumeResult, segment_volume
 from unet_pipeline.records import Case, CaseRecord, RunSummary, Status, json_bytes
 from unet_pipeline.report.page import MAX_FIGURES, report_html
@@ -23,11 +24,10 @@ from unet_pipeline.request import Run, job_of, open_run, plan_from_header
 from unet_pipeline.storage.ledger import is_done, read_sidecar
 from unet_pipeline.storage.store import join
 from unet_pipeline.tasks import VolumeJob
-from unet_pipeline.volume.nifti import NiftiHeader
+from unet_pipeline.volume.nifti_header import NiftiHeader
 
 __all__ = [
     "TRANSIENT",
-    "cases_at_once",
     "close_run",
     "faults_of",
     "open_run",
@@ -39,11 +39,6 @@ log = logging.getLogger(__name__)
 
 TRANSIENT = frozenset({"storage_failed", "worker_lost"})  # codes that are worth another try
 FIRST_PAUSE_SECONDS = 2.0
-
-
-def cases_at_once(executor: Executor) -> int:
-    """Return how many cases to have under way, so that workers never wait for the driver."""
-    return 1 if isinstance(executor, SerialExecutor) else 2 * executor.workers + 1
 
 
 def segment_all(run: Run, executor: Executor) -> Iterator[CaseRecord]:
@@ -63,13 +58,15 @@ def segment_case(run: Run, case: Case, executor: Executor) -> CaseRecord:
     begin = perf_counter()
     executor = executor.with_time_limit(60 * run.settings.budget.case_minutes)
     try:
-        header = _gate(run, case)
+        examined, header = _gate(run, case)
         gated = perf_counter() - begin
         if run.settings.resume and (record := _finished(run, case)) is not None:
             return record
-        result = _segment(job_of(run.settings, run.model, case, run.record), header, executor)
+        job = job_of(run.settings, run.model, case, run.record, examined)
+        result = _segment(job, header, executor)
         seconds = {"gate": gated, **result.seconds, "total": perf_counter() - begin}
-        return _record(run, case, "done", result.windows, result.dice, seconds)
+        sidecar = {"windows": result.windows, "dice": result.dice, "gate": asdict(result.gate)}
+        return _record(run, case, "done", {**sidecar, "seconds": seconds})
     except PipelineError as error:
         log.warning("%s is quarantined: %s", case.name, error.code)
         return quarantined(case, error)
@@ -142,16 +139,9 @@ def _segment_with_retries(run: Run, case: Case, executor: Executor) -> CaseRecor
     return record
 
 
-def _gate(run: Run, case: Case) -> NiftiHeader:
-    bundle = run.model.bundle
-    if len(case.images) != bundle.in_channels:
-        raise CaseError(
-            "channels_mismatch",
-            found=f"{len(case.images)} channels",
-            wanted=f"{bundle.in_channels}, as the bundle {bundle.name} takes",
-            remedy="Give the channels in one manifest row, separated by ';', or another bundle",
-        )
-    return examine(run.store, case, Tolerance()).sound_header()
+def _gate(run: Run, case: Case) -> tuple[Examined, NiftiHeader]:
+    examined = examine(run.store, case, run.model.policy)
+    return examined, examined.sound_header()
 
 
 def _segment(job: VolumeJob, header: NiftiHeader, executor: Executor) -> VolumeResult:
@@ -175,24 +165,22 @@ def _finished(run: Run, case: Case) -> CaseRecord | None:
         label_url=f"{output}.nii.gz",
     ):
         return None
-    return _record(run, case, "skipped", sidecar["windows"], sidecar["dice"], sidecar["seconds"])
+    return _record(run, case, "skipped", sidecar)
 
 
-def _record(
-    run: Run,
-    case: Case,
-    status: Status,
-    windows: int,
-    dice: Mapping[str, float | None] | None,
-    seconds: Mapping[str, float],
-) -> CaseRecord:
+def _record(run: Run, case: Case, status: Status, sidecar: Mapping[str, Any]) -> CaseRecord:
+    """Return the record of a case that has a label map; its code is the gate's first warning."""
+    gate = sidecar["gate"]
+    warns = gate["verdict"] == "warn"
     return CaseRecord(
         case=case.name,
         status=status,
+        code=gate["codes"][0] if warns else "",
+        message=gate["message"] if warns else "",
         output=f"{run.output_of(case)}.nii.gz",
-        windows=windows,
-        dice=dice,
-        seconds={stage: round(value, 4) for stage, value in seconds.items()},
+        windows=sidecar["windows"],
+        dice=sidecar["dice"],
+        seconds={stage: round(value, 4) for stage, value in sidecar["seconds"].items()},
         figure=f"{run.output_of(case)}.png",
     )
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Voxels = Annotated[int, Field(gt=0)]
+Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
 ClusterKind = Annotated[str, Field(pattern=r"^(serial|local|cuda|(tcp|tls)://.+:\d+)$")]
 
 
@@ -93,6 +94,59 @@ class Budget(_Settings):
     )
 
 
+class GateSettings(_Settings):
+    """What the geometry gate lets pass, and what it may put right."""
+
+    model_config = ConfigDict(title="Gate")
+
+    remedies: tuple[Remedy, ...] = Field(
+        (),
+        description="What may be put right instead of refused: reorient (storage order, loses "
+        "nothing), resample-mask (nearest) and resample-channels (linear) onto the first "
+        "channel's grid, and sform or qform, the form to take where a header has both.",
+    )
+    affine_voxels: float = Field(
+        0.05,
+        gt=0,
+        title="Tolerance (voxels)",
+        description="Largest displacement of any corner between the grids of one case, in voxels.",
+    )
+    content: bool = Field(
+        False,
+        description="Look also whether each mask lies on the anatomy. It flags cases, and never "
+        "fails one.",
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "GateSettings":
+        if {"sform", "qform"} <= set(self.remedies):
+            raise ValueError("takes sform or qform, not both")
+        return self
+
+
+class CheckSettings(_Settings):
+    """Every image is checked, and every mask is held against its image."""
+
+    images: str = Field(description="Images, as for segment.")
+    masks: str | None = Field(None, description="Masks, found by name.")
+    output: str | None = Field(
+        None, description="Prefix of the report, the table and the pictures. Default: none."
+    )
+    model: str | None = Field(
+        None, description="Bundle whose channels and labels the cases must fit. Default: any."
+    )
+    gate: GateSettings = Field(
+        GateSettings(content=True), description="Tolerance, remedies and the look at the voxels."
+    )
+    fix: str | None = Field(
+        None, description="Prefix that cases are written to with the remedies applied."
+    )
+    cluster: ClusterSettings = Field(
+        ClusterSettings(kind="serial"), description="Where voxels are looked at."
+    )
+    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
+
+
 class SegmentSettings(_Settings):
     """Every volume under Images becomes a label map under Output."""
 
@@ -115,6 +169,7 @@ class SegmentSettings(_Settings):
         description="Object storage. Keys come from AWS variables or a profile only.",
     )
     budget: Budget = Field(Budget(), description="Limits of one case.")
+    gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )

@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unet_pipeline.errors import PipelineError
-from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.records import AuditSummary, CaseRecord, CheckRecord, RunSummary
 from unet_pipeline.report.table import attention_order
 from unet_pipeline.tiling.plan import TilePlan
 
@@ -146,6 +146,55 @@ def print_summary(summary: RunSummary) -> None:
         )
     out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
     out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+
+
+def advance_check(progress: Progress, records: Sequence[CheckRecord], seconds: float) -> None:
+    """Count a checked case on the bar, with the rate and the bytes read so far."""
+    read = sum(record.bytes_read for record in records[-1:])
+    total = progress.tasks[0].fields.get("bytes", 0) + read
+    rate = len(records) / seconds if seconds else 0.0
+    progress.update(
+        progress.task_ids[0],
+        advance=1,
+        bytes=total,
+        last=f"{rate:.1f} cases/s, {_bytes(total)} read",
+    )
+
+
+def print_check(progress: Progress, record: CheckRecord) -> None:
+    """Print the verdict on a case that fails or warns, in sentences."""
+    line = Text(f"{record.verdict:5}", VERDICT_STYLE[record.verdict]) + Text(f"{record.case}")
+    codes = [f["code"] for f in record.findings if f["severity"] != "pass"]
+    line += Text(f" [{', '.join(dict.fromkeys(codes))}] {record.message}")
+    (progress.console if err.is_terminal else out).print(line, soft_wrap=True)
+
+
+def print_audit(summary: AuditSummary) -> None:
+    """Print an audit in a few lines, and where its report lies."""
+    counts = ", ".join(
+        f"[{VERDICT_STYLE[verdict]}]{count} {verdict}[/]"
+        for verdict, count in summary.counts.items()
+    )
+    out.print(
+        f"{counts} in {summary.seconds:.1f} s: {summary.cases_per_second:.1f} cases per second, "
+        f"{_bytes(summary.bytes_read)} read",
+        highlight=False,
+    )
+    if summary.codes:
+        codes = ", ".join(f"{code} {count}" for code, count in summary.codes.items())
+        out.print(f"Reasons  {codes}", highlight=False)
+    if summary.report:
+        out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
+        out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+
+
+def _bytes(count: float) -> str:
+    """Return a number of bytes for people: ``12.3 MB``."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"
 
 
 def plan_table(plan: TilePlan, bundle: str) -> Table:

@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.volume.nifti import encode_labels, header_of
+from unet_pipeline.volume.nifti import encode_labels
+from unet_pipeline.volume.nifti_header import header_of
 
 LABELS = {0: "background", 1: "large organ", 2: "small organ"}
 AXES = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "I": (2, -1), "S": (2, 1)}

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import Any
 
 from unet_pipeline.cluster.executor import Executor, Handle
-from unet_pipeline.records import json_bytes
+from unet_pipeline.records import CheckRecord, json_bytes
 from unet_pipeline.tasks import (
     VolumeJob,
     Written,
@@ -31,11 +31,18 @@ from unet_pipeline.volume.preprocessing import Prepared
 
 @dataclass(frozen=True)
 class VolumeResult:
-    """What became of one case; its sidecar, without what is the same for the whole run."""
+    """What became of one case; its sidecar, without what is the same for the whole run.
+
+    Attributes
+    ----------
+    gate
+        What the gate saw of headers and voxels; it may warn.
+    """
 
     windows: int
     tiles: int
     dice: Mapping[str, float | None] | None
+    gate: CheckRecord
     seconds: Mapping[str, float]
 
 
@@ -55,7 +62,9 @@ def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
     written: Written = executor.result(executor.submit(finish_case, staged, tiles, job))
     seconds = {**written.seconds, **_total(executor.result(handle) for handle in spent)}
     seconds["total"] = perf_counter() - begin
-    result = VolumeResult(plan.n_windows, plan.n_tiles, written.dice, seconds)
+    result = VolumeResult(
+        plan.n_windows, plan.n_tiles, written.dice, written.examined.record(), seconds
+    )
     job.store.write(f"{job.output}.json", json_bytes(_sidecar(job, prepared, result, written)))
     return result
 
@@ -127,10 +136,22 @@ def _sidecar(
         "inputs": [asdict(digest) for digest in written.inputs],
         "output": {"bytes": written.nbytes, "sha256": written.labels_sha256},
         "geometry": {"native": _grid(prepared.native), "model": _grid(prepared.model)},
+        "gate": _gate(result.gate),
         "windows": result.windows,
         "tiles": result.tiles,
         "dice": result.dice,
         "seconds": {stage: round(value, 4) for stage, value in result.seconds.items()},
+    }
+
+
+def _gate(record: CheckRecord) -> dict[str, Any]:
+    """Return what the sidecar says of the gate; whoever reads it later need not ask again."""
+    return {
+        "verdict": record.verdict,
+        "codes": record.codes,
+        "residual_mm": record.residual_mm,
+        "message": record.message,
+        "fixed": record.fixed,
     }
 
 

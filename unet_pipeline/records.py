@@ -41,7 +41,8 @@ class CaseRecord:
     Attributes
     ----------
     code, message
-        Reason code and sentence of a quarantined case; empty otherwise.
+        Reason code and sentence of a quarantined case, or of a case that is done and that the
+        gate warns about; empty otherwise.
     output
         URL of the label map, or None if none was written.
     windows

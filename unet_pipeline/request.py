@@ -1,15 +1,17 @@
 """A request, checked: everything that can be wrong with it is found here, before any work."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from secrets import token_hex
 from typing import Any, cast
 
 import unet_pipeline
-from unet_pipeline.config import SegmentSettings, StorageSettings
+from unet_pipeline.config import GateSettings, SegmentSettings, StorageSettings
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.gate.examine import Examined, Policy, examine
+from unet_pipeline.gate.findings import Tolerance
 from unet_pipeline.inference.predictor import Blend, ModelSpec
 from unet_pipeline.networks.bundle import Bundle, load_bundle, load_network
 from unet_pipeline.networks.registry import network_contract
@@ -19,9 +21,8 @@ from unet_pipeline.storage.ledger import FORMAT, digest_json
 from unet_pipeline.storage.store import StorageOptions, Store, join
 from unet_pipeline.tasks import VolumeJob, plan_volume
 from unet_pipeline.tiling.plan import TilePlan
-from unet_pipeline.volume.nifti import NiftiHeader
+from unet_pipeline.volume.nifti_header import NiftiHeader
 from unet_pipeline.volume.preprocessing import Step, parse_preprocessing, prepare
-from unet_pipeline.volume.staging import read_header
 from unet_pipeline.volume.views import ShapeOnly
 
 _VERSIONS = ("torch", "monai", "nibabel", "numpy", "dask", "distributed")
@@ -35,6 +36,7 @@ class Model:
     steps: tuple[Step, ...]
     spec: ModelSpec
     overlap: float
+    policy: Policy
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,24 @@ def open_run(settings: SegmentSettings) -> Run:
     load_network(model.bundle, store)  # so that not every worker finds out that weights do not fit
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
-    run_id = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
+    run_id = new_run_id()
     record = _record(run_id, model)
     return Run(run_id, settings, store, model, cohort.cases, cohort.faults, record)
+
+
+def new_run_id() -> str:
+    """Return a sortable identifier of a run, e.g. ``20261121T013000Z-3f2a``."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
+
+
+def policy_of(settings: GateSettings, bundle: Bundle | None = None) -> Policy:
+    """Return what the gate holds the cases of a request against."""
+    return Policy(
+        Tolerance(affine_voxels=settings.affine_voxels),
+        frozenset(settings.remedies),
+        None if bundle is None else bundle.in_channels,
+        None if bundle is None else frozenset(range(bundle.out_channels)),
+    )
 
 
 def open_store(storage: StorageSettings) -> Store:
@@ -128,13 +145,18 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
         threads=settings.cluster.threads,
         device="cuda" if settings.cluster.kind == "cuda" else "auto",
     )
-    return Model(bundle, steps, spec, bundle.overlap if overlap is None else overlap)
+    overlap = bundle.overlap if overlap is None else overlap
+    return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle))
 
 
 def job_of(
-    settings: SegmentSettings, model: Model, case: Case, record: Mapping[str, Any]
+    settings: SegmentSettings,
+    model: Model,
+    case: Case,
+    record: Mapping[str, Any],
+    examined: Examined,
 ) -> VolumeJob:
-    """Return what one case asks of the workers."""
+    """Return what one case that passed the gate asks of the workers."""
     return VolumeJob(
         case=case.name,
         images=case.images,
@@ -147,6 +169,9 @@ def job_of(
         tile=settings.windows.tile,
         memory_bytes=int(settings.budget.memory_gb * 1e9),
         record=record,
+        policy=model.policy,
+        examined=examined,
+        content=settings.gate.content,
         scratch=settings.budget.scratch,
     )
 
@@ -171,7 +196,9 @@ def plan_image(settings: SegmentSettings) -> tuple[TilePlan, Model]:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     case = Case(settings.images, (settings.images,))
-    plan = plan_from_header(job_of(settings, model, case, {}), read_header(store, settings.images))
+    examined = examine(store, case, replace(model.policy, channels=None))
+    header = examined.sound_header()
+    plan = plan_from_header(job_of(settings, model, case, {}, examined), header)
     if plan is None:
         raise RequestError(
             "plan_needs_voxels",
@@ -193,6 +220,7 @@ def _record(run_id: str, model: Model) -> dict[str, Any]:
         "batch": model.spec.batch,
         "threads": model.spec.threads,
         "bundle_config": model.bundle.config_digest,
+        "remedies": sorted(model.policy.fixes),
     }
     return {
         "format": FORMAT,

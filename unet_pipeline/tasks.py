@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.evaluation.metrics import dice_per_label
+from unet_pipeline.gate.examine import Examined, Policy
+from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
 from unet_pipeline.inference.predictor import ModelSpec, importance_map, predictor_for
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.ledger import InputDigest, digest_bytes
@@ -27,7 +29,7 @@ from unet_pipeline.tiling.merge import (
 from unet_pipeline.tiling.plan import Tile, TilePlan, make_plan
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.preprocessing import Prepared, Step, covered_box
-from unet_pipeline.volume.staging import Staged, read_labels, stage
+from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.views import ArrayView, Voxels, read_with_margin
 
 Labels = npt.NDArray[np.unsignedinteger[Any]]
@@ -47,6 +49,12 @@ class VolumeJob:
         Folder for volumes over ``memory_bytes``, seen by all workers.
     record
         What the sidecar says beside what the run measures: versions, settings, digests.
+    policy
+        What the gate holds the case against.
+    examined
+        What the gate saw in the headers.
+    content
+        Whether to look if the mask lies on the anatomy.
     """
 
     case: str
@@ -60,6 +68,9 @@ class VolumeJob:
     tile: Index3 | None
     memory_bytes: int
     record: Mapping[str, Any]
+    policy: Policy
+    examined: Examined
+    content: bool = False
     scratch: str | None = None
 
 
@@ -69,7 +80,8 @@ class StagedCase:
 
     volume: Staged
     mask_XYZ: npt.NDArray[Any] | None
-    mask_input: InputDigest | None
+    mask_inputs: tuple[InputDigest, ...]
+    examined: Examined
     seconds: float
 
 
@@ -98,19 +110,40 @@ class Written:
     nbytes: int
     inputs: tuple[InputDigest, ...]
     dice: Mapping[str, float | None] | None
+    examined: Examined
     seconds: Mapping[str, float]
 
 
 def stage_case(job: VolumeJob) -> StagedCase:
-    """Read the channels and the mask of a case."""
-    begin = perf_counter()
+    """Read the channels and the mask of a case, and show their voxels to the gate.
+
+    Raises
+    ------
+    CaseError
+        The first finding that fails.
+    """
+    begin, policy = perf_counter(), job.policy
     volume = stage(
-        job.store, job.images, job.steps, budget_bytes=job.memory_bytes, scratch=job.scratch
+        job.store,
+        job.images,
+        job.steps,
+        budget_bytes=job.memory_bytes,
+        scratch=job.scratch,
+        form=policy.form,
+        allowed_voxels=policy.tolerance.affine_voxels,
     )
+    examined = job.examined.with_findings(look_at_image(volume.native.inner))
     if job.mask is None:
-        return StagedCase(volume, None, None, perf_counter() - begin)
-    mask_XYZ, digest = read_labels(job.store, job.mask, budget_bytes=job.memory_bytes)
-    return StagedCase(volume, mask_XYZ, digest, perf_counter() - begin)
+        examined.sound_header()
+        return StagedCase(volume, None, (), examined, perf_counter() - begin)
+    mask = read_mask(job.store, job.mask, volume.header.grid, policy, job.memory_bytes)
+    image_XYZ = volume.native.inner[0].stored(Box.whole(volume.native.shape))
+    found = look_at_mask(
+        mask.values_XYZ, image_XYZ, volume.header.grid, policy.labels, content=job.content
+    )
+    examined = examined.with_findings(found)
+    examined.sound_header()
+    return StagedCase(volume, mask.labels_XYZ, mask.inputs, examined, perf_counter() - begin)
 
 
 def prepared_of(staged: StagedCase) -> Prepared:
@@ -208,12 +241,12 @@ def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob)
     job.store.remove(f"{job.output}.json")  # the commit mark of what is now replaced
     job.store.write(f"{job.output}.nii.gz", data)
     job.store.write(f"{job.output}.png", figure)
-    inputs = (*volume.inputs, *([staged.mask_input] if staged.mask_input else []))
     return Written(
         labels_sha256=digest_bytes(data),
         nbytes=len(data),
-        inputs=inputs,
+        inputs=(*volume.inputs, *staged.mask_inputs),
         dice=dice,
+        examined=staged.examined,
         seconds={
             "read": staged.seconds,
             "merge": sum(tile.seconds for tile in tiles),

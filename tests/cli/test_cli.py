@@ -11,7 +11,8 @@ import pytest
 from cohorts import small_cohort
 
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.nifti import encode_volume, header_of
+from unet_pipeline.volume.nifti import encode_volume
+from unet_pipeline.volume.nifti_header import header_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -83,7 +84,7 @@ def test_check_prints_verdicts(place):
     lines = {line["case"]: line for line in map(json.loads, checked.stdout.splitlines())}
     assert checked.returncode == 1
     assert lines[small.sound[0]]["verdict"] == "pass"
-    assert lines[small.misaligned]["codes"] == ["affine_mismatch"]
+    assert lines[small.misaligned]["codes"] == ["origin_mismatch"]
     assert lines[small.misaligned]["residual_mm"] > 1
     assert set(lines[small.misaligned]) == {
         "case", "verdict", "codes", "residual_mm", "message",
@@ -155,7 +156,7 @@ def test_train_writes_a_bundle_that_segments(place):
     )  # fmt: skip
     assert trained.returncode == 0, trained.stderr
     report = json.loads(trained.stdout)
-    assert {fault["code"] for fault in report["faults"]} == {"affine_mismatch", "file_truncated"}
+    assert {fault["code"] for fault in report["faults"]} == {"origin_mismatch", "file_truncated"}
     image = f"{small.images}/{small.sound[0]}.nii.gz"
     used = cli(
         "segment", image, "--model", folder / "bundle", "--output", folder / "out2", "--cluster",

@@ -39,7 +39,7 @@ def test_what_the_page_of_a_run_shows(server, cohort, tmp_path):
     }
     assert artifacts["progress"]["data"] == 100
     rows = {row["case"]: row for row in json.loads(artifacts["cases"]["data"])}
-    assert rows[small.misaligned]["code"] == "affine_mismatch"
+    assert rows[small.misaligned]["code"] == "origin_mismatch"
     assert rows[small.sound[0]]["mean_dice"] > 0.8
     assert small.cut_short in artifacts["summary"]["data"]
     (report,) = [u for u in Store().list_files(join(bucket, "out")) if u.endswith("report.html")]

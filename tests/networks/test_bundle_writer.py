@@ -8,7 +8,7 @@ from monai.bundle import ConfigWorkflow
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.nifti import HEADER_BYTES, parse_header
+from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
 from unet_pipeline.volume.staging import read_labels
 
 MONAI_KEYS = {

@@ -55,7 +55,7 @@ def test_bad_cases_are_quarantined_and_the_others_done(cohort):
         small.misaligned: "quarantined",
         small.cut_short: "quarantined",
     }
-    assert records[small.misaligned].code == "affine_mismatch"
+    assert records[small.misaligned].code == "origin_mismatch"
     assert records[small.cut_short].code == "file_truncated"
     assert all(records[name].mean_dice > 0.85 for name in small.sound)
     written = Store().list_files(join(bucket, "out"))
@@ -216,7 +216,7 @@ def test_channels_that_do_not_match_and_lone_files_are_named(tmp_path):
     assert {name: record.code for name, record in records.items()} == {
         small.sound[0]: "image_missing",
         small.sound[1]: "mask_missing",
-        small.misaligned: "affine_mismatch",
+        small.misaligned: "origin_mismatch",
         small.cut_short: "file_truncated",
     }
     image = join(small.images, f"{small.misaligned}.nii.gz")

@@ -41,13 +41,13 @@ def done(request, tmp_path):
 
 def finish(store, root):
     case = Case("a", (join(root, "a_0000.nii"), join(root, "a_0001.nii")), join(root, "a_mask.nii"))
-    for role, url in urls_by_role(case).items():
+    for role, url in urls_by_role(store, case).items():
         store.write(url, role.encode())
     store.write(join(root, "a_dseg.nii.gz"), b"labels")
     marks = fingerprint_inputs(store, case)
     inputs = tuple(
         InputDigest(role, marks[role].size, marks[role].etag, digest_object(store, url))
-        for role, url in urls_by_role(case).items()
+        for role, url in urls_by_role(store, case).items()
     )
     key = CaseKey(inputs, WEIGHTS, SETTINGS)
     sidecar = {**key.as_sidecar(), "output": {"bytes": 6, "sha256": digest_bytes(b"labels")}}
@@ -85,7 +85,7 @@ def test_a_finished_case_in_object_storage(s3):
 def test_a_changed_input(done, role, content):
     store, _, case, _ = done
     changed = role[::-1] if content == "same size" else role * 2
-    store.write(urls_by_role(case)[role], changed.encode())
+    store.write(urls_by_role(store, case)[role], changed.encode())
     assert not still_done(*done)
 
 

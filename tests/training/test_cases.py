@@ -15,7 +15,8 @@ from unet_pipeline.training.cases import (
     pass_gate,
 )
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.nifti import encode_labels, header_of
+from unet_pipeline.volume.nifti import encode_labels
+from unet_pipeline.volume.nifti_header import header_of
 
 STORE = Store()
 
@@ -38,7 +39,7 @@ def test_a_case_at_fault_is_left_out_with_its_reason(cohort):
     assert [item.case.name for item in sound] == ["phantom-02"]
     assert {name: error.code for name, error in faults} == {
         "phantom-01": "file_empty",
-        "phantom-03": "affine_mismatch",
+        "phantom-03": "origin_mismatch",
         "lonely": "pair_incomplete",
         "two": "channels_mismatch",
     }

@@ -108,6 +108,6 @@ def test_a_wrong_request_is_refused_before_training(cohort, tmp_path, changes, c
 
 def test_a_cohort_without_a_sound_case_is_refused(tmp_path):
     write_cohort(STORE, str(tmp_path), 1, misaligned=True)
-    with pytest.raises(RequestError, match="affine_mismatch") as error:
+    with pytest.raises(RequestError, match="origin_mismatch") as error:
         train(settings_for(tmp_path, tmp_path / "model"))
     assert error.value.code == "no_training_cases"

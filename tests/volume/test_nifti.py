@@ -8,14 +8,8 @@ import numpy as np
 import pytest
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.volume.nifti import (
-    encode_labels,
-    encode_volume,
-    header_of,
-    parse_header,
-    read_slabs,
-    scaled,
-)
+from unet_pipeline.volume.nifti import encode_labels, encode_volume, read_slabs, scaled
+from unet_pipeline.volume.nifti_header import header_of, parse_header
 
 AFFINE = np.array([[-1.5, 0.1, 0, 20], [0.1, 1.5, 0, -3], [0, 0, 3, 7], [0, 0, 0, 1.0]])
 

@@ -48,3 +48,8 @@ class SerialExecutor:
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Everything is finished already."""
         return []
+
+
+def cases_at_once(executor: Executor) -> int:
+    """Return how many cases to have under way, so that workers never wait for the driver."""
+    return 1 if isinstance(executor, SerialExecutor) else 2 * executor.workers + 1

@@ -1,6 +1,6 @@
 """What the gate says: findings with a reason code, a residual, a tolerance and a remedy."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ class Finding:
         How far apart the grids are and may be, in mm; None where no distance says it.
     fix
         The fix that puts it right on request, or None if there is none.
+    fixed
+        Whether it was requested; then the finding is a remark.
     """
 
     code: str
@@ -39,6 +41,7 @@ class Finding:
     residual_mm: float | None = None
     tolerance_mm: float | None = None
     fix: Fix | None = None
+    fixed: bool = False
 
     def as_error(self, case: str) -> CaseError:
         """Return the finding as the error that quarantines ``case``."""
@@ -81,6 +84,13 @@ def verdict_of(findings: Sequence[Finding]) -> Verdict:
     """Return the worst severity: fail, warn or pass."""
     severities = {finding.severity for finding in findings}
     return "fail" if "fail" in severities else "warn" if "warn" in severities else "pass"
+
+
+def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """Return findings in the order of their severity; otherwise the order stays."""
+    return tuple(
+        sorted(findings, key=lambda finding: ("fail", "warn", "pass").index(finding.severity))
+    )
 
 
 def as_finding(error: PipelineError, role: str = "image") -> Finding:

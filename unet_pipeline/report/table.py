@@ -69,18 +69,23 @@ def cases_csv(records: Sequence[CaseRecord]) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(
         ["case", "status", "code", "message", "output", "windows", "mean_dice"]
-        + [f"dice_{_text(label)}" for label in labels]
-        + [f"seconds_{_text(stage)}" for stage in stages]
+        + [f"dice_{cell_text(label)}" for label in labels]
+        + [f"seconds_{cell_text(stage)}" for stage in stages]
         + ["figure"]
     )
     for record in records:
         dice = record.dice or {}
         writer.writerow(
-            [*map(_text, (record.case, record.status, record.code, record.message, record.output))]
-            + [str(record.windows), _digits(record.mean_dice, 4)]
-            + [_digits(dice.get(label), 4) for label in labels]
-            + [_digits(record.seconds.get(stage), 3) for stage in stages]
-            + [_text(record.figure)]
+            [
+                *map(
+                    cell_text,
+                    (record.case, record.status, record.code, record.message, record.output),
+                )
+            ]
+            + [str(record.windows), digits(record.mean_dice, 4)]
+            + [digits(dice.get(label), 4) for label in labels]
+            + [digits(record.seconds.get(stage), 3) for stage in stages]
+            + [cell_text(record.figure)]
         )
     return out.getvalue()
 
@@ -114,13 +119,13 @@ def markdown_table(records: Sequence[CaseRecord], limit: int = 100) -> str:
     ]
     for record in attention_order(records)[:limit]:
         message = record.message.removeprefix(f"{record.case}: ")
-        reason = f"{_code(record.code)} {_markdown(message)}".strip()
+        reason = f"{as_code(record.code)} {escape_markdown(message)}".strip()
         cells = (
-            _code(record.case),
+            as_code(record.case),
             record.status,
-            _digits(record.mean_dice, 3),
-            _digits(record.seconds.get("total"), 1),
-            _code(record.output) if record.output else reason,
+            digits(record.mean_dice, 3),
+            digits(record.seconds.get("total"), 1),
+            as_code(record.output) if record.output else reason,
         )
         lines.append(f"| {' | '.join(cells)} |")
     if len(records) > limit:
@@ -128,7 +133,8 @@ def markdown_table(records: Sequence[CaseRecord], limit: int = 100) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _text(value: str | None) -> str:
+def cell_text(value: str | None) -> str:
+    """Return a text cell that no spreadsheet takes for a formula."""
     text = clean(value or "")
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
@@ -138,18 +144,19 @@ def _rounded(value: float | None, places: int) -> float | None:
     return None if finite is None else round(finite, places)
 
 
-def _digits(value: float | None, places: int) -> str:
+def digits(value: float | None, places: int) -> str:
+    """Return a number with so many decimals, or nothing where there is none."""
     finite = number(value)
     return "" if finite is None else f"{finite:.{places}f}"
 
 
-def _markdown(text: str) -> str:
+def escape_markdown(text: str) -> str:
     """Return text on one line, with all that Markdown or HTML could take for markup escaped."""
     line = " ".join(clean(text).split())
     return "".join(f"\\{char}" if char in _MARKUP else char for char in line)
 
 
-def _code(text: str) -> str:
+def as_code(text: str) -> str:
     """Return a name or URL as inline code, which is also readable where it is not rendered."""
     line = " ".join(clean(text).split())
-    return _markdown(line) if not line or set(line) & set("`\\|") else f"`{line}`"
+    return escape_markdown(line) if not line or set(line) & set("`\\|") else f"`{line}`"

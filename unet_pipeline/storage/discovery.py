@@ -17,8 +17,10 @@ from unet_pipeline.storage.names import (
     group_channels,
     is_mask,
     is_own_output,
+    is_pair_header,
     is_safe,
     pair,
+    voxel_files,
     without_nifti_suffix,
 )
 from unet_pipeline.storage.store import Store
@@ -51,9 +53,15 @@ class _Listing:
     files: tuple[str, ...]
 
     def volumes(self) -> list[Volume]:
-        """Return the NIfTI files, without those below a ``runs`` folder of ours."""
-        named = ((relative_to(file, self.base), file) for file in self.files)
-        stems = ((without_nifti_suffix(path), file) for path, file in named)
+        """Return the NIfTI volumes, without those below a ``runs`` folder of ours.
+
+        A pair counts by its header; voxels (.img) count where they have none.
+        """
+        partners = {
+            part for file in self.files if is_pair_header(file) for part in voxel_files(file)
+        }
+        alone = (file for file in self.files if file not in partners)
+        stems = ((without_nifti_suffix(relative_to(file, self.base)), file) for file in alone)
         return [
             Volume(name, (file,))
             for name, file in stems

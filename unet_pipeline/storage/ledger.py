@@ -19,9 +19,11 @@ from typing import Any
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
+from unet_pipeline.storage.names import is_pair_header, is_pair_voxels, voxel_files
 from unet_pipeline.storage.store import Fingerprint, Store
 
 FORMAT = 1
+VOXELS = ".voxels"
 _BLOCK = 4 * 2**20
 
 
@@ -32,7 +34,7 @@ class InputDigest:
     Attributes
     ----------
     role
-        ``image0``, ``image1`` ... by channel, or ``mask``.
+        ``image0``, ``image1`` ... by channel, or ``mask``; ``mask.voxels`` is the .img of a pair.
     size
         Bytes, of the object as it is stored.
     etag
@@ -93,10 +95,42 @@ def digest_object(store: Store, url: str) -> str:
     return f"sha256:{state.hexdigest()}"
 
 
-def urls_by_role(case: Case) -> dict[str, str]:
-    """Return the URL of each input: ``image0``, ``image1`` ... and ``mask``."""
+def urls_by_role(store: Store, case: Case) -> dict[str, str]:
+    """Return the URL of each input: ``image0``, ``image1`` ... and ``mask``.
+
+    The voxels of a NIfTI pair have the role of their header, with ``.voxels``.
+    """
     urls = {f"image{channel}": url for channel, url in enumerate(case.images)}
-    return urls if case.mask is None else {**urls, "mask": case.mask}
+    if case.mask is not None:
+        urls["mask"] = case.mask
+    parts = {role: voxels_url(store, url) for role, url in urls.items() if is_pair_header(url)}
+    return urls | {f"{role}{VOXELS}": url for role, url in parts.items()}
+
+
+def voxels_url(store: Store, url: str) -> str:
+    """Return the file that holds the voxels of a volume: ``url``, or its partner in a pair.
+
+    Raises
+    ------
+    CaseError
+        ``pair_incomplete`` if one of the two files is not there.
+    """
+    if is_pair_voxels(url):
+        raise _incomplete("voxels (.img) without their header (.hdr)")
+    files = voxel_files(url)
+    found = [file for file in files if len(files) == 1 or store.exists(file)]
+    if not found:
+        raise _incomplete("a header (.hdr) without its voxels (.img, .img.gz)")
+    return found[0]
+
+
+def _incomplete(found: str) -> CaseError:
+    return CaseError(
+        "pair_incomplete",
+        found=found,
+        wanted="both files of the pair, side by side",
+        remedy="Add the missing file, or convert the pair to .nii.gz",
+    )
 
 
 def fingerprint_inputs(store: Store, case: Case) -> dict[str, Fingerprint]:
@@ -105,7 +139,7 @@ def fingerprint_inputs(store: Store, case: Case) -> dict[str, Fingerprint]:
     Call it before the content is read: an object that is replaced in between then differs from
     its record, and the next run does the case again.
     """
-    return {role: store.fingerprint(url) for role, url in urls_by_role(case).items()}
+    return {role: store.fingerprint(url) for role, url in urls_by_role(store, case).items()}
 
 
 def read_sidecar(store: Store, url: str) -> dict[str, Any] | None:
@@ -158,12 +192,13 @@ def is_done(
         return False
     if (sidecar.get("weights"), sidecar.get("settings_digest")) != (weights, settings):
         return False
-    recorded, urls = inputs_of(sidecar), urls_by_role(case)
-    if recorded.keys() != urls.keys():
-        return False
+    recorded = inputs_of(sidecar)
     try:
-        return _is_whole(store, label_url, sidecar.get("output")) and all(
-            _is_unchanged(store, url, recorded[role]) for role, url in urls.items()
+        urls = urls_by_role(store, case)
+        return (
+            recorded.keys() == urls.keys()
+            and _is_whole(store, label_url, sidecar.get("output"))
+            and all(_is_unchanged(store, url, recorded[role]) for role, url in urls.items())
         )
     except CaseError:
         return False

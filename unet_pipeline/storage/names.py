@@ -12,7 +12,7 @@ from dataclasses import dataclass
 MAX_CHANNELS = 16
 
 _FLAGS = re.IGNORECASE | re.DOTALL
-_NIFTI = re.compile(r"(?P<stem>.+)\.nii(\.gz)?", _FLAGS)
+_NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr|img)(\.gz)?", _FLAGS)
 _MASK = re.compile(r".+[-_.](mask|msk|seg|labels?|dseg|probseg)", _FLAGS)
 _MASK_FOLDER = re.compile(r"(masks?|labels?|segmentations?)(Tr|Ts)?", _FLAGS)
 _OWN_OUTPUT = re.compile(r".+_dseg", _FLAGS)
@@ -32,11 +32,32 @@ class Volume:
 
 
 def without_nifti_suffix(path: str) -> str | None:
-    """Return ``path`` without ``.nii`` or ``.nii.gz``; None if it is no visible NIfTI file."""
+    """Return ``path`` without ``.nii``, ``.hdr`` or ``.img``, with ``.gz`` or without.
+
+    None if it is no visible NIfTI file.
+    """
     found = _NIFTI.fullmatch(path)
     if found is None or any(part.startswith(".") for part in _visible_parts(path)):
         return None
     return found["stem"]
+
+
+def is_pair_header(url: str) -> bool:
+    """Say whether a file holds the header of a NIfTI pair, whose voxels lie in another."""
+    return url.lower().endswith((".hdr", ".hdr.gz"))
+
+
+def is_pair_voxels(url: str) -> bool:
+    """Say whether a file holds the voxels of a NIfTI pair."""
+    return url.lower().endswith((".img", ".img.gz"))
+
+
+def voxel_files(url: str) -> tuple[str, ...]:
+    """Return where the voxels of a volume may lie: ``x.img`` or ``x.img.gz`` for ``x.hdr``."""
+    if not is_pair_header(url):
+        return (url,)
+    stem = url[: url.lower().rindex(".hdr")]
+    return f"{stem}.img", f"{stem}.img.gz"
 
 
 def is_mask(name: str) -> bool:

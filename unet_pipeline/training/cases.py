@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.gate.examine import examine
-from unet_pipeline.gate.findings import Tolerance
+from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.records import Case
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
@@ -143,4 +142,4 @@ def _examined(store: Store, case: Case, channels: int) -> SoundCase:
             remedy="Give every case of the cohort the same channels",
             subject=case.name,
         )
-    return SoundCase(case, examine(store, case, Tolerance()).sound_header().grid)
+    return SoundCase(case, examine(store, case, Policy()).sound_header().grid)

@@ -6,7 +6,8 @@ See the NIfTI-1 standard, "3D image (volume) orientation and location in space",
 from dataclasses import dataclass
 from typing import Literal
 
-Rows = tuple[tuple[float, float, float, float], ...]
+Row = tuple[float, float, float, float]
+Rows = tuple[Row, Row, Row, Row]
 Form = Literal["sform", "qform"]
 Unit = Literal["unknown", "m", "mm", "um"]
 

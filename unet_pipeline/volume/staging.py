@@ -8,7 +8,7 @@ import hashlib
 import io
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -19,14 +19,18 @@ import numpy.typing as npt
 import zarr
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.storage.ledger import InputDigest
+from unet_pipeline.storage.ledger import VOXELS, InputDigest, digest_bytes, voxels_url
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.volume.nifti import HEADER_BYTES, NiftiHeader, parse_header, read_slabs, scaled
+from unet_pipeline.volume.forms import Form
+from unet_pipeline.volume.nifti import GZIP_MAGIC, read_slabs, scaled
+from unet_pipeline.volume.nifti_header import HEADER_BYTES, NiftiHeader, broken, parse_header
 from unet_pipeline.volume.preprocessing import Prepared, Step, prepare
+from unet_pipeline.volume.regrid import conformed, same_grid
 from unet_pipeline.volume.views import View, Voxels, materialised
 
 CHUNK = (128, 128, 32)
+_GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
 
 
 @dataclass(frozen=True)
@@ -39,11 +43,14 @@ class StoredView:
         Stored values, or None if they are in ``scratch``.
     scratch
         Folder of a Zarr array of stored values.
+    value_range
+        Smallest and largest stored value.
     """
 
     header: NiftiHeader
     values_XYZ: npt.NDArray[Any] | None
     scratch: str | None = None
+    value_range: tuple[float, float] = (-np.inf, np.inf)
     channels: int = 1
 
     @property
@@ -62,6 +69,11 @@ class StoredView:
     def read(self, box: Box) -> Voxels:
         """Return the voxels of ``box``, shape 1XYZ."""
         return scaled(self.stored(box), self.header)[None]
+
+    def values(self) -> npt.NDArray[Any]:
+        """Return all values, shape XYZ: as stored, or as float32 where the header scales them."""
+        whole = Box.whole(self.shape)
+        return self.stored(whole) if self.header.is_plain else self.read(whole)[0]
 
     def needs(self, box: Box) -> Box:
         """Return ``box``."""
@@ -118,6 +130,22 @@ class Staged:
     inputs: tuple[InputDigest, ...]
 
 
+@dataclass(frozen=True)
+class Probe:
+    """A header, and what it cost to read it, in bytes asked of the store."""
+
+    header: NiftiHeader
+    bytes_read: int
+
+
+@dataclass(frozen=True)
+class VolumeRead:
+    """A decoded volume, and the digests of its files."""
+
+    view: StoredView
+    inputs: tuple[InputDigest, ...]
+
+
 def stage(
     store: Store,
     urls: Sequence[str],
@@ -125,6 +153,8 @@ def stage(
     *,
     budget_bytes: int,
     scratch: str | None = None,
+    form: Form | None = None,
+    allowed_voxels: float = 0.0,
 ) -> Staged:
     """Decode the channels of a case, measure what the steps need, and make the model view.
 
@@ -134,56 +164,107 @@ def stage(
         What may be held in memory of the stored voxels, and again of the preprocessed ones.
     scratch
         Folder for volumes over the budget. Default: the system's folder for temporary files.
+    form
+        The form of the header to take where there are two.
+    allowed_voxels
+        Channels that lie further than this from the grid of the first, in voxels of its smallest
+        spacing, are resampled onto it. Whether they may be is the gate's to say.
     """
     read = [
         read_volume(
-            store, url, role=f"image{i}", budget_bytes=budget_bytes // len(urls), scratch=scratch
+            store, url, role=f"image{i}", budget_bytes=budget_bytes // len(urls), scratch=scratch,
+            form=form,
         )
         for i, url in enumerate(urls)
-    ]
-    native = Stacked(tuple(view for view, _ in read))
-    header = read[0][0].header
-    prepared = prepare(steps, native, header.grid)
+    ]  # fmt: skip
+    first = read[0].view
+    allowed_mm = allowed_voxels * min(first.header.grid.spacing_mm)
+    native = Stacked((first, *(_onto(first, other.view, allowed_mm) for other in read[1:])))
+    prepared = prepare(steps, native, first.header.grid)
     model = prepared.forward(native)
     if 4 * model.channels * int(np.prod(model.shape)) <= budget_bytes:
         model = materialised(model)
-    return Staged(native, model, prepared, header, tuple(digest for _, digest in read))
+    inputs = tuple(digest for one in read for digest in one.inputs)
+    return Staged(native, model, prepared, first.header, inputs)
+
+
+def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView:
+    """Return a channel on the grid of the first; values are then as the header scales them."""
+    source, target = other.header.grid, first.header.grid
+    if same_grid(source, target, allowed_mm):
+        return other
+    values_XYZ = other.read(Box.whole(other.shape))[0]
+    values_XYZ = conformed(values_XYZ, source, target, allowed_mm, "linear")
+    header = replace(other.header, grid=target, dtype=values_XYZ.dtype, slope=1.0, inter=0.0)
+    return StoredView(header, values_XYZ, None, other.value_range)
 
 
 def read_header(store: Store, url: str) -> NiftiHeader:
-    """Read a header by one range request, and hold its claims against the size of the file.
+    """Read a header as ``probe_header`` does."""
+    return probe_header(store, url).header
+
+
+def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
+    """Read a header by a range request, and hold its claims against the size of the file.
+
+    A gzip file names its decompressed size in its last four bytes (RFC 1952). Only where that is
+    not what the header promises (a file of several members, or one that is cut short) is the
+    whole file decoded, without keeping it.
 
     Raises
     ------
     CaseError
-        As ``parse_header``; ``file_truncated`` if the file cannot hold the voxels it claims.
+        As ``parse_header``; ``pair_incomplete``; ``file_truncated``, ``file_corrupt`` or
+        ``file_trailing_data`` for a file that does not hold just the voxels it claims.
     """
-    header = parse_header(store.read_range(url, 0, HEADER_BYTES))
-    size = store.fingerprint(url).size
-    gzipped = url.lower().endswith(".gz")
-    possible = size * 1032 if gzipped else size  # deflate cannot shrink further than 1032 : 1
-    if header.offset + header.nbytes > possible:
-        raise CaseError(
+    voxels = voxels_url(store, url)
+    start = store.read_range(url, 0, HEADER_BYTES)
+    header = parse_header(start, form, pair=voxels != url)
+    size, gzipped = store.fingerprint(voxels).size, _is_gzip(voxels, url, start)
+    promised = header.offset + header.nbytes
+    if promised > size * (_GZIP_RATIO if gzipped else 1):
+        raise broken(
             "file_truncated",
-            found=f"a file of {size:,} bytes whose header claims {header.nbytes:,} bytes of voxels",
-            wanted="a file that holds all its voxels",
-            remedy="Replace the file by a sound copy",
+            f"a file of {size:,} bytes whose header claims {header.nbytes:,} bytes of voxels",
         )
-    return header
+    if not gzipped:
+        return Probe(header, len(start))
+    is_all_here = voxels == url and size <= len(start)
+    tail = start[-4:] if is_all_here else store.read_range(voxels, size - 4, 4)
+    bytes_read = len(start) + (0 if is_all_here else len(tail))
+    if int.from_bytes(tail, "little") == promised % 2**32:
+        return Probe(header, bytes_read)
+    with store.open(voxels) as file:
+        for _ in read_slabs(file, header):
+            pass
+    return Probe(header, bytes_read + size)
+
+
+def _is_gzip(voxels: str, url: str, start: bytes) -> bool:
+    return start[:2] == GZIP_MAGIC if voxels == url else voxels.lower().endswith(".gz")
 
 
 def read_volume(
-    store: Store, url: str, *, role: str, budget_bytes: int, scratch: str | None = None
-) -> tuple[StoredView, InputDigest]:
-    """Decode one file, in memory if it fits ``budget_bytes``, and digest its bytes.
+    store: Store,
+    url: str,
+    *,
+    role: str,
+    budget_bytes: int,
+    scratch: str | None = None,
+    form: Form | None = None,
+) -> VolumeRead:
+    """Decode one volume, in memory if it fits ``budget_bytes``, and digest its files.
 
     Raises
     ------
     CaseError
         As ``read_slabs``; ``voxels_not_finite`` for NaN or infinite values.
     """
-    fingerprint = store.fingerprint(url)
-    header = parse_header(store.read_range(url, 0, HEADER_BYTES))
+    voxels = voxels_url(store, url)
+    header_inputs = () if voxels == url else (_digest_small(store, url, role),)
+    fingerprint = store.fingerprint(voxels)
+    start = store.read_range(url, 0, HEADER_BYTES)
+    header = parse_header(start, form, pair=voxels != url)
     small = header.nbytes <= budget_bytes
     folder = None if small else _scratch_folder(scratch)
     dtype = header.dtype.newbyteorder("=")
@@ -192,30 +273,43 @@ def read_volume(
         if folder is None
         else zarr.create_array(folder, shape=header.grid.shape, chunks=CHUNK, dtype=dtype)
     )
-    with store.open(url) as file:
+    low, high = np.inf, -np.inf
+    with store.open(voxels) as file:
         hashed = _Hashing(file)
         for part, values in read_slabs(cast(BinaryIO, hashed), header):
-            if dtype.kind == "f" and not np.isfinite(values).all():
+            slab_low, slab_high = float(values.min()), float(values.max())
+            if not np.isfinite((slab_low, slab_high)).all():
                 raise CaseError(
                     "voxels_not_finite",
                     found="voxels that are NaN or infinite",
                     wanted="finite numbers",
                     remedy="Replace them, for example by the value of air",
                 )
+            low, high = min(low, slab_low), max(high, slab_high)
             target[:, :, part] = values
-    digest = InputDigest(role, fingerprint.size, fingerprint.etag, hashed.digest)
-    return StoredView(header, target if folder is None else None, folder), digest
+    name = role if voxels == url else f"{role}{VOXELS}"
+    digest = InputDigest(name, fingerprint.size, fingerprint.etag, hashed.digest)
+    view = StoredView(header, target if folder is None else None, folder, (low, high))
+    return VolumeRead(view, (*header_inputs, digest))
 
 
 def read_labels(
     store: Store, url: str, *, budget_bytes: int
-) -> tuple[npt.NDArray[Any], InputDigest]:
+) -> tuple[npt.NDArray[Any], tuple[InputDigest, ...]]:
     """Read a reference mask whose values are whole numbers, shape XYZ, and digest its bytes."""
-    view, digest = read_volume(store, url, role="mask", budget_bytes=budget_bytes)
-    whole = Box.whole(view.shape)
-    if view.header.dtype.kind in "iu" and (view.header.slope, view.header.inter) == (1.0, 0.0):
-        return view.stored(whole), digest
-    return np.rint(view.read(whole)[0]).astype(np.int32), digest
+    read = read_volume(store, url, role="mask", budget_bytes=budget_bytes)
+    return as_labels(read.view.values()), read.inputs
+
+
+def as_labels(values_XYZ: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the values of a mask as integers."""
+    whole = values_XYZ.dtype.kind in "iu"
+    return values_XYZ if whole else np.rint(values_XYZ).astype(np.int32)
+
+
+def _digest_small(store: Store, url: str, role: str) -> InputDigest:
+    mark, data = store.fingerprint(url), store.read(url)
+    return InputDigest(role, mark.size, mark.etag, digest_bytes(data))
 
 
 def _scratch_folder(scratch: str | None) -> str:

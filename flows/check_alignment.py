@@ -1,0 +1,118 @@
+"""The audit of a cohort as a Prefect flow: a table of verdicts and a report of the doubtful pairs.
+
+The flow is thin: the package checks, many cases at once; the page shows how far it is.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from time import perf_counter
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import (
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.requests import absolute_output
+from unet_pipeline.audit.run import Audit, check_all, close_audit, open_audit
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.executor import Executor
+from unet_pipeline.config import CheckSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.records import AuditSummary, CheckRecord
+from unet_pipeline.report.audit_table import attention_order, audit_markdown, audit_rows
+
+TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is check.csv
+
+
+@flow(
+    name="check-alignment",
+    description="Check the geometry of a cohort's images, and whether masks lie on them.",
+    validate_parameters=True,
+    persist_result=False,
+)
+def check_alignment(settings: CheckSettings) -> State[dict[str, Any]]:
+    """Check the request, then every case, and report."""
+    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+    logger = get_run_logger()
+    try:
+        for place in filter(None, (settings.output, settings.fix)):
+            absolute_output(place)
+        audit = open_audit(settings)
+        logger.info("audit %s: %d cases", audit.run_id, len(audit.cases) + len(audit.faults))
+        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
+            begin = perf_counter()
+            records = _with_progress(audit, executor)
+            seconds = perf_counter() - begin
+    except RequestError as error:
+        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
+        return Failed(name="WrongRequest", message=str(error), data=error)
+    summary = close_audit(audit, records, seconds=seconds)
+    _publish(summary, records)
+    return _state(summary)
+
+
+def _with_progress(audit: Audit, executor: Executor) -> list[CheckRecord]:
+    """Check all cases, and show on the run's page how far it is."""
+    total = len(audit.cases) + len(audit.faults)
+    progress = cast(
+        UUID, create_progress_artifact(0.0, description=f"Cases of audit {audit.run_id}")
+    )
+    records: list[CheckRecord] = []
+    shown = 0
+    for record in check_all(audit, executor):
+        records.append(record)
+        percent = int(100 * len(records) / total)
+        if percent > shown:
+            update_progress_artifact(progress, progress=percent)
+            shown = percent
+    return records
+
+
+def _publish(summary: AuditSummary, records: list[CheckRecord]) -> None:
+    ordered = attention_order(records)
+    create_table_artifact(
+        table=audit_rows(ordered[:TABLE_ROWS]),
+        key="alignment",
+        description=f"Cases of audit {summary.run_id}",
+    )
+    create_markdown_artifact(_headline(summary) + audit_markdown(ordered, 50), key="summary")
+    if summary.report:
+        report = summary.report
+        link = report if "://" in report else Path(report).resolve().as_uri()
+        create_link_artifact(link, link_text="Report of the audit", key="report")
+
+
+def _headline(summary: AuditSummary) -> str:
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
+    megabytes = summary.bytes_read / 1e6
+    lines = [
+        f"# {counts}",
+        f"{summary.seconds:.0f} s, {summary.cases_per_second:.1f} cases per second, "
+        f"{megabytes:,.1f} MB read.",
+    ]
+    lines += [f"Report: `{summary.report}`"] if summary.report else []
+    return "\n\n".join([*lines, ""]) + "\n"
+
+
+def _state(summary: AuditSummary) -> State[dict[str, Any]]:
+    """Return a completed state; its name says if some case needs a look."""
+    message = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
+    calm = not summary.counts["fail"] and not summary.counts["warn"]
+    name = "Completed" if calm else "CompletedWithFaults"
+    return Completed(name=name, message=message, data=summary.as_dict())
+
+
+if __name__ == "__main__":  # python -m flows.check_alignment SETTINGS.json
+    try:
+        check_alignment(CheckSettings.model_validate_json(Path(sys.argv[1]).read_text()))
+    except RequestError as wrong:
+        sys.exit(str(wrong))

@@ -1,0 +1,340 @@
+"""Whether a mask that lies on the right grid lies on the right anatomy, as far as voxels can tell.
+
+The pair as it is competes with the same mask flipped, transposed and shifted. Two statistics say
+how well a mask agrees with its image, and both are asked:
+
+- *edges*: the mean rank of the image's gradient on the mask's boundary;
+- *information*: the mean pointwise mutual information of label and intensity (mutual information
+  as a measure of alignment: Wells et al. 1996, Maes et al. 1997).
+
+Each is compared place by place: the differences between an alternative and the pair as it is are
+averaged in blocks of ``BLOCK`` voxels, and the blocks' mean over its standard error is a z score.
+The two z scores are joined as Stouffer's, (z1 + z2) / sqrt(2). An alternative that wins by more
+than ``DOUBTFUL_Z`` makes the pair doubtful. How often that is right: ``docs/gate.md``.
+
+Where anatomy is symmetric no statistic tells a flip, and where a mask's structure has no edge in
+its image (a tumour on CT) none tells a shift. So this flags a pair for a person and never fails it.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage, special
+
+from unet_pipeline.gate.findings import Finding
+
+Array = npt.NDArray[Any]
+Float = npt.NDArray[np.float64]
+Move = Callable[[Array], Array]
+
+MAX_VOXELS = 1_000_000  # looked at; larger volumes are thinned out
+BLOCK = 8
+SHIFTS = (2, 3, 5, 8, 12)
+DOUBTFUL_Z = 3.0
+_BINS = 16
+_MARGIN = max(SHIFTS)
+_FEWEST_BLOCKS = 8
+_EDGE_VOXELS = 40_000
+_AXIS_NAMES = {"L": "left-right", "P": "front-back", "I": "head-feet"}
+
+
+@dataclass(frozen=True)
+class ContentOpinion:
+    """What the voxels say.
+
+    Attributes
+    ----------
+    alternative
+        The alternative that agrees best, in words.
+    z
+        By how many standard errors it agrees better than the pair as it is; negative if worse.
+    certainty
+        1 - the probability that the best of so many alternatives wins by chance, 0 to 1.
+    shift_mm
+        How far the alternative is away, in mm; None for flips and transpositions.
+    """
+
+    alternative: str
+    z: float
+    certainty: float
+    shift_mm: float | None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a person should look."""
+        return self.z > DOUBTFUL_Z
+
+
+def content_opinion(
+    image_XYZ: Array,
+    mask_XYZ: Array,
+    spacing_mm: Sequence[float],
+    *,
+    axcodes: Sequence[str] = ("R", "A", "S"),
+) -> ContentOpinion | None:
+    """Compare a mask, as it lies on its image, with how else it might lie.
+
+    Parameters
+    ----------
+    image_XYZ, mask_XYZ
+        Values of one shape; labels are integers, 0 is background.
+    spacing_mm
+        Distance of voxels along each axis.
+
+    Returns
+    -------
+    ContentOpinion or None
+        None where there is nothing to compare: an empty or tiny mask, a constant image.
+    """
+    thin = _thinning(image_XYZ.shape)
+    image = np.asarray(image_XYZ[thin], np.float32)
+    labels = np.unique(mask_XYZ[thin], return_inverse=True)[1].reshape(image.shape)
+    background = 0 if mask_XYZ.min() == 0 else -1
+    steps = [part.step for part in thin]
+    pair = _Pair.of(image, labels.astype(np.int32), background)
+    if pair is None:
+        return None
+    best: tuple[float, _Alternative] | None = None
+    tried = 0
+    for alternative in _alternatives(image.shape):
+        z = pair.advantage(alternative)
+        if z is None:
+            continue
+        tried += 1
+        if best is None or z > best[0]:
+            best = (z, alternative)
+    if best is None:
+        return None
+    best = _refined(pair, *best)
+    z, alternative = best
+    chance = tried * 0.5 * math.erfc(max(z, 0.0) / math.sqrt(2))
+    words, mm = alternative.describe(steps, spacing_mm, axcodes)
+    return ContentOpinion(words, z, max(0.0, 1 - chance), mm)
+
+
+def content_finding(opinion: ContentOpinion) -> Finding | None:
+    """Return a doubt as a finding that warns; None if there is none."""
+    if not opinion.doubtful:
+        return None
+    return Finding(
+        "content_doubtful",
+        "warn",
+        f"a mask that would agree better with the image's edges and intensities if it were "
+        f"{opinion.alternative} (z {opinion.z:.1f}, certainty {opinion.certainty:.1%})",
+        "a mask that agrees best as it lies",
+        "Look at the pair: the mask may be flipped or shifted, or belong to another image",
+        "mask",
+        opinion.shift_mm,
+    )
+
+
+@dataclass(frozen=True)
+class _Alternative:
+    """Another way for a mask to lie: axes exchanged, flipped, then shifted (thinned voxels)."""
+
+    shape: tuple[int, ...]
+    axes: tuple[int, ...] = (0, 1, 2)
+    flips: tuple[int, ...] = ()
+    shift: tuple[int, ...] = (0, 0, 0)
+
+    def points(self, points: Array) -> Array:
+        """Return where boundary voxels, shape (N, 3), would lie."""
+        moved = points[:, self.axes]
+        for axis in self.flips:
+            moved[:, axis] = self.shape[axis] - 1 - moved[:, axis]
+        return np.asarray(moved + np.array(self.shift))
+
+    def mask(self, labels_XYZ: Array, background: int) -> Array:
+        """Return the mask as it would lie; what comes in from outside is background."""
+        moved = np.flip(labels_XYZ.transpose(self.axes), self.flips)
+        if not any(self.shift):
+            return moved
+        result = np.full_like(moved, max(background, 0))
+        into = tuple(slice(max(s, 0), min(s, 0) or None) for s in self.shift)
+        from_ = tuple(slice(max(-s, 0), min(-s, 0) or None) for s in self.shift)
+        result[into] = moved[from_]
+        return result
+
+    def describe(
+        self, steps: Sequence[int], spacing_mm: Sequence[float], axcodes: Sequence[str]
+    ) -> tuple[str, float | None]:
+        """Return the alternative in words, and its distance in mm if it is a shift alone."""
+        if self.axes != (0, 1, 2):
+            a, b = (i for i in range(3) if self.axes[i] != i)
+            return f"transposed, axes {a + 1} and {b + 1} exchanged", None
+        if self.flips:
+            (axis,) = self.flips
+            return f"flipped along axis {axis + 1} ({_direction(axcodes[axis])})", None
+        voxels = [s * step for s, step in zip(self.shift, steps, strict=True)]
+        mm = math.hypot(*(v * s for v, s in zip(voxels, spacing_mm, strict=True)))
+        by = ", ".join(f"{v:+d}" if v else "0" for v in voxels)
+        return f"shifted by ({by}) voxels, {mm:.3g} mm", mm
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """A thinned image and mask, and what is computed of them once."""
+
+    image: Array
+    labels: Array
+    background: int
+    edges: Array
+    points: Array
+    box: tuple[slice, ...]
+
+    @classmethod
+    def of(cls, image: Array, labels: Array, background: int) -> "_Pair | None":
+        image = np.nan_to_num(image, posinf=0.0, neginf=0.0)
+        points = _boundary(labels)
+        if len(points) < _FEWEST_BLOCKS or min(image.shape) < 2 or image.min() == image.max():
+            return None
+        inside = np.nonzero(labels != max(background, 0)) if background >= 0 else points.T
+        box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in inside)
+        return cls(image, labels, background, _ranks(_gradient(image)), points, box)
+
+    def advantage(self, other: _Alternative) -> float | None:
+        """Return Stouffer's z of an alternative against the pair as it is; None for no opinion."""
+        edges = self._by_edges(other)
+        return None if edges is None else (edges + self._by_information(other)) / math.sqrt(2)
+
+    def _by_edges(self, other: _Alternative) -> float | None:
+        moved = other.points(self.points)
+        inside = ((moved >= 0) & (moved < self.image.shape)).all(axis=1)
+        if inside.mean() < 0.5:
+            return None
+        now, then = self.points[inside], moved[inside]
+        gain = self.edges[tuple(then.T)] - self.edges[tuple(now.T)]
+        return _z(gain, _blocks(now))
+
+    def _by_information(self, other: _Alternative) -> float:
+        moved = other.mask(self.labels, self.background)
+        box = self._common_box(other)
+        bins = np.minimum((_ranks(self.image[box]) * _BINS).astype(np.intp), _BINS - 1)
+        gain = _pointwise(bins, moved[box]) - _pointwise(bins, self.labels[box])
+        places = np.indices(bins.shape, np.int32).reshape(3, -1).T
+        return _z(gain.ravel(), _blocks(places)) or 0.0
+
+    def _common_box(self, other: _Alternative) -> tuple[slice, ...]:
+        """Return a box around the mask as it is and as it would be, with a margin."""
+        corners = np.array([[part.start, part.stop - 1] for part in self.box]).T
+        both = np.vstack([corners, other.points(corners)])
+        low = np.maximum(both.min(axis=0) - _MARGIN, 0)
+        high = np.minimum(both.max(axis=0) + _MARGIN + 1, self.image.shape)
+        return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+
+
+def _alternatives(shape: tuple[int, ...]) -> Iterator[_Alternative]:
+    for axis in range(3):
+        yield _Alternative(shape, flips=(axis,))
+    for axes in ((1, 0, 2), (0, 2, 1), (2, 1, 0)):
+        if tuple(shape[axis] for axis in axes) == shape:
+            yield _Alternative(shape, axes=axes)
+    for axis in range(3):
+        for voxels in SHIFTS:
+            if voxels < shape[axis] / 2:
+                for sign in (1, -1):
+                    yield _Alternative(shape, shift=_along(axis, sign * voxels))
+
+
+def _refined(pair: _Pair, z: float, best: _Alternative) -> tuple[float, _Alternative]:
+    """Follow a shift that wins to where it wins most, a voxel at a time along each axis."""
+    if z <= DOUBTFUL_Z or best.flips or best.axes != (0, 1, 2):
+        return z, best
+    for _ in range(8):
+        near = [
+            _Alternative(best.shape, shift=tuple(np.add(best.shift, _along(axis, step))))
+            for axis in range(3)
+            for step in (1, -1)
+        ]
+        scored = [(pair.advantage(other) or -math.inf, other) for other in near]
+        top = max(scored, key=lambda one: one[0])
+        if top[0] <= z:
+            break
+        z, best = top
+    return z, best
+
+
+def _along(axis: int, voxels: int) -> tuple[int, int, int]:
+    shift = [0, 0, 0]
+    shift[axis] = voxels
+    return shift[0], shift[1], shift[2]
+
+
+def _direction(letter: str) -> str:
+    return next(name for key, name in _AXIS_NAMES.items() if letter in _PAIRS[key])
+
+
+_PAIRS = {"L": "LR", "P": "PA", "I": "IS"}
+
+
+def _thinning(shape: Sequence[int]) -> tuple[slice, ...]:
+    """Return steps that leave at most ``MAX_VOXELS``, taken from the longest axis first."""
+    steps = [1, 1, 1]
+    while math.prod(-(-n // s) for n, s in zip(shape, steps, strict=True)) > MAX_VOXELS:
+        lengths = [n / s for n, s in zip(shape, steps, strict=True)]
+        steps[int(np.argmax(lengths))] += 1
+    return tuple(slice(None, None, step) for step in steps)
+
+
+def _gradient(image_XYZ: Array) -> Array:
+    smooth = ndimage.gaussian_filter(image_XYZ, 0.5)
+    return np.asarray(sum(d * d for d in np.gradient(smooth)))
+
+
+def _ranks(values: Array) -> Array:
+    """Return each value's rank, 0 to 1; equal values have one rank."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    middle = np.cumsum(counts) - (counts + 1) / 2
+    ranks = (middle / max(values.size - 1, 1)).astype(np.float32)
+    return np.asarray(ranks[inverse].reshape(values.shape))
+
+
+def _boundary(labels_XYZ: Array) -> Array:
+    """Return the voxels with a neighbour of another label, shape (N, 3), thinned out evenly."""
+    edge = np.zeros(labels_XYZ.shape, bool)
+    for axis in range(3):
+        low, high = [slice(None)] * 3, [slice(None)] * 3
+        low[axis], high[axis] = slice(None, -1), slice(1, None)
+        differs = labels_XYZ[tuple(low)] != labels_XYZ[tuple(high)]
+        edge[tuple(low)] |= differs
+        edge[tuple(high)] |= differs
+    points = np.argwhere(edge)
+    return points[:: max(1, -(-len(points) // _EDGE_VOXELS))]
+
+
+def _pointwise(bins: Array, labels: Array) -> Float:
+    """Return log p(bin, label) / p(bin) p(label) of each voxel."""
+    classes = int(labels.max()) + 1
+    joint = np.bincount((labels * _BINS + bins).ravel(), minlength=classes * _BINS) + 0.5
+    share = joint.reshape(classes, _BINS) / joint.sum()
+    table = np.log(share / (share.sum(axis=1, keepdims=True) * share.sum(axis=0, keepdims=True)))
+    return np.asarray(table.ravel()[labels * _BINS + bins])
+
+
+def _blocks(points: Array) -> Array:
+    """Return the number of the block that each point of (N, 3) lies in."""
+    x, y, z = (points // BLOCK).T
+    blocks = (x * (int(y.max()) + 1) + y) * (int(z.max()) + 1) + z
+    return np.asarray(np.unique(blocks, return_inverse=True)[1])
+
+
+def _z(gain: Array, blocks: Array) -> float | None:
+    """Return the mean gain over its standard error, from blocks weighted by their voxels.
+
+    Few blocks make the error uncertain, so it is Student's t, brought to the same tail as a z.
+    """
+    weight = np.bincount(blocks).astype(np.float64)
+    if len(weight) < _FEWEST_BLOCKS:
+        return None
+    means = np.bincount(blocks, gain) / weight
+    mean = np.average(means, weights=weight)
+    error = np.sqrt((weight**2 * (means - mean) ** 2).sum()) / weight.sum()
+    if error == 0:
+        return 0.0
+    freedom = max(weight.sum() ** 2 / (weight**2).sum() - 1, 1.0)
+    tail = float(special.stdtr(freedom, -abs(mean / error)))
+    return float(np.copysign(-special.ndtri(max(tail, 1e-300)), mean))

@@ -1,0 +1,208 @@
+"""What the voxels of a mask say: labels, the field of view, and whether it lies on the body."""
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from unet_pipeline.gate.findings import Finding
+from unet_pipeline.volume.grid import AXIS_LETTERS
+
+Array = npt.NDArray[Any]
+
+FAR_MM = 20.0  # from the body
+WHOLE_FACE = 0.9  # share of a face that no structure fills, but an inverted mask does
+CUT_SHARE = 0.5  # of a structure's largest cross-section, on a face
+_NAMED = 8  # labels that a sentence names
+_DIRECTIONS = {
+    "L": "left", "R": "right", "P": "posterior", "A": "anterior", "I": "inferior", "S": "superior",
+}  # fmt: skip
+_BODY_VOXELS = 500_000
+_AIR_PERCENTILE, _TOP_PERCENTILE = 1.0, 99.0
+_OVER_AIR = 0.1  # of the range from air to the brightest tissue
+_CLEAR_BODY = (0.01, 0.95)  # share of the volume
+
+
+def check_mask_voxels(
+    mask_XYZ: Array,
+    declared: Collection[int] | None,
+    spacing_mm: Sequence[float],
+    *,
+    axcodes: Sequence[str] = ("R", "A", "S"),
+) -> list[Finding]:
+    """Check the values of a mask, and where it meets the border of the volume.
+
+    Codes that fail: ``mask_not_integer``, ``labels_undeclared``. That warns: ``mask_empty``.
+    ``mask_at_border`` warns of a foreground that fills a whole face, and is a remark where the
+    field of view cuts a structure.
+
+    Parameters
+    ----------
+    declared
+        Labels that the mask may hold; None for any.
+    spacing_mm
+        Distance of voxels along each axis.
+    axcodes
+        World direction that each axis points to.
+    """
+    odd = _not_whole(mask_XYZ)
+    if odd:
+        return [
+            Finding(
+                "mask_not_integer",
+                "fail",
+                f"{odd:,} mask voxels whose value is not a whole number",
+                "label numbers",
+                "Resample the mask with nearest neighbour, or threshold it",
+                "mask",
+            )
+        ]
+    counts = label_counts(mask_XYZ)
+    unknown = {} if declared is None else {k: n for k, n in counts.items() if k not in declared}
+    if unknown or min(counts) < 0:
+        return [_undeclared(unknown or {k: n for k, n in counts.items() if k < 0}, declared)]
+    if set(counts) == {0}:
+        return [
+            Finding(
+                "mask_empty",
+                "warn",
+                "a mask without any label",
+                "a labelled structure",
+                "Look if there is nothing to label, or the mask was never drawn",
+                "mask",
+            )
+        ]
+    return list(_at_border(mask_XYZ, spacing_mm, axcodes))
+
+
+def check_body(image_XYZ: Array, mask_XYZ: Array, spacing_mm: Sequence[float]) -> list[Finding]:
+    """Check that no part of a mask lies wholly far outside the body; ``label_outside_body`` warns.
+
+    The body is what is brighter than air by a tenth of the range between air (the 1st percentile)
+    and the brightest tissue (the 99th), so that dim tissue belongs to it. Where this is nearly
+    all of the volume or nearly nothing there is no opinion.
+    """
+    step = max(1, math.ceil((image_XYZ.size / _BODY_VOXELS) ** (1 / 3)))
+    thin = image_XYZ[::step, ::step, ::step]
+    air, top = np.percentile(thin, (_AIR_PERCENTILE, _TOP_PERCENTILE))
+    body = thin > air + _OVER_AIR * (top - air)
+    low, high = _CLEAR_BODY
+    if not top > air or not low < body.mean() < high:
+        return []
+    sampling = [step * s for s in spacing_mm]
+    distance_mm = ndimage.distance_transform_edt(~body, sampling=sampling)
+    parts, count = ndimage.label(_thinned_mask(mask_XYZ, step, body.shape), np.ones((3, 3, 3)))
+    if not count:
+        return []
+    nearest = ndimage.minimum(distance_mm, parts, range(1, count + 1))
+    far = [mm for mm in np.atleast_1d(nearest) if mm > FAR_MM]
+    if not far:
+        return []
+    return [
+        Finding(
+            "label_outside_body",
+            "warn",
+            f"{len(far)} of {count} parts of the mask up to {max(far):.0f} mm outside the body",
+            f"labels on the body or within {FAR_MM:g} mm of it",
+            "Look at the mask: it may hold stray voxels, or belong to another image",
+            "mask",
+            float(max(far)),
+            FAR_MM,
+        )
+    ]
+
+
+def label_counts(mask_XYZ: Array) -> dict[int, int]:
+    """Return the labels of a mask of whole numbers, and their voxels."""
+    counts: dict[int, int] = {}
+    for z in range(mask_XYZ.shape[2]):
+        values, voxels = np.unique(mask_XYZ[:, :, z], return_counts=True)
+        for value, n in zip(values, voxels, strict=True):
+            counts[int(value)] = counts.get(int(value), 0) + int(n)
+    return counts
+
+
+def _not_whole(mask_XYZ: Array) -> int:
+    if mask_XYZ.dtype.kind in "iu":
+        return 0
+    slices = (mask_XYZ[:, :, z] for z in range(mask_XYZ.shape[2]))
+    return sum(int(np.count_nonzero(part != np.rint(part))) for part in slices)
+
+
+def _undeclared(unknown: dict[int, int], declared: Collection[int] | None) -> Finding:
+    named = ", ".join(map(str, sorted(unknown)[:_NAMED])) + (
+        ", ..." if len(unknown) > _NAMED else ""
+    )
+    wanted = "labels of 0 or more" if declared is None else f"labels {_span(declared)}"
+    return Finding(
+        "labels_undeclared",
+        "fail",
+        f"{sum(unknown.values()):,} mask voxels with the labels {named}",
+        f"{wanted}, as the network gives" if declared is not None else wanted,
+        "Renumber the labels of the mask, or choose the network they belong to",
+        "mask",
+    )
+
+
+def _span(labels: Collection[int]) -> str:
+    low, high = min(labels), max(labels)
+    return f"{low} to {high}" if len(labels) > 1 else str(low)
+
+
+def _at_border(
+    mask_XYZ: Array, spacing_mm: Sequence[float], axcodes: Sequence[str]
+) -> Iterator[Finding]:
+    whole, cut = [], []
+    for axis, size in enumerate(mask_XYZ.shape):
+        if size < 2:
+            continue
+        others = tuple(a for a in range(3) if a != axis)
+        areas = np.count_nonzero(mask_XYZ, axis=others)
+        for index in (0, size - 1):
+            side = _side(axcodes[axis], index > 0)
+            if areas[index] >= WHOLE_FACE * mask_XYZ.size / size:
+                whole.append(side)
+            elif areas[index] >= CUT_SHARE * areas.max():
+                mm2 = areas[index] * math.prod(spacing_mm[a] for a in others)
+                cut.append(f"{side} ({mm2:,.0f} mm\N{SUPERSCRIPT TWO})")
+    if whole:
+        yield Finding(
+            "mask_at_border",
+            "warn",
+            f"a mask that fills the {' and '.join(whole)} face of the volume",
+            "background around the structure",
+            "Look if the mask is inverted, or padding was labelled",
+            "mask",
+        )
+    elif cut:
+        yield Finding(
+            "mask_at_border",
+            "pass",
+            f"a structure that the field of view cuts: {', '.join(cut)}",
+            "the whole structure",
+            "Nothing to do; volumes of the structure are too small",
+            "mask",
+        )
+
+
+def _side(axcode: str, end: bool) -> str:
+    """Return the anatomical name of a face: of an axis that points to ``axcode``, start or end."""
+    pair = next(pair for pair in AXIS_LETTERS if axcode in pair)
+    letter = axcode if end else pair.replace(axcode, "")
+    return _DIRECTIONS[letter]
+
+
+def _thinned_mask(mask_XYZ: Array, step: int, shape: tuple[int, ...]) -> Array:
+    """Return where any voxel of a block of ``step`` voxels has a label."""
+    if step == 1:
+        return np.not_equal(mask_XYZ, 0)
+    result = np.zeros(shape, bool)
+    for z in range(shape[2]):
+        slab = (mask_XYZ[:, :, z * step : (z + 1) * step] != 0).any(axis=2)
+        pad = [(0, n * step - size) for n, size in zip(shape, slab.shape, strict=False)]
+        blocks = np.pad(slab, pad).reshape(shape[0], step, shape[1], step)
+        result[:, :, z] = blocks.any(axis=(1, 3))
+    return result

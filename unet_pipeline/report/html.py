@@ -1,0 +1,95 @@
+"""What all our pages share: style and script in the page, and a policy that allows nothing else."""
+
+import base64
+import hashlib
+from datetime import datetime
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from unet_pipeline import __version__
+from unet_pipeline.report.table import clean, number
+
+_NONE = "\N{EN DASH}"
+
+
+def render(template: str, **values: Any) -> str:
+    """Fill a template of this package; the page needs nothing but itself."""
+    style, script = _asset("run.css"), _asset("run.js")
+    page = _environment().get_template(template)
+    text = page.render(
+        style=style,
+        script=script,
+        policy=_policy(style, script),
+        version=__version__,
+        **values,
+    )
+    return clean(text)
+
+
+def data_uri(png: bytes) -> Markup:
+    """Return a picture as text that stands in the page."""
+    return Markup("data:image/png;base64,") + base64.b64encode(png).decode("ascii")
+
+
+def started(run_id: str) -> str:
+    """Return the time in a run identifier for people, or nothing if it holds none."""
+    try:
+        moment = datetime.strptime(run_id[:16], "%Y%m%dT%H%M%S%z")
+    except ValueError:
+        return ""
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _policy(style: Markup, script: Markup) -> str:
+    return (
+        f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; "
+        f"script-src '{_digest(script)}'; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _digest(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+
+
+def _asset(name: str) -> Markup:
+    text = files(__package__).joinpath("templates", name).read_text(encoding="utf-8")
+    return Markup(text)  # noqa: S704 - our own file, not input
+
+
+@cache
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("unet_pipeline.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"fixed": _fixed, "duration": _duration, "bytes": _bytes}
+    return environment
+
+
+def _fixed(value: float | None, places: int) -> str:
+    finite = number(value)
+    return _NONE if finite is None else f"{finite:.{places}f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:,.3g} TB"

@@ -1,0 +1,254 @@
+"""NIfTI-1 and NIfTI-2 headers, single files (.nii) and pairs (.hdr and .img), parsed and written.
+
+The only module that knows nibabel. A header needs the first ``HEADER_BYTES`` of a file, compressed
+or not; none of its free text leaves this module.
+"""
+
+import io
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.tiling.box import Index3
+from unet_pipeline.volume.forms import Form, Forms, Rows, Unit
+from unet_pipeline.volume.grid import VoxelGrid
+
+HEADER_BYTES = 4096  # of the stored file: a header of 540 bytes behind gzip is never longer
+GEOMETRY_FIELDS = (
+    "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
+    "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
+)  # fmt: skip
+_MAGIC_AT = {348: 344, 540: 4}
+_SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
+_UNITS: dict[int, Unit] = {1: "m", 2: "mm", 3: "um"}
+
+
+@dataclass(frozen=True)
+class NiftiHeader:
+    """What the pipeline needs of a header; none of its free text.
+
+    Attributes
+    ----------
+    dtype
+        Type of the stored voxels, with byte order.
+    slope, inter
+        value = stored x slope + inter.
+    offset
+        First byte of the voxels in the decompressed file that holds them.
+    version
+        1 or 2.
+    geometry
+        Raw geometry fields, to be written to the label map unchanged.
+    forms
+        The places that the header gives; ``grid`` follows one of them.
+    """
+
+    grid: VoxelGrid
+    dtype: np.dtype[Any]
+    slope: float
+    inter: float
+    offset: int
+    version: int
+    geometry: dict[str, Any]
+    forms: Forms
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether values are what is stored: no slope and no intercept."""
+        return (self.slope, self.inter) == (1.0, 0.0)
+
+    @property
+    def is_integer(self) -> bool:
+        """Whether every voxel is an integer, as far as the header can tell."""
+        scaled = not (float(self.slope).is_integer() and float(self.inter).is_integer())
+        return self.dtype.kind in "iu" and not scaled
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels as stored, decompressed."""
+        return int(np.prod(self.grid.shape, dtype=object)) * self.dtype.itemsize
+
+
+def parse_header(
+    first_bytes: bytes, form: Form | None = None, *, pair: bool = False
+) -> NiftiHeader:
+    """Parse a header from the first bytes of a file, compressed or not.
+
+    Parameters
+    ----------
+    form
+        Which form the grid follows where the header has both. By default the sform, as nibabel.
+    pair
+        Whether the file is the ``.hdr`` of a pair.
+
+    Raises
+    ------
+    CaseError
+        ``file_empty``, ``file_truncated``, ``file_corrupt``, ``not_nifti``, ``analyze_format``,
+        ``not_3d``, ``dtype_unsupported`` or ``qform_invalid``.
+    """
+    if not first_bytes:
+        raise broken("file_empty", "a file of 0 bytes")
+    data = _decompress_start(first_bytes) if first_bytes[:2] == b"\x1f\x8b" else first_bytes
+    header = _nibabel_header(data, pair)
+    shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
+    forms = _forms(header)
+    grid = VoxelGrid.of(_three_axes(shape), _affine(header, forms, form))
+    if dtype.kind not in "iuf":
+        raise CaseError(
+            "dtype_unsupported",
+            found=f"voxels of type {_dtype_name(dtype)}",
+            wanted="one integer or floating-point number per voxel",
+            remedy="Convert the volume to a scalar one",
+        )
+    slope, inter = header.get_slope_inter()
+    return NiftiHeader(
+        grid=grid,
+        dtype=dtype,
+        slope=1.0 if slope is None else float(slope),
+        inter=0.0 if inter is None else float(inter),
+        offset=int(header["vox_offset"]),
+        version=2 if isinstance(header, nib.Nifti2Header) else 1,
+        geometry={field: header[field].copy() for field in GEOMETRY_FIELDS},
+        forms=forms,
+    )
+
+
+def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: NiftiHeader) -> bytes:
+    """Return the start of a ``.nii`` file, up to its voxels, with the geometry of ``like``."""
+    header = nib.Nifti2Header() if like.version == 2 else nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.dtype(dtype))
+    for field, value in like.geometry.items():
+        header[field] = value
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["vox_offset"] = 544 if like.version == 2 else 352
+    header["magic"] = b"n+2" if like.version == 2 else b"n+1"
+    file = io.BytesIO()
+    header.write_to(file)
+    file.write(b"\0" * (int(header["vox_offset"]) - file.tell()))
+    return file.getvalue()
+
+
+def header_of(shape: Index3, affine: npt.ArrayLike, dtype: npt.DTypeLike) -> NiftiHeader:
+    """Return the header of a new volume: sform and qform from ``affine``, codes 1 (scanner)."""
+    header = nib.Nifti1Header()
+    header.set_data_shape(shape)
+    header.set_data_dtype(np.dtype(dtype))
+    header.set_sform(np.asarray(affine), code=1)
+    header.set_qform(np.asarray(affine), code=1)
+    header.set_xyzt_units("mm")
+    file = io.BytesIO()
+    header["vox_offset"], header["magic"] = 352, b"n+1"
+    header.write_to(file)
+    return parse_header(file.getvalue())
+
+
+def broken(code: str, found: str) -> CaseError:
+    """Return the error of a file that is no whole volume."""
+    return CaseError(
+        code, found=found, wanted="a whole NIfTI-1 or NIfTI-2 volume (.nii, .nii.gz, .hdr + .img)",
+        remedy="Replace the file by a sound copy",
+    )  # fmt: skip
+
+
+def _decompress_start(data: bytes) -> bytes:
+    try:
+        return zlib.decompressobj(31).decompress(data, 8192)
+    except zlib.error as error:
+        raise broken("file_corrupt", "gzip data that cannot be read from the start") from error
+
+
+def _nibabel_header(data: bytes, pair: bool) -> Any:
+    if len(data) < 348:
+        raise broken("file_truncated", f"{len(data)} bytes")
+    size = next(
+        (n for n in (348, 540) if n in {int.from_bytes(data[:4], o) for o in ("little", "big")}), 0
+    )
+    at = _MAGIC_AT.get(size, 0)
+    if not size or data[at : at + 4] not in (_PAIR if pair else _SINGLE):
+        raise _without_mark(size, data[at : at + 4], pair)
+    kind = nib.Nifti2Header if size == 540 else nib.Nifti1Header
+    try:
+        header = kind.from_fileobj(io.BytesIO(data), check=False)
+        header.get_data_shape(), header.get_data_dtype(), header.get_slope_inter()
+    except Exception as error:
+        raise broken("not_nifti", "a header with impossible values") from error
+    if not pair and not int(header["vox_offset"]) >= size:
+        header["vox_offset"] = size + 4
+    return header
+
+
+def _without_mark(size: int, magic: bytes, pair: bool) -> CaseError:
+    if pair and size and magic not in _SINGLE:
+        return CaseError(
+            "analyze_format",
+            found="an Analyze 7.5 header, whose orientation is not defined",
+            wanted="NIfTI-1 or NIfTI-2",
+            remedy="Convert the pair to .nii.gz with a tool that knows how it was stored",
+        )
+    if magic in _PAIR + _SINGLE and size:
+        single = magic in _SINGLE
+        found = "single file" if single else "pair"
+        ending = ".nii" if single else ".hdr and .img"
+        return broken("not_nifti", f"the header of a {found}; its name should end with {ending}")
+    return broken("not_nifti", "a file without the mark of a NIfTI volume")
+
+
+def _forms(header: Any) -> Forms:
+    q_code, s_code = int(header["qform_code"]), int(header["sform_code"])
+    try:
+        qform = _rows(header.get_qform()) if q_code > 0 else None
+    except Exception:  # nibabel raises several kinds for a quaternion that is none
+        qform = None
+    x, y, z = (float(v) for v in header["pixdim"][1:4])
+    return Forms(
+        sform=_rows(header.get_sform()) if s_code > 0 else None,
+        sform_code=s_code,
+        qform=qform,
+        qform_code=q_code,
+        pixdim_mm=(x, y, z),
+        unit=_UNITS.get(int(header["xyzt_units"]) & 7, "unknown"),
+    )
+
+
+def _affine(header: Any, forms: Forms, wanted: Form | None) -> npt.ArrayLike:
+    used: Form | None = forms.used
+    if wanted == "qform" and forms.qform is not None:
+        used = "qform"
+    if used == "qform" and forms.qform is None:
+        raise CaseError(
+            "qform_invalid",
+            found="a qform whose quaternion is no rotation, and no sform",
+            wanted="a qform or an sform that says where the voxels lie",
+            remedy="Write the file again with the affine of the scanner",
+        )
+    found = forms.sform if used == "sform" else forms.qform if used == "qform" else None
+    affine: npt.ArrayLike = header.get_base_affine() if found is None else found
+    return affine
+
+
+def _rows(affine: npt.NDArray[np.float64]) -> Rows:
+    rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in affine]
+    return rows[0], rows[1], rows[2], rows[3]
+
+
+def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
+    spatial, rest = shape[:3], shape[3:]
+    if len(spatial) < 3 or any(n != 1 for n in rest) or any(n < 1 for n in spatial):
+        raise CaseError(
+            "not_3d",
+            found=f"a volume of {' x '.join(map(str, shape)) or 'no'} voxels",
+            wanted="three axes of at least one voxel",
+            remedy="Split the file into 3-D volumes, one per channel",
+        )
+    return spatial
+
+
+def _dtype_name(dtype: np.dtype[Any]) -> str:
+    return "colour" if dtype.names else "complex" if dtype.kind == "c" else dtype.name
