@@ -30,13 +30,16 @@ def settings_of(bucket: str, small: SmallCohort, **changes: Any) -> dict[str, An
 
 
 def start_flow(
-    server: PrefectServer, settings: Mapping[str, Any], folder: Path
+    server: PrefectServer,
+    settings: Mapping[str, Any],
+    folder: Path,
+    module: str = "flows.segment_cohort",
 ) -> subprocess.Popen[str]:
     """Start the flow as plain Python, in a process of its own."""
     request = folder / "settings.json"
     request.write_text(json.dumps(settings))
     return subprocess.Popen(
-        [sys.executable, "-m", "flows.segment_cohort", request],
+        [sys.executable, "-m", module, request],
         env={**server.env, **aws_variables(), "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -62,16 +65,18 @@ def of_run(server: PrefectServer, kind: str, run: Mapping[str, Any]) -> list[dic
     return found
 
 
-def deployment(server: PrefectServer, name: str) -> dict[str, Any]:
-    found = server.api(f"/deployments/name/segment-cohort/{name}")
+def deployment(server: PrefectServer, name: str, flow: str = "segment-cohort") -> dict[str, Any]:
+    found = server.api(f"/deployments/name/{flow}/{name}")
     assert found is not None
     return found
 
 
-def start_run(server: PrefectServer, name: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+def start_run(
+    server: PrefectServer, name: str, settings: Mapping[str, Any], flow: str = "segment-cohort"
+) -> dict[str, Any]:
     """Ask for a run of a deployment, as the run form does, with the keys of the test's bucket."""
     run = server.api(
-        f"/deployments/{deployment(server, name)['id']}/create_flow_run",
+        f"/deployments/{deployment(server, name, flow)['id']}/create_flow_run",
         {
             "parameters": {"settings": settings},
             "job_variables": {"env": aws_variables()},

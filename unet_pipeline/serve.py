@@ -36,7 +36,7 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     given = {name: os.environ[name] for name in defaults if name in os.environ} | {**(cohort or {})}
     named = {"UNET_PIPELINE_IMAGES", "UNET_PIPELINE_OUTPUT"} <= given.keys()
     keep = not named and server.api(f"/deployments/name/{FLOW}/nightly") is not None
-    wanted = ["on-demand"] if keep else ["on-demand", "nightly"]
+    wanted = ["on-demand", "audit", *([] if keep else ["nightly"])]
     env = {**defaults, **given, "UNET_PIPELINE_NIGHTLY": str(named).lower()}
     names = [option for name in wanted for option in ("--name", name)]
     file = str(_prefect_yaml())
@@ -59,6 +59,7 @@ def run_up(home: Path | None = None, port: int | None = None) -> int:
         out.print(f"Prefect page      {server.url}")
         out.print(f"Deployments       {server.url}/deployments")
         out.print("Run a cohort      on-demand > Run, and fill in images, model and output")
+        out.print("Check a cohort    audit > Run, and fill in images and masks")
         out.print("Run every night   nightly > Edit the parameters, then switch its schedule on")
         out.print(f"Logs              {place}")
         out.print("Ctrl-C stops the server and the worker; what they know stays.")

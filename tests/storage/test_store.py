@@ -284,6 +284,13 @@ def test_killing_an_s3_writer_keeps_the_old_object(s3):
     assert s3.store.list_files(bucket) == [url]
 
 
+def test_the_tail_of_an_object(place):
+    store, root = place
+    url = join(root, "tail.bin")
+    store.write(url, b"0123456789")
+    assert store.read_tail(url, 4) == b"6789"
+
+
 def test_range_read_fetches_no_more_than_asked(s3, relay):
     url = join(s3.bucket(), "big.nii")
     s3.store.write(url, bytes(20 * 2**20))

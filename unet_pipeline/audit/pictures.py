@@ -41,13 +41,15 @@ def _drawn(image: StoredView, mask: StoredView | None, policy: Policy) -> bytes:
     filled = by_voxel if by_voxel is not None else by_world
     if filled is None:
         filled = np.zeros(grid.shape, np.uint8)
-    dashed = by_world if by_voxel is not None else None
+    moved = mask is not None and mask.header.grid != grid
+    dashed = by_world if by_voxel is not None and moved else None
     return overlay_png(
         image.stored(Box.whole(image.shape)),
         filled,
         grid.spacing_mm,
         dashed,
         axcodes=tuple(grid.axcodes),
+        dashed="by its header",
     )
 
 

@@ -135,8 +135,8 @@ def _causes(first: VoxelGrid, second: VoxelGrid, allowed: float) -> Iterator[tup
     if sheared:
         yield (
             "shear_mismatch",
-            f"axes {_degrees_off(two.gram):.3g} degrees off a right angle",
-            f"{_degrees_off(one.gram):.3g} degrees",
+            f"axes {_degrees_off(two.gram):.2f} degrees off a right angle",
+            f"{_degrees_off(one.gram):.2f} degrees",
         )
     by_shear = one.spacing * (1 / np.cos(np.radians(_degrees_off(two.gram))) - 1) if sheared else 0
     if ((np.abs(two.spacing - one.spacing) - by_shear) * steps).max() > allowed:

@@ -39,6 +39,7 @@ _BINS = 16
 _MARGIN = max(SHIFTS)
 _FEWEST_BLOCKS = 8
 _EDGE_VOXELS = 40_000
+_STEPS = 12  # of a voxel, in search of the best shift
 _AXIS_NAMES = {"L": "left-right", "P": "front-back", "I": "head-feet"}
 
 
@@ -98,19 +99,15 @@ def content_opinion(
     pair = _Pair.of(image, labels.astype(np.int32), background)
     if pair is None:
         return None
-    best: tuple[float, _Alternative] | None = None
-    tried = 0
-    for alternative in _alternatives(image.shape):
-        z = pair.advantage(alternative)
-        if z is None:
-            continue
-        tried += 1
-        if best is None or z > best[0]:
-            best = (z, alternative)
-    if best is None:
+    scored = [
+        (gain, alternative)
+        for alternative in _alternatives(image.shape)
+        if (gain := pair.gain(alternative)) is not None
+    ]
+    if not scored:
         return None
-    best = _refined(pair, *best)
-    z, alternative = best
+    gain, alternative = _refined(pair, *_best(scored))
+    z, tried = gain.z, len(scored)
     chance = tried * 0.5 * math.erfc(max(z, 0.0) / math.sqrt(2))
     words, mm = alternative.describe(steps, spacing_mm, axcodes)
     return ContentOpinion(words, z, max(0.0, 1 - chance), mm)
@@ -124,12 +121,16 @@ def content_finding(opinion: ContentOpinion) -> Finding | None:
         "content_doubtful",
         "warn",
         f"a mask that would agree better with the image's edges and intensities if it were "
-        f"{opinion.alternative} (z {opinion.z:.1f}, certainty {opinion.certainty:.1%})",
+        f"{opinion.alternative} (z {opinion.z:.1f}, certainty {_percent(opinion.certainty)})",
         "a mask that agrees best as it lies",
         "Look at the pair: the mask may be flipped or shifted, or belong to another image",
         "mask",
         opinion.shift_mm,
     )
+
+
+def _percent(share: float) -> str:
+    return "over 99.9%" if share > 0.999 else f"{share:.1%}"
 
 
 @dataclass(frozen=True)
@@ -176,6 +177,14 @@ class _Alternative:
 
 
 @dataclass(frozen=True)
+class _Gain:
+    """How much better an alternative is: surely (z), and on its edges (ranks, 0 to 1)."""
+
+    z: float
+    edges: float
+
+
+@dataclass(frozen=True)
 class _Pair:
     """A thinned image and mask, and what is computed of them once."""
 
@@ -196,19 +205,19 @@ class _Pair:
         box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in inside)
         return cls(image, labels, background, _ranks(_gradient(image)), points, box)
 
-    def advantage(self, other: _Alternative) -> float | None:
-        """Return Stouffer's z of an alternative against the pair as it is; None for no opinion."""
-        edges = self._by_edges(other)
-        return None if edges is None else (edges + self._by_information(other)) / math.sqrt(2)
-
-    def _by_edges(self, other: _Alternative) -> float | None:
+    def gain(self, other: _Alternative) -> _Gain | None:
+        """Hold an alternative against the pair as it is; None for no opinion."""
         moved = other.points(self.points)
         inside = ((moved >= 0) & (moved < self.image.shape)).all(axis=1)
         if inside.mean() < 0.5:
             return None
         now, then = self.points[inside], moved[inside]
-        gain = self.edges[tuple(then.T)] - self.edges[tuple(now.T)]
-        return _z(gain, _blocks(now))
+        edges = self.edges[tuple(then.T)] - self.edges[tuple(now.T)]
+        by_edges = _z(edges, _blocks(now))
+        if by_edges is None:
+            return None
+        z = (by_edges + self._by_information(other)) / math.sqrt(2)
+        return _Gain(z, float(edges.mean()))
 
     def _by_information(self, other: _Alternative) -> float:
         moved = other.mask(self.labels, self.background)
@@ -240,22 +249,30 @@ def _alternatives(shape: tuple[int, ...]) -> Iterator[_Alternative]:
                     yield _Alternative(shape, shift=_along(axis, sign * voxels))
 
 
-def _refined(pair: _Pair, z: float, best: _Alternative) -> tuple[float, _Alternative]:
-    """Follow a shift that wins to where it wins most, a voxel at a time along each axis."""
-    if z <= DOUBTFUL_Z or best.flips or best.axes != (0, 1, 2):
-        return z, best
-    for _ in range(8):
+def _best(scored: Sequence[tuple[_Gain, _Alternative]]) -> tuple[_Gain, _Alternative]:
+    """Return the surest alternative; of several that are sure enough, the one with most edges."""
+    sure = [one for one in scored if one[0].z > DOUBTFUL_Z]
+    if sure:
+        return max(sure, key=lambda one: one[0].edges)
+    return max(scored, key=lambda one: one[0].z)
+
+
+def _refined(pair: _Pair, gain: _Gain, best: _Alternative) -> tuple[_Gain, _Alternative]:
+    """Follow a shift that wins to where the edges are, a voxel at a time along each axis."""
+    if gain.z <= DOUBTFUL_Z or best.flips or best.axes != (0, 1, 2):
+        return gain, best
+    for _ in range(_STEPS):
         near = [
             _Alternative(best.shape, shift=tuple(np.add(best.shift, _along(axis, step))))
             for axis in range(3)
             for step in (1, -1)
         ]
-        scored = [(pair.advantage(other) or -math.inf, other) for other in near]
-        top = max(scored, key=lambda one: one[0])
-        if top[0] <= z:
+        scored = [(g, one) for one in near if (g := pair.gain(one)) and g.z > DOUBTFUL_Z]
+        top = max(scored, key=lambda one: one[0].edges, default=(gain, best))
+        if top[0].edges <= gain.edges:
             break
-        z, best = top
-    return z, best
+        gain, best = top
+    return gain, best
 
 
 def _along(axis: int, voxels: int) -> tuple[int, int, int]:

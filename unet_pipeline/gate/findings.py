@@ -95,4 +95,5 @@ def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def as_finding(error: PipelineError, role: str = "image") -> Finding:
     """Return a fault of a file as a finding that fails the case."""
-    return Finding(error.code, "fail", error.found, error.wanted, error.remedy, role)
+    found = error.found if role == "image" else f"{role}: {error.found}"
+    return Finding(error.code, "fail", found, error.wanted, error.remedy, role)

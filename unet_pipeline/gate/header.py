@@ -14,6 +14,7 @@ from unet_pipeline.volume.nifti_header import NiftiHeader
 
 _SINGULAR = 1e-6  # of the volume of a voxel with axes at right angles
 _PIXDIM_SHARE = 1e-3  # by which pixdim and sform may differ
+_UNIT_NAMES = {"m": "metres", "um": "micrometres"}
 
 
 def check_header(header: NiftiHeader, role: str, tolerance: Tolerance) -> list[Finding]:
@@ -178,7 +179,8 @@ def _unit(header: NiftiHeader, role: str) -> Iterator[Finding]:
         yield Finding(
             "unit_doubtful",
             "warn",
-            f"{role} in {unit}, by its header, with voxels of {mm(header.grid.spacing_mm)[:-3]}",
+            f"{role} said to be in {_UNIT_NAMES[unit]}, with voxels of "
+            f"{mm(header.grid.spacing_mm).removesuffix(' mm')}",
             "millimetres, which every reader takes them for",
             "Write the file again with the unit mm, and the affine in mm",
             role,

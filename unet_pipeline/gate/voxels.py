@@ -172,7 +172,7 @@ def _at_border(
         yield Finding(
             "mask_at_border",
             "warn",
-            f"a mask that fills the {' and '.join(whole)} face of the volume",
+            f"a mask that fills faces of the volume: {', '.join(whole)}",
             "background around the structure",
             "Look if the mask is inverted, or padding was labelled",
             "mask",

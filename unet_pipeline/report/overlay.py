@@ -66,6 +66,7 @@ def overlay_png(
     reference_XYZ: Array | None = None,
     *,
     axcodes: Sequence[str] = ("R", "A", "S"),
+    dashed: str = "reference",
 ) -> bytes:
     """Return a PNG of 900 x 340 pixels with an axial, a coronal and a sagittal plane.
 
@@ -84,6 +85,8 @@ def overlay_png(
         Voxel size along each axis, in mm.
     axcodes
         The direction in which each axis grows.
+    dashed
+        What the legend calls the reference.
 
     Raises
     ------
@@ -95,7 +98,7 @@ def overlay_png(
     spacing = tuple(float(spacing_mm[axis]) for axis in axes)
     image, labels = to_ras(image_XYZ, axcodes), to_ras(labels_XYZ, axcodes)
     reference = None if reference_XYZ is None else to_ras(reference_XYZ, axcodes)
-    return _png(_draw(_panels(image, labels, reference, spacing)))
+    return _png(_draw(_panels(image, labels, reference, spacing), dashed))
 
 
 def _check(
@@ -145,7 +148,7 @@ def _integers(picture_HW: Array) -> Labels:
     return np.nan_to_num(picture_HW, nan=0, posinf=0, neginf=0).astype(np.int64)
 
 
-def _draw(panels: Sequence[_Panel]) -> Image.Image:
+def _draw(panels: Sequence[_Panel], dashed: str) -> Image.Image:
     canvas = Image.new("RGB", (WIDTH, HEIGHT), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     common = min(_fit(panel.extent_mm) for panel in panels)
@@ -157,7 +160,7 @@ def _draw(panels: Sequence[_Panel]) -> Image.Image:
         canvas.paste(_painted(panel, (width, height)), (x, y))
         _letters(draw, panel.view, (x, y), (width, height))
         _footer(draw, panel.view.title, index * _CELL + _LETTER, scale)
-    _legend(draw, panels)
+    _legend(draw, panels, dashed)
     return canvas
 
 
@@ -242,15 +245,15 @@ def _round_length(most_mm: float) -> float:
     return next(factor * power for factor in (5, 2, 1) if factor * power <= most_mm * (1 + 1e-9))
 
 
-def _legend(draw: ImageDraw.ImageDraw, panels: Sequence[_Panel]) -> None:
+def _legend(draw: ImageDraw.ImageDraw, panels: Sequence[_Panel], dashed: str) -> None:
     """Draw the colour of each label in the picture, as many as fit."""
     labels = sorted({int(label) for panel in panels for label in np.unique(panel.labels) if label})
     x, y, font = float(_LETTER), _LEGEND_Y, _font(15)
     if panels[0].reference is not None:
         for start in (x, x + 9, x + 18):
             draw.line([(start, y), (start + 5, y)], fill=(255, 255, 255), width=2)
-        draw.text((x + 28, y), "reference", fill=_FAINT, font=font, anchor="lm")
-        x += 48 + draw.textlength("reference", font=font)
+        draw.text((x + 28, y), dashed, fill=_FAINT, font=font, anchor="lm")
+        x += 48 + draw.textlength(dashed, font=font)
     for index, label in enumerate(labels):
         if x > WIDTH - 120:
             draw.text((x, y), f"+ {len(labels) - index} more", fill=_FAINT, font=font, anchor="lm")

@@ -84,6 +84,11 @@ class Store:
                 raise
         return data[:length]
 
+    def read_tail(self, url: str, length: int) -> bytes:
+        """Return the last ``length`` bytes, in one request that need not know the size."""
+        with self._at(url) as (files, path):
+            return bytes(files.cat_file(path, start=-length))
+
     def open(self, url: str) -> BinaryIO:
         """Open an object for reading in order or by seeking, some MiB at a time."""
         with self._at(url) as (files, path):

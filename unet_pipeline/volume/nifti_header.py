@@ -175,7 +175,8 @@ def _nibabel_header(data: bytes, pair: bool) -> Any:
         raise _without_mark(size, data[at : at + 4], pair)
     kind = nib.Nifti2Header if size == 540 else nib.Nifti1Header
     try:
-        header = kind.from_fileobj(io.BytesIO(data), check=False)
+        # without the extensions that may follow
+        header: Any = kind(data[:size], check=False)  # type: ignore[no-untyped-call]
         header.get_data_shape(), header.get_data_dtype(), header.get_slope_inter()
     except Exception as error:
         raise broken("not_nifti", "a header with impossible values") from error

@@ -31,6 +31,7 @@ from unet_pipeline.volume.views import View, Voxels, materialised
 
 CHUNK = (128, 128, 32)
 _GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
+_GZIP_SIZES = 2**32  # a gzip file names its size modulo this
 
 
 @dataclass(frozen=True)
@@ -205,7 +206,7 @@ def read_header(store: Store, url: str) -> NiftiHeader:
 
 
 def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
-    """Read a header by a range request, and hold its claims against the size of the file.
+    """Read a header by range requests, and hold its claims against the size of the file.
 
     A gzip file names its decompressed size in its last four bytes (RFC 1952). Only where that is
     not what the header promises (a file of several members, or one that is cut short) is the
@@ -220,19 +221,22 @@ def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
     voxels = voxels_url(store, url)
     start = store.read_range(url, 0, HEADER_BYTES)
     header = parse_header(start, form, pair=voxels != url)
-    size, gzipped = store.fingerprint(voxels).size, _is_gzip(voxels, url, start)
-    promised = header.offset + header.nbytes
+    promised, gzipped = header.offset + header.nbytes, _is_gzip(voxels, url, start)
+    is_all_here = voxels == url and len(start) < HEADER_BYTES
+    bytes_read, named_size = len(start), not gzipped
+    if gzipped:
+        tail = start[-4:] if is_all_here else store.read_tail(voxels, 4)
+        bytes_read += 0 if is_all_here else len(tail)
+        named_size = int.from_bytes(tail, "little") == promised % _GZIP_SIZES
+        if named_size and promised < _GZIP_SIZES:
+            return Probe(header, bytes_read)
+    size = len(start) if is_all_here else store.fingerprint(voxels).size
     if promised > size * (_GZIP_RATIO if gzipped else 1):
         raise broken(
             "file_truncated",
             f"a file of {size:,} bytes whose header claims {header.nbytes:,} bytes of voxels",
         )
-    if not gzipped:
-        return Probe(header, len(start))
-    is_all_here = voxels == url and size <= len(start)
-    tail = start[-4:] if is_all_here else store.read_range(voxels, size - 4, 4)
-    bytes_read = len(start) + (0 if is_all_here else len(tail))
-    if int.from_bytes(tail, "little") == promised % 2**32:
+    if named_size:
         return Probe(header, bytes_read)
     with store.open(voxels) as file:
         for _ in read_slabs(file, header):

@@ -1,0 +1,62 @@
+"""Every planted fault is found by its own code, in phantoms and in real pairs; sound pairs pass."""
+
+import gzip
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from planting import FAULTS, Pair, findings_of, judged, read_pair, sound_pairs
+
+from unet_pipeline.gate.findings import verdict_of
+from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.storage.store import Store
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory) -> Pair:
+    place = tmp_path_factory.mktemp("phantoms")
+    (name,) = write_cohort(Store(), str(place), 1)
+    image, mask = place / "images" / f"{name}.nii.gz", place / "masks" / f"{name}.nii.gz"
+    other = nib.Nifti1Image(np.ones((9, 9, 9), np.int16), np.eye(4)).to_bytes()
+    return Pair(image.read_bytes(), mask.read_bytes(), gzip.compress(other))
+
+
+def test_the_sound_phantom_passes(phantom):
+    assert verdict_of(findings_of(phantom, voxels=True)) == "pass"
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
+def test_a_planted_fault_is_found_by_its_code(phantom, fault):
+    outcome, codes = judged(fault, phantom)
+    assert outcome == "detected", codes
+
+
+def some_pairs(data: Path) -> list[tuple[str, Path, Path]]:
+    """All pairs of small files, but only some of the 200 of one kind."""
+    pairs = list(sound_pairs(data))
+    few = [p for p in pairs if "hippocampus" not in p[0] and p[1].stat().st_size < 400_000]
+    return few + [p for p in pairs if "hippocampus" in p[0]][::40]
+
+
+@pytest.mark.slow
+def test_in_real_pairs(shared_data):
+    pairs = some_pairs(shared_data)
+    assert len(pairs) > 15
+    not_found = []
+    for index, (name, image, mask) in enumerate(pairs):
+        pair = read_pair(image, mask, pairs[(index + 1) % len(pairs)][1])
+        for fault in FAULTS:
+            outcome, codes = judged(fault, pair)
+            if outcome not in {"detected", "not applicable"}:
+                not_found.append((fault.name, name, outcome, codes))
+    assert not_found == []
+
+
+def test_every_sound_real_pair_is_let_through(shared_data):
+    refused = [
+        name
+        for name, image, mask in sound_pairs(shared_data)
+        if verdict_of(findings_of(read_pair(image, mask))) != "pass"
+    ]
+    assert refused == []

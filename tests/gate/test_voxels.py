@@ -1,0 +1,106 @@
+import numpy as np
+import pytest
+
+from unet_pipeline.gate.voxels import check_body, check_mask_voxels, label_counts
+
+SPACING = (1.0, 1.0, 1.0)
+
+
+def codes(mask, declared=None, **options):
+    found = check_mask_voxels(mask, declared, SPACING, **options)
+    return [(finding.code, finding.severity) for finding in found]
+
+
+def block(shape=(12, 12, 12), value=1, dtype=np.uint8):
+    mask = np.zeros(shape, dtype)
+    mask[4:8, 4:8, 4:8] = value
+    return mask
+
+
+def test_a_sound_mask_has_no_finding():
+    assert codes(block()) == []
+    assert codes(block(), declared={0, 1}) == []
+    assert codes(block(dtype=np.float32)) == []
+
+
+def test_labels_are_counted():
+    mask = block()
+    mask[0, 0, 0] = 7
+    assert label_counts(mask) == {0: 12**3 - 65, 1: 64, 7: 1}
+
+
+@pytest.mark.parametrize(
+    ("mask", "declared", "code", "severity"),
+    [
+        (block(value=0.5, dtype=np.float32), None, "mask_not_integer", "fail"),
+        (block(value=3), {0, 1, 2}, "labels_undeclared", "fail"),
+        (block(value=-1, dtype=np.int16), None, "labels_undeclared", "fail"),
+        (block(value=0), None, "mask_empty", "warn"),
+        (1 - block(), None, "mask_at_border", "warn"),
+    ],
+)
+def test_each_fault_has_its_code(mask, declared, code, severity):
+    assert codes(mask, declared) == [(code, severity)]
+
+
+def test_undeclared_labels_are_named():
+    (finding,) = check_mask_voxels(block(value=3), {0, 1, 2}, SPACING)
+    assert "64 mask voxels with the labels 3" in finding.found
+    assert "labels 0 to 2" in finding.wanted
+
+
+def test_a_structure_that_the_field_of_view_cuts_is_a_remark_with_the_face():
+    mask = np.zeros((12, 12, 12), np.uint8)
+    mask[4:8, 4:8, 6:] = 1
+    (finding,) = check_mask_voxels(mask, None, (2.0, 3.0, 1.0), axcodes=("L", "P", "S"))
+    assert (finding.code, finding.severity) == ("mask_at_border", "pass")
+    assert "superior (96 mm" in finding.found  # 16 voxels of 2 x 3 mm
+
+
+def test_one_slice_has_no_faces_of_its_own():
+    mask = np.zeros((12, 12, 1), np.uint8)
+    mask[4:8, 4:8] = 1
+    assert codes(mask) == []
+
+
+def body_and_air():
+    image = np.full((60, 60, 60), -1000, np.int16)
+    image[5:35, 5:35, 5:55] = 40
+    return image
+
+
+def test_a_part_far_outside_the_body_is_found():
+    mask = np.zeros((60, 60, 60), np.uint8)
+    mask[10:15, 10:15, 10:15] = 1
+    assert check_body(body_and_air(), mask, SPACING) == []
+    mask[55:58, 5:8, 20:23] = 2  # 20 voxels beyond the body
+    (finding,) = check_body(body_and_air(), mask, (1.5, 1.5, 1.5))
+    assert (finding.code, finding.severity) == ("label_outside_body", "warn")
+    assert "1 of 2 parts" in finding.found
+    assert finding.residual_mm == pytest.approx(31.5)
+    assert check_body(body_and_air(), mask, (0.5, 0.5, 0.5)) == []  # near, in mm
+
+
+def test_without_air_there_is_no_opinion():
+    mask = np.zeros((60, 60, 60), np.uint8)
+    mask[0, 0, 0] = 1
+    assert check_body(np.full((60, 60, 60), 7), mask, SPACING) == []
+    noise = np.random.default_rng(0).normal(100, 1, (60, 60, 60))
+    assert check_body(noise, mask, SPACING) == []
+
+
+def test_a_thinned_mask_loses_no_label():
+    image = np.repeat(np.repeat(np.repeat(body_and_air(), 2, 0), 2, 1), 2, 2)
+    mask = np.zeros(image.shape, np.uint8)
+    mask[115, 11, 41] = 1  # one voxel, at an odd place
+    assert [f.code for f in check_body(image, mask, SPACING)] == ["label_outside_body"]
+
+
+def test_no_real_mask_lies_outside_its_body(shared_data):
+    from planting import image_of, sound_pairs, unpacked
+
+    for name, image, mask in list(sound_pairs(shared_data))[:40]:
+        volume = image_of(unpacked(image.read_bytes()))
+        values = np.asanyarray(volume.dataobj).reshape(volume.shape[:3])
+        labels = np.asanyarray(image_of(mask.read_bytes()).dataobj).reshape(values.shape)
+        assert check_body(values, labels, volume.header.get_zooms()[:3]) == [], name
