@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 Voxels = Annotated[int, Field(gt=0)]
 Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
+NetworkName = Literal["unet", "unetpp", "unetplus", "unete", "asymmetric"]
 ClusterKind = Annotated[str, Field(pattern=r"^(serial|local|cuda|(tcp|tls)://.+:\d+)$")]
 
 
@@ -162,6 +163,12 @@ class SegmentSettings(_Settings):
     masks: str | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
     )
+    depth: str | None = Field(
+        None,
+        pattern=r"^([1-9]\d*|mean)$",
+        description="Depth of a nested U-Net (UNet++) with deep supervision: 1 is the shallowest "
+        "and fastest, mean averages the heads. Default: the deepest.",
+    )
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")
     storage: StorageSettings = Field(
@@ -188,7 +195,11 @@ class TrainSettings(_Settings):
     images: str = Field(description="Images, as for segment.")
     masks: str = Field(description="Reference masks, found by name.")
     output: str = Field(description="Folder of the bundle to write.")
-    network: Literal["unet", "unetpp"] = Field("unetpp", description="Network to train.")
+    network: NetworkName = Field(
+        "unetpp",
+        description="Network to train: unet, or the nested unetpp, unetplus, unete with a head at "
+        "every depth, or asymmetric, with half an encoder.",
+    )
     features: tuple[Voxels, ...] | None = Field(
         None, description="Channels of each level, shallow to deep. Default: 16,16,32,64,128."
     )

@@ -1,8 +1,8 @@
 """What the command line prints for people: tables, progress, one-line errors."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -195,6 +195,47 @@ def _bytes(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:,.3g} TB"
+
+
+def pairs_table(title: str, values: Mapping[str, object]) -> Table:
+    """Return names and values as a table."""
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in values.items():
+        table.add_row(name, Text(_shown(value)))
+    return table
+
+
+def costs_table(rows: Sequence[Mapping[str, Any]], summaries: Mapping[str, str]) -> Table:
+    """Return what networks cost as a table, one row per depth."""
+    table = Table(title="Networks", title_justify="left", header_style="bold")
+    table.add_column("network")
+    for name in ("depth", "parameters", "multiply-adds\nper voxel", "activations\nMB per window"):
+        table.add_column(name, justify="right")
+    table.add_column("windows\nper second", justify="right")
+    table.add_column("what it is", overflow="fold")
+    before = None
+    for row in rows:
+        first = row["network"] != before
+        before = row["network"]
+        rate = row["windows_per_second"]
+        table.add_row(
+            row["network"] if first else "",
+            "" if row["depth"] is None else str(row["depth"]),
+            f"{row['parameters']:,}",
+            f"{row['multiply_adds_per_voxel']:,.0f}",
+            f"{row['activation_mb_per_window']:,.1f}",
+            "" if rate is None else f"{rate:,.2f}",
+            summaries[row["network"]] if first else "",
+        )
+    return table
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return f"{value:,}" if isinstance(value, int) else "none" if value is None else str(value)
 
 
 def plan_table(plan: TilePlan, bundle: str) -> Table:

@@ -14,7 +14,8 @@ from unet_pipeline.gate.examine import Examined, Policy, examine
 from unet_pipeline.gate.findings import Tolerance
 from unet_pipeline.inference.predictor import Blend, ModelSpec
 from unet_pipeline.networks.bundle import Bundle, load_bundle, load_network
-from unet_pipeline.networks.registry import network_contract
+from unet_pipeline.networks.pruning import Depth, at_depth
+from unet_pipeline.networks.registry import check_window
 from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import FORMAT, digest_json
@@ -82,7 +83,8 @@ def open_run(settings: SegmentSettings) -> Run:
     """
     store = open_store(settings.storage)
     model = open_model(settings, store)
-    load_network(model.bundle, store)  # so that not every worker finds out that weights do not fit
+    # so that not every worker finds out that weights do not fit, or that there is no such depth
+    at_depth(load_network(model.bundle, store), model.spec.depth)
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
     run_id = new_run_id()
@@ -118,15 +120,7 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     """Read a bundle and check that it can be run with these settings."""
     bundle = load_bundle(settings.model, store)
     steps = parse_preprocessing(bundle.preprocessing)
-    stride = network_contract(bundle.network_def).stride
-    if any(size % step for size, step in zip(bundle.roi_size, stride, strict=True)):
-        raise RequestError(
-            "roi_size_invalid",
-            subject=bundle.name,
-            found=f"a window (roi_size) of {bundle.roi_size} voxels",
-            wanted=f"sizes divisible by {stride}, the network's stride",
-            remedy="Correct roi_size in the bundle's configs/inference.json",
-        )
+    check_window(bundle.network_def, bundle.roi_size)
     if bundle.out_channels < 2:
         raise RequestError(
             "classes_invalid",
@@ -144,9 +138,16 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
         batch=windows.batch,
         threads=settings.cluster.threads,
         device="cuda" if settings.cluster.kind == "cuda" else "auto",
+        depth=_depth(settings.depth),
     )
     overlap = bundle.overlap if overlap is None else overlap
     return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle))
+
+
+def _depth(setting: str | None) -> Depth | None:
+    if setting is None or setting == "mean":
+        return cast(Depth | None, setting)
+    return int(setting)
 
 
 def job_of(
@@ -221,6 +222,7 @@ def _record(run_id: str, model: Model) -> dict[str, Any]:
         "threads": model.spec.threads,
         "bundle_config": model.bundle.config_digest,
         "remedies": sorted(model.policy.fixes),
+        "depth": model.spec.depth,
     }
     return {
         "format": FORMAT,

@@ -39,6 +39,7 @@ def test_the_files_are_those_of_a_monai_bundle(folder):
         "configs/metadata.json",
         "configs/inference.json",
         "models/model.safetensors",
+        "models/example.safetensors",
         "docs/README.md",
         "docs/license.txt",
     }

@@ -20,6 +20,7 @@ from monai.data.utils import compute_importance_map
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.bundle import Bundle, load_network
+from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import final_scores
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
@@ -42,6 +43,8 @@ class ModelSpec:
         CPU threads of one forward pass; None for all cores.
     device
         ``auto`` is CUDA where there is a device, else the CPU.
+    depth
+        Depth of a nested U-Net that is evaluated; None for its deepest head.
     """
 
     bundle: Bundle
@@ -51,12 +54,21 @@ class ModelSpec:
     batch: int = 1
     threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    depth: Depth | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """What makes two specs need two predictors."""
         digests = (self.bundle.url, self.bundle.weights_digest, self.bundle.config_digest)
-        return (*digests, self.roi_size, self.blend, self.batch, self.threads, self.device)
+        return (
+            *digests,
+            self.roi_size,
+            self.blend,
+            self.batch,
+            self.threads,
+            self.device,
+            self.depth,
+        )
 
 
 class Predictor:
@@ -69,7 +81,8 @@ class Predictor:
     def __init__(self, spec: ModelSpec) -> None:
         torch.set_num_threads(spec.threads or os.cpu_count() or 1)
         self.device = _device(spec.device)
-        self.network = load_network(spec.bundle, spec.store).to(self.device)
+        network = at_depth(load_network(spec.bundle, spec.store), spec.depth)
+        self.network = network.eval().to(self.device)
         self.classes, self.batch = spec.bundle.out_channels, spec.batch
         self.roi_size = spec.roi_size
         self.importance = torch.from_numpy(importance_map(spec.roi_size, spec.blend)).to(

@@ -19,6 +19,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from unet_pipeline.networks.bundle_tools import EXAMPLE, example_of
 from unet_pipeline.storage.store import Store, join
 
 SCHEMA = (
@@ -75,6 +76,7 @@ def write_bundle(
     about = {**_versions(), **metadata, "network_data_format": data_format}
     files = {
         "models/model.safetensors": safetensors.torch.save(tensors),
+        EXAMPLE: safetensors.torch.save(example_of(network, network_def)),
         "docs/README.md": _text(model_card),
         "docs/license.txt": _text(licence),
         "configs/metadata.json": _json(about),

@@ -3,8 +3,8 @@
 Only the targets in ``KNOWN`` can be built. Nothing is imported by name and no ``$`` expression is
 evaluated, so a bundle from a stranger can choose a network but cannot run code.
 
-To add a network: one entry in ``KNOWN`` with its class and the sizes its windows must be divisible
-by. If it returns several heads, the last must be the deepest.
+To add a network: one entry in ``KNOWN`` with its class, its module, and the sizes that its windows
+must be divisible by (``docs/networks.md``).
 """
 
 import inspect
@@ -13,14 +13,21 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from monai.networks.nets.attentionunet import AttentionUnet
 from monai.networks.nets.basic_unet import BasicUNet
-from monai.networks.nets.basic_unetplusplus import BasicUNetPlusPlus
+from monai.networks.nets.dynunet import DynUNet
+from monai.networks.nets.segresnet import SegResNet
 from monai.networks.nets.unet import UNet
+from monai.networks.nets.vnet import VNet
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.asymmetric import AsymmetricUNet
+from unet_pipeline.networks.blocks import per_axis
+from unet_pipeline.networks.nested import NestedUNet, monai_unetpp
 
 MONAI_NETS = "monai.networks.nets"
+OUR_NETS = "unet_pipeline.networks"
 _IGNORED_KEYS = frozenset({"_target_", "_desc_"})
 
 
@@ -48,24 +55,36 @@ class NetworkContract:
 class _Kind:
     build: Callable[..., nn.Module]
     stride: Callable[[Mapping[str, Any]], tuple[int, ...]]
+    module: str = MONAI_NETS
 
 
-def _four_halvings(arguments: Mapping[str, Any]) -> tuple[int, ...]:
-    return (16,) * int(arguments["spatial_dims"])
+def _halvings(count: int) -> Callable[[Mapping[str, Any]], tuple[int, ...]]:
+    return lambda arguments: (2**count,) * int(arguments["spatial_dims"])
+
+
+def _blocks_down(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    return (2 ** (len(arguments["blocks_down"]) - 1),) * int(arguments["spatial_dims"])
 
 
 def _product_of_strides(arguments: Mapping[str, Any]) -> tuple[int, ...]:
-    total = [1] * int(arguments["spatial_dims"])
-    for level in arguments["strides"]:
-        steps = level if isinstance(level, Sequence) else [level] * len(total)
-        total = [size * int(step) for size, step in zip(total, steps, strict=True)]
+    dims = int(arguments["spatial_dims"])
+    features = arguments.get("features") or arguments.get("encoder_features") or ()
+    total = [1] * dims
+    for level in arguments["strides"] or [2] * (len(features) - 1):
+        total = [size * step for size, step in zip(total, per_axis(level, dims), strict=True)]
     return tuple(total)
 
 
 KNOWN: Mapping[str, _Kind] = {
+    "NestedUNet": _Kind(NestedUNet, _product_of_strides, OUR_NETS),
+    "AsymmetricUNet": _Kind(AsymmetricUNet, _product_of_strides, OUR_NETS),
     "UNet": _Kind(UNet, _product_of_strides),
-    "BasicUNet": _Kind(BasicUNet, _four_halvings),
-    "BasicUNetPlusPlus": _Kind(BasicUNetPlusPlus, _four_halvings),
+    "BasicUNet": _Kind(BasicUNet, _halvings(4)),
+    "BasicUNetPlusPlus": _Kind(monai_unetpp, _halvings(4)),
+    "AttentionUnet": _Kind(AttentionUnet, _product_of_strides),
+    "DynUNet": _Kind(DynUNet, _product_of_strides),
+    "SegResNet": _Kind(SegResNet, _blocks_down),
+    "VNet": _Kind(VNet, _halvings(4)),
 }
 
 
@@ -76,7 +95,7 @@ def build_network(network_def: Mapping[str, Any], *, seed: int | None = None) ->
     ----------
     network_def
         MONAI component: ``_target_`` and the arguments of its constructor. The target is a name in
-        ``KNOWN``, alone or with the module ``monai.networks.nets``.
+        ``KNOWN``, alone or with its module.
     seed
         Seed of the weights. By default torch's global generator is used.
 
@@ -115,6 +134,33 @@ def network_contract(network_def: Mapping[str, Any]) -> NetworkContract:
         )
     except (TypeError, ValueError) as error:
         raise _invalid(network_def, error) from error
+
+
+def check_window(network_def: Mapping[str, Any], window: Sequence[int]) -> None:
+    """Check that a network can take a window of so many voxels along each axis.
+
+    Raises
+    ------
+    RequestError
+        ``roi_size_invalid``, which names the nearest sizes that it can take.
+    """
+    stride = network_contract(network_def).stride
+    if all(size % step == 0 for size, step in zip(window, stride, strict=True)):
+        return
+    nearest = [_near(size, step) for size, step in zip(window, stride, strict=True)]
+    raise RequestError(
+        "roi_size_invalid",
+        found=f"a window (roi_size) of {' x '.join(map(str, window))} voxels",
+        wanted=f"sizes divisible by {' x '.join(map(str, stride))}, the network's stride",
+        remedy=f"Take {' x '.join(nearest)}",
+    )
+
+
+def _near(size: int, step: int) -> str:
+    below = size // step * step
+    if below == size:
+        return str(size)
+    return f"{below} or {below + step}" if below else str(step)
 
 
 def final_scores(output: Tensor | Sequence[Tensor]) -> Tensor:
@@ -176,15 +222,16 @@ def unetpp_def(
 def _known(network_def: Mapping[str, Any]) -> tuple[_Kind, dict[str, Any]]:
     target = str(network_def.get("_target_"))
     module, _, name = target.rpartition(".")
-    if name not in KNOWN or not f"{module}.".startswith(("monai.networks.nets.", ".")):
+    kind = KNOWN.get(name)
+    if kind is None or (module and not f"{module}.".startswith(f"{kind.module}.")):
         raise RequestError(
             "network_unknown",
             found=f"network_def with _target_ {target!r}",
-            wanted=f"one of {', '.join(KNOWN)}, alone or with the module {MONAI_NETS}",
+            wanted=f"one of {', '.join(KNOWN)}, alone or with its module",
             remedy="Choose a bundle with one of these networks",
         )
     arguments = {str(key): value for key, value in network_def.items() if key not in _IGNORED_KEYS}
-    return KNOWN[name], arguments
+    return kind, arguments
 
 
 def _invalid(network_def: Mapping[str, Any], error: Exception) -> RequestError:

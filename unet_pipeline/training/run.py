@@ -15,10 +15,11 @@ from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.evaluation.metrics import mean_dice
 from unet_pipeline.networks.bundle_writer import standard_preprocessing, write_bundle
+from unet_pipeline.networks.family import network_def
 from unet_pipeline.networks.registry import (
     build_network,
+    check_window,
     network_contract,
-    unet_def,
     unetpp_def,
 )
 from unet_pipeline.storage.discovery import discover
@@ -30,7 +31,6 @@ from unet_pipeline.training.fit import FitReport, OnStep, fit
 from unet_pipeline.training.validate import Split, mean_per_label, split_cases, validate
 
 OVERLAP = 0.5
-_DEFS = {"unet": unet_def, "unetpp": unetpp_def}
 _FEATURES = (16, 16, 32, 64, 128)
 
 
@@ -194,7 +194,15 @@ def _gather(settings: TrainSettings, store: Store) -> _Data:
 def _network_def(settings: TrainSettings, samples: Mapping[str, Sample]) -> dict[str, Any]:
     labels = 1 + max(int(sample.labels_XYZ.max()) for sample in samples.values())
     channels = len(next(iter(samples.values())).image_CXYZ)
-    return _DEFS[settings.network](channels, max(labels, 2), settings.features or _FEATURES)
+    return _describe(settings, channels, max(labels, 2))
+
+
+def _describe(settings: TrainSettings, channels: int, labels: int) -> dict[str, Any]:
+    """Return the ``network_def``; MONAI's own class where it has one, so that MONAI can run it."""
+    features = settings.features or _FEATURES
+    if settings.network == "unetpp" and len(features) in (5, 6):
+        return unetpp_def(channels, labels, features)
+    return network_def(settings.network, channels, labels, features)
 
 
 def _fit(
@@ -256,14 +264,7 @@ def _facts(
 
 
 def _check_window(settings: TrainSettings) -> None:
-    stride = network_contract(_DEFS[settings.network](1, 2, settings.features or _FEATURES)).stride
-    if any(size % step for size, step in zip(settings.roi_size, stride, strict=True)):
-        raise RequestError(
-            "roi_size_invalid",
-            found=f"a window (roi_size) of {settings.roi_size} voxels",
-            wanted=f"sizes divisible by {stride}, the network's stride",
-            remedy="Choose another window",
-        )
+    check_window(_describe(settings, 1, 2), settings.roi_size)
 
 
 def _require(cases: Sized, faults: Sequence[tuple[str, CaseError]]) -> None:

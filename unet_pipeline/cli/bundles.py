@@ -1,0 +1,113 @@
+"""The commands on bundles: inspect, verify, convert, prune."""
+
+from typing import Annotated
+
+import typer
+
+from unet_pipeline.cli.common import (
+    Endpoint,
+    Json,
+    Profile,
+    print_json,
+    request_errors,
+    settings_of,
+)
+from unet_pipeline.config import StorageSettings
+
+app = typer.Typer(
+    help="Look into model bundles, check them, convert and prune them.", no_args_is_help=True
+)
+
+Source = Annotated[
+    str, typer.Argument(help="Bundle: a folder, a URL, or a name: phantom, hippocampus.")
+]
+Target = Annotated[str, typer.Option(help="Folder or URL of the bundle to write.")]
+
+
+@app.command()
+def inspect(
+    bundle: Source, endpoint_url: Endpoint = None, profile: Profile = None, as_json: Json = False
+) -> None:
+    """Show what a bundle says of itself: network, depths, labels, window, preprocessing, size."""
+    from unet_pipeline.console import out, pairs_table
+    from unet_pipeline.networks.bundle import load_bundle, load_network
+    from unet_pipeline.networks.bundle_tools import describe
+    from unet_pipeline.request import open_store
+
+    with request_errors():
+        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        loaded = load_bundle(bundle, store)
+        found = describe(loaded, load_network(loaded, store))
+    if as_json:
+        return print_json(found)
+    return out.print(pairs_table(f"Bundle {loaded.name}", found))
+
+
+@app.command()
+def verify(
+    bundle: Source, endpoint_url: Endpoint = None, profile: Profile = None, as_json: Json = False
+) -> None:
+    """Check a bundle: weights that fit the network, and the stored example, run again.
+
+    Exit status 2 if it does not hold what it says.
+    """
+    from unet_pipeline.console import out, pairs_table
+    from unet_pipeline.networks.bundle import load_bundle
+    from unet_pipeline.networks.bundle_tools import verify_bundle
+    from unet_pipeline.request import open_store
+
+    with request_errors():
+        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        found = verify_bundle(load_bundle(bundle, store), store)
+    if as_json:
+        return print_json(found)
+    return out.print(pairs_table("Verified", found))
+
+
+@app.command()
+def convert(
+    bundle: Source, output: Target, endpoint_url: Endpoint = None, profile: Profile = None
+) -> None:
+    """Write a bundle anew with its weights as safetensors, which cannot carry code."""
+    from unet_pipeline.console import out
+    from unet_pipeline.networks.bundle import load_bundle
+    from unet_pipeline.networks.bundle_tools import convert_bundle
+    from unet_pipeline.request import open_store
+
+    with request_errors():
+        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        convert_bundle(load_bundle(bundle, store), store, output)
+    out.print(f"Bundle  {output}", highlight=False)
+
+
+@app.command()
+def prune(
+    bundle: Source,
+    output: Target,
+    depth: Annotated[int, typer.Option(min=1, help="Depth to keep; 1 is the shallowest.")],
+    accurate: Annotated[
+        bool,
+        typer.Option(
+            "--accurate", help="Keep the shallower heads, too, for --depth mean; else only one."
+        ),
+    ] = False,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+) -> None:
+    """Write a bundle of only the part that one depth of a nested U-Net needs.
+
+    Its scores are those of that head, bit for bit; its file is smaller and it runs faster.
+    """
+    from unet_pipeline.console import out
+    from unet_pipeline.networks.bundle import load_bundle
+    from unet_pipeline.networks.bundle_tools import prune_bundle
+    from unet_pipeline.request import open_store
+
+    with request_errors():
+        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        loaded = load_bundle(bundle, store)
+        before, after = prune_bundle(
+            loaded, store, output, depth, "accurate" if accurate else "fast"
+        )
+    share = f"{after:,} of {before:,} parameters ({after / before:.0%})"
+    out.print(f"Bundle  {output}: {share}", highlight=False)

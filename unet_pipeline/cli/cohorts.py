@@ -1,0 +1,290 @@
+"""The commands on cohorts: segment, plan, check."""
+
+from time import perf_counter
+from typing import Annotated
+
+import typer
+
+from unet_pipeline.cli.common import (
+    Endpoint,
+    Images,
+    Json,
+    Masks,
+    MemoryGb,
+    Model,
+    Overlap,
+    Profile,
+    Remedies,
+    Tile,
+    ToleranceVoxels,
+    print_json,
+    remedies_of,
+    request_errors,
+    settings_of,
+    three,
+)
+from unet_pipeline.config import CheckSettings, SegmentSettings
+
+
+def segment(
+    images: Images,
+    model: Model,
+    output: Annotated[str, typer.Option(help="Prefix that label maps and reports go to.")],
+    masks: Masks = None,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="1..n|mean",
+            help="Depth of a nested U-Net (UNet++): 1 is the shallowest and fastest; mean averages "
+            "its heads. Default: the deepest.",
+        ),
+    ] = None,
+    overlap: Overlap = None,
+    blend: Annotated[
+        str | None,
+        typer.Option(
+            metavar="gaussian|constant",
+            help="Weight of a window's voxels where windows overlap. Default: the bundle's.",
+            rich_help_panel="Windows",
+        ),
+    ] = None,
+    tile: Tile = None,
+    batch: Annotated[
+        int, typer.Option(help="Windows per forward pass.", rich_help_panel="Windows")
+    ] = 1,
+    cluster: Annotated[
+        str,
+        typer.Option(
+            metavar="serial|local|cuda|tcp://...",
+            help="This process, Dask workers here, one worker per GPU, or a running scheduler.",
+            rich_help_panel="Cluster",
+        ),
+    ] = "local",
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            help="Worker processes. Default: 1 for local, one per GPU for cuda.",
+            rich_help_panel="Cluster",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="CPU threads of one forward pass. Default: all cores.", rich_help_panel="Cluster"
+        ),
+    ] = None,
+    remedies: Remedies = None,
+    tolerance: ToleranceVoxels = 0.05,
+    content: Annotated[
+        bool,
+        typer.Option(
+            "--content", help="Look also whether each mask lies on the anatomy; it only warns."
+        ),
+    ] = False,
+    resume: Annotated[
+        bool,
+        typer.Option(help="Skip cases whose input, weights and settings have not changed."),
+    ] = True,
+    retries: Annotated[
+        int, typer.Option(help="Tries again after a storage fault.", rich_help_panel="Limits")
+    ] = 2,
+    case_minutes: Annotated[
+        float, typer.Option(help="Time limit of one case.", rich_help_panel="Limits")
+    ] = 60.0,
+    memory_gb: MemoryGb = 2.0,
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder for volumes over that memory; all workers must see it.",
+            rich_help_panel="Limits",
+        ),
+    ] = None,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Segment every volume of a cohort.
+
+    Writes `<name>_dseg.nii.gz`, a picture and a sidecar for each case, and a report for the run.
+    A case that is at fault is quarantined with its reason; the others are done all the same.
+
+    Example: `unet-pipeline segment s3://scans/night/ --model hippocampus --output s3://results/`
+    """
+    with request_errors():
+        settings = settings_of(
+            SegmentSettings,
+            images=images,
+            model=model,
+            output=output,
+            masks=masks,
+            depth=depth,
+            windows={"overlap": overlap, "blend": blend, "batch": batch, "tile": three(tile)},
+            cluster={"kind": cluster, "workers": workers, "threads": threads},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+            budget={
+                "retries": retries,
+                "case_minutes": case_minutes,
+                "memory_gb": memory_gb,
+                "scratch": scratch,
+            },
+            gate={
+                "remedies": remedies_of(remedies),
+                "affine_voxels": tolerance,
+                "content": content,
+            },
+            resume=resume,
+        )
+        quarantined = _segment(settings, as_json)
+    raise typer.Exit(1 if quarantined else 0)
+
+
+def plan(
+    image: Annotated[str, typer.Argument(help="One image, any URL. Only its header is read.")],
+    model: Model,
+    overlap: Overlap = None,
+    tile: Tile = None,
+    memory_gb: MemoryGb = 2.0,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Show windows, tiles and memory before anything runs."""
+    from unet_pipeline.console import out, plan_table
+    from unet_pipeline.request import plan_image
+
+    with request_errors(case_too=True):
+        settings = settings_of(
+            SegmentSettings,
+            images=image,
+            model=model,
+            output="memory://nothing",
+            windows={"overlap": overlap, "tile": three(tile)},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+            budget={"memory_gb": memory_gb},
+        )
+        found, chosen = plan_image(settings)
+    if as_json:
+        return print_json(found.as_dict())
+    return out.print(plan_table(found, chosen.bundle.name))
+
+
+def check(
+    images: Images,
+    masks: Annotated[str | None, typer.Option(help="Masks, found by name.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Bundle whose channels and labels the cases must fit."),
+    ] = None,
+    content: Annotated[
+        bool,
+        typer.Option(
+            "--content",
+            help="Read the voxels, too: NaN, labels, the field of view, and whether each mask lies "
+            "on the anatomy. Without it only headers are read.",
+        ),
+    ] = False,
+    fix: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write the files that --remedies put right below DIR, and a manifest of all "
+            "sound cases that segment and train take as IMAGES.",
+            rich_help_panel="Remedies",
+        ),
+    ] = None,
+    remedies: Remedies = None,
+    tolerance: ToleranceVoxels = 0.05,
+    output: Annotated[
+        str | None,
+        typer.Option(help="Prefix of a report with pictures of the doubtful pairs, and a table."),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Dask processes for --content. Default: this process."),
+    ] = None,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Check the geometry of images, and whether masks lie on them.
+
+    Prints one verdict a case: pass, warn (wants a look) or fail (segment would refuse it), with
+    reason codes and distances in mm. Exit status 1 if any case failed.
+
+    Example: `unet-pipeline check s3://scans/ --masks s3://masks/ --content --output s3://audits/`
+    """
+    with request_errors():
+        settings = settings_of(
+            CheckSettings,
+            images=images,
+            masks=masks,
+            model=model,
+            output=output,
+            fix=fix,
+            gate={
+                "remedies": remedies_of(remedies) or (("reorient",) if fix else ()),
+                "affine_voxels": tolerance,
+                "content": content,
+            },
+            cluster={"kind": "local" if workers else "serial", "workers": workers},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+        )
+        failed = _check(settings, as_json)
+    raise typer.Exit(1 if failed else 0)
+
+
+def _segment(settings: SegmentSettings, as_json: bool) -> int:
+    """Run a cohort on the settings' cluster; return how many cases are quarantined."""
+    from unet_pipeline import console
+    from unet_pipeline.cluster.backends import open_executor
+    from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
+
+    with console.waiting("Checking the request"):
+        run = open_run(settings)
+    records = faults_of(run)
+    begin = perf_counter()
+    with (
+        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        console.case_progress(len(run.cases) + len(records), "Segmenting") as progress,
+    ):
+        for record in records:
+            console.advance(progress, record)
+            print_json(record.as_dict(), when=as_json)
+        for record in segment_all(run, executor):
+            records.append(record)
+            console.advance(progress, record)
+            print_json(record.as_dict(), when=as_json)
+        seconds, workers = perf_counter() - begin, executor.workers
+    summary = close_run(run, records, seconds=seconds, workers=workers)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        console.out.print(console.cases_table(records))
+        console.print_summary(summary)
+    return summary.counts["quarantined"]
+
+
+def _check(settings: CheckSettings, as_json: bool) -> int:
+    """Check a cohort; return how many cases fail."""
+    from unet_pipeline import console
+    from unet_pipeline.audit.run import check_all, close_audit, open_audit
+    from unet_pipeline.cluster.backends import open_executor
+
+    with console.waiting("Listing the cohort"):
+        audit = open_audit(settings)
+    records = []
+    begin = perf_counter()
+    with (
+        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
+    ):
+        for record in check_all(audit, executor):
+            records.append(record)
+            console.advance_check(progress, records, perf_counter() - begin)
+            print_json(record.as_dict(), when=as_json)
+            if not as_json and record.verdict != "pass":
+                console.print_check(progress, record)
+    summary = close_audit(audit, records, seconds=perf_counter() - begin)
+    if not as_json:
+        console.print_audit(summary)
+    return summary.counts["fail"]

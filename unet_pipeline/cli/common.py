@@ -1,0 +1,139 @@
+"""What the commands share: settings from options, errors in one line, JSON lines."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from pydantic import BaseModel, ValidationError
+
+from unet_pipeline.errors import PipelineError, RequestError
+
+_S = TypeVar("_S", bound=BaseModel)
+
+Images = Annotated[
+    str,
+    typer.Argument(
+        help="A prefix or folder, a glob, a BIDS tree, or a manifest (.csv or .jsonl with columns "
+        "case,image,mask). Any URL: s3://bucket/prefix, /folder, memory://."
+    ),
+]
+Model = Annotated[
+    str,
+    typer.Option(help="Bundle: a folder, a URL, or a name: phantom, hippocampus."),
+]
+Masks = Annotated[
+    str | None, typer.Option(help="Reference masks, found by name; gives Dice per label.")
+]
+Endpoint = Annotated[
+    str | None,
+    typer.Option(help="S3 endpoint. Default: AWS_ENDPOINT_URL.", rich_help_panel="Storage"),
+]
+Profile = Annotated[
+    str | None, typer.Option(help="Profile of the AWS credentials file.", rich_help_panel="Storage")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON lines for machines.")]
+Overlap = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of a window that overlaps the next one, 0 to 1. Default: the bundle's.",
+        rich_help_panel="Windows",
+    ),
+]
+Tile = Annotated[
+    str | None,
+    typer.Option(
+        metavar="X,Y,Z",
+        help="Voxels of one tile, the unit of fan-out. Default: as large as memory allows. "
+        "The label map does not depend on it.",
+        rich_help_panel="Windows",
+    ),
+]
+Remedies = Annotated[
+    str | None,
+    typer.Option(
+        metavar="A,B,...",
+        help="What may be put right instead of refused: reorient (storage order, loses nothing), "
+        "resample-mask and resample-channels (onto the first channel's grid), sform or qform "
+        "(the form to take where a header has both).",
+        rich_help_panel="Remedies",
+    ),
+]
+ToleranceVoxels = Annotated[
+    float,
+    typer.Option(
+        help="Largest displacement of any corner between the grids of one case, in voxels.",
+        rich_help_panel="Remedies",
+    ),
+]
+MemoryGb = Annotated[
+    float,
+    typer.Option(
+        help="Memory for the scores of one tile and for one decoded volume, in GB.",
+        rich_help_panel="Limits",
+    ),
+]
+
+
+@contextmanager
+def request_errors(case_too: bool = False) -> Iterator[None]:
+    """Turn a wrong request into one line and exit status 2."""
+    from unet_pipeline.console import say_error
+
+    try:
+        yield
+    except PipelineError as error:
+        if not isinstance(error, RequestError) and not case_too:
+            raise
+        say_error(error)
+        raise typer.Exit(2) from error
+
+
+def settings_of(kind: type[_S], **values: Any) -> _S:
+    """Fill a settings object; what is wrong with a value becomes one sentence."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "--" + str(first["loc"][-1] if first["loc"] else "").replace("_", "-")
+        raise RequestError(
+            "setting_invalid",
+            subject=name,
+            found=repr(first["input"]),
+            wanted=first["msg"][0].lower() + first["msg"][1:],
+            remedy="See --help",
+        ) from error
+
+
+def three(text: str | None) -> tuple[int, ...] | None:
+    """Return three whole numbers of ``X,Y,Z``."""
+    values = numbers(text, int, "--tile or --roi-size")
+    if values is not None and len(values) != 3:
+        _wrong_numbers(text, "three whole numbers, X,Y,Z")
+    return values
+
+
+def numbers(text: str | None, kind: Callable[[str], Any], option: str) -> tuple[Any, ...] | None:
+    """Return the numbers of ``N,N,...``; ``option`` is named if they are none."""
+    try:
+        return None if text is None else tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        _wrong_numbers(text, f"numbers with commas between them for {option}")
+
+
+def remedies_of(text: str | None) -> tuple[str, ...]:
+    """Return the names of ``A,B,...``."""
+    return tuple(part.strip() for part in text.split(",")) if text else ()
+
+
+def _wrong_numbers(text: str | None, wanted: str) -> NoReturn:
+    raise RequestError("setting_invalid", found=repr(text), wanted=wanted, remedy="See --help")
+
+
+def print_json(value: dict[str, Any], when: bool = True) -> None:
+    """Print one JSON line, at once."""
+    if when:
+        sys.stdout.write(json.dumps(value, allow_nan=False) + "\n")
+        sys.stdout.flush()

@@ -1,0 +1,146 @@
+"""Look into a bundle, check it, convert it, prune it."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.bundle import INFERENCE, METADATA, WEIGHTS, Bundle, load_network
+from unet_pipeline.networks.nested import NestedUNet
+from unet_pipeline.networks.pruning import Mode, check_depth, depths_of, prune
+from unet_pipeline.networks.registry import final_scores, network_contract
+from unet_pipeline.networks.weights import parse_weights
+from unet_pipeline.storage.store import Store, join
+
+EXAMPLE = "models/example.safetensors"  # an input and the scores it gave when it was stored
+TOLERANCE = 1e-3  # between machines; on one machine the scores are equal to the bit
+_DOCS = ("docs/README.md", "docs/license.txt", "docs/data_license.txt")
+
+
+def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
+    """Return what a bundle says of itself, as plain JSON types."""
+    contract = network_contract(bundle.network_def)
+    return {
+        "url": bundle.url,
+        "network": str(bundle.network_def["_target_"]).rpartition(".")[2],
+        "parameters": parameters_of(network),
+        "depths": depths_of(network),
+        "input channels": bundle.in_channels,
+        "labels": {str(number): name for number, name in bundle.labels.items()},
+        "roi_size": list(bundle.roi_size),
+        "stride": list(contract.stride),
+        "overlap": bundle.overlap,
+        "blend": bundle.blend,
+        "preprocessing": [str(t["_target_"]).rpartition(".")[2] for t in bundle.preprocessing],
+        "weights": bundle.weights_file,
+        "weights digest": bundle.weights_digest,
+    }
+
+
+def parameters_of(network: nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def verify_bundle(bundle: Bundle, store: Store) -> dict[str, Any]:
+    """Load a bundle's network and run the stored example again.
+
+    Returns
+    -------
+    dict
+        ``parameters``, ``weights digest``, and ``largest difference`` of the scores, or None if
+        there is no stored example.
+
+    Raises
+    ------
+    RequestError
+        What ``load_network`` raises; ``example_differs`` if the scores are not those stored.
+    """
+    network = load_network(bundle, store)
+    found: dict[str, Any] = {
+        "parameters": parameters_of(network),
+        "weights digest": bundle.weights_digest,
+        "largest difference": None,
+    }
+    url = join(bundle.url, EXAMPLE)
+    if not store.exists(url):
+        return found
+    stored = parse_weights(url, store.read(url))
+    with torch.inference_mode():
+        scores = final_scores(network(stored["input"]))
+    largest = float((scores - stored["scores"]).abs().max())
+    allowed = TOLERANCE * max(1.0, float(stored["scores"].abs().max()))
+    if not largest <= allowed:
+        raise RequestError(
+            "example_differs",
+            found=f"scores that differ by up to {largest:.3g} from those stored",
+            wanted=f"at most {allowed:.3g}",
+            remedy="Take the bundle from its source again: weights or network_def were changed",
+            subject=bundle.url,
+        )
+    return {**found, "largest difference": largest}
+
+
+def example_of(network: nn.Module, network_def: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return a small input and the scores that the network gives for it, to be stored."""
+    contract = network_contract(network_def)
+    first, *others = contract.stride
+    shape = (1, contract.in_channels, 2 * first, *others)
+    values = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    was_training = network.training
+    with torch.inference_mode():
+        scores = final_scores(network.eval()(values))
+    network.train(was_training)
+    return {"input": values, "scores": scores.contiguous()}
+
+
+def convert_bundle(bundle: Bundle, store: Store, output: str) -> None:
+    """Write a bundle anew with its weights as safetensors; nothing of a ``.pt`` file is run."""
+    config = json.loads(store.read(join(bundle.url, INFERENCE)))
+    _write(bundle, store, output, config, load_network(bundle, store), bundle.network_def)
+
+
+def prune_bundle(
+    bundle: Bundle, store: Store, output: str, depth: int, mode: Mode
+) -> tuple[int, int]:
+    """Write a bundle of the part that one depth needs; return parameters before and after.
+
+    Raises
+    ------
+    RequestError
+        ``depth_invalid`` for a depth that the network does not have.
+    """
+    network = load_network(bundle, store)
+    check_depth(network, depth)
+    assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
+    pruned = prune(network, depth, mode)
+    config = json.loads(store.read(join(bundle.url, INFERENCE)))
+    config["network_def"] = {
+        "_target_": "unet_pipeline.networks.nested.NestedUNet",
+        **pruned.arguments,
+    }
+    _write(bundle, store, output, config, pruned, config["network_def"])
+    return parameters_of(network), parameters_of(pruned)
+
+
+def _write(
+    bundle: Bundle,
+    store: Store,
+    output: str,
+    config: Mapping[str, Any],
+    network: nn.Module,
+    network_def: Mapping[str, Any],
+) -> None:
+    """Write weights, example and documents, then the configuration."""
+    tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
+    store.write(join(output, WEIGHTS[0]), safetensors.torch.save(tensors))
+    store.write(join(output, EXAMPLE), safetensors.torch.save(example_of(network, network_def)))
+    for path in (*_DOCS, METADATA):
+        if store.exists(join(bundle.url, path)):
+            store.write(join(output, path), store.read(join(bundle.url, path)))
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    store.write(join(output, INFERENCE), text.encode())
