@@ -63,6 +63,17 @@ def test_a_shift_by_whole_voxels(shift):
     assert np.array_equal(found, wanted)
 
 
+@pytest.mark.parametrize("method", ["nearest", "linear"])
+@given(ORDERS)
+def test_the_storage_order_of_the_source_does_not_show(method, order):
+    axes, flips = order
+    stored = Orientation((axes[0], axes[1], axes[2]), flips)
+    between = GRID.affine @ [[2, 0, 0, 0.5], [0, 1, 0, 0.5], [0, 0, 2, 0.5], [0, 0, 0, 1]]
+    target = VoxelGrid.of((1, 3, 2), between)  # each voxel halfway between eight
+    found = resampled(reordered(LITTLE, stored), stored.apply(GRID), target, method)
+    assert np.array_equal(found, resampled(LITTLE, GRID, target, method))
+
+
 def test_half_a_voxel_beyond_the_last_centre_its_value_holds():
     line = np.array([1, 2, 3], np.int16).reshape(3, 1, 1)
     grid = VoxelGrid.of((3, 1, 1), np.eye(4))

@@ -21,6 +21,7 @@ _DIRECTIONS = {
     "L": "left", "R": "right", "P": "posterior", "A": "anterior", "I": "inferior", "S": "superior",
 }  # fmt: skip
 _BODY_VOXELS = 500_000
+_SPECK_SHARE = 0.005  # of the largest part; less is noise in air
 _AIR_PERCENTILE, _TOP_PERCENTILE = 1.0, 99.0
 _OVER_AIR = 0.1  # of the range from air to the brightest tissue
 _CLEAR_BODY = (0.01, 0.95)  # share of the volume
@@ -83,18 +84,26 @@ def check_body(image_XYZ: Array, mask_XYZ: Array, spacing_mm: Sequence[float]) -
 
     The body is what is brighter than air by a tenth of the range between air (the 1st percentile)
     and the brightest tissue (the 99th), so that dim tissue belongs to it. Where this is nearly
-    all of the volume or nearly nothing there is no opinion.
+    all of the volume or nearly nothing there is no opinion. Parts of it under half a percent of
+    the largest are noise.
+
+    Parameters
+    ----------
+    image_XYZ, mask_XYZ
+        Values as stored and labels, of one shape.
+    spacing_mm
+        Distance of voxels along each axis.
     """
-    step = max(1, math.ceil((image_XYZ.size / _BODY_VOXELS) ** (1 / 3)))
-    thin = image_XYZ[::step, ::step, ::step]
+    steps = _steps(image_XYZ.shape, spacing_mm)
+    thin = image_XYZ[tuple(slice(None, None, step) for step in steps)]
     air, top = np.percentile(thin, (_AIR_PERCENTILE, _TOP_PERCENTILE))
     body = thin > air + _OVER_AIR * (top - air)
     low, high = _CLEAR_BODY
     if not top > air or not low < body.mean() < high:
         return []
-    sampling = [step * s for s in spacing_mm]
-    distance_mm = ndimage.distance_transform_edt(~body, sampling=sampling)
-    parts, count = ndimage.label(_thinned_mask(mask_XYZ, step, body.shape), np.ones((3, 3, 3)))
+    sampling = [step * s for step, s in zip(steps, spacing_mm, strict=True)]
+    distance_mm = ndimage.distance_transform_edt(~_without_specks(body), sampling=sampling)
+    parts, count = ndimage.label(_thinned_mask(mask_XYZ, steps, body.shape), np.ones((3, 3, 3)))
     if not count:
         return []
     nearest = ndimage.minimum(distance_mm, parts, range(1, count + 1))
@@ -129,7 +138,9 @@ def _not_whole(mask_XYZ: Array) -> int:
     if mask_XYZ.dtype.kind in "iu":
         return 0
     slices = (mask_XYZ[:, :, z] for z in range(mask_XYZ.shape[2]))
-    return sum(int(np.count_nonzero(part != np.rint(part))) for part in slices)
+    return sum(
+        int(np.count_nonzero(~np.isfinite(part) | (part != np.rint(part)))) for part in slices
+    )
 
 
 def _undeclared(unknown: dict[int, int], declared: Collection[int] | None) -> Finding:
@@ -195,14 +206,35 @@ def _side(axcode: str, end: bool) -> str:
     return _DIRECTIONS[letter]
 
 
-def _thinned_mask(mask_XYZ: Array, step: int, shape: tuple[int, ...]) -> Array:
-    """Return where any voxel of a block of ``step`` voxels has a label."""
-    if step == 1:
-        return np.not_equal(mask_XYZ, 0)
+def _steps(shape: tuple[int, ...], spacing_mm: Sequence[float]) -> list[int]:
+    """Return how many voxels to take for one along each axis: blocks as near to cubes as can be.
+
+    So slices that are far apart stay, and no block is longer than it must be.
+    """
+    steps = [1] * len(shape)
+    while math.prod(math.ceil(n / step) for n, step in zip(shape, steps, strict=True)) > (
+        _BODY_VOXELS
+    ):
+        divisible = [axis for axis, n in enumerate(shape) if steps[axis] < n]
+        steps[min(divisible, key=lambda axis: steps[axis] * spacing_mm[axis])] += 1
+    return steps
+
+
+def _without_specks(body: Array) -> Array:
+    parts, count = ndimage.label(body)
+    voxels = np.bincount(parts.ravel(), minlength=count + 1)
+    voxels[0] = 0
+    kept: Array = (voxels >= _SPECK_SHARE * voxels.max())[parts] & body
+    return kept
+
+
+def _thinned_mask(mask_XYZ: Array, steps: Sequence[int], shape: tuple[int, ...]) -> Array:
+    """Return where any voxel of a block of ``steps`` voxels has a label."""
+    x, y, depth = steps
     result = np.zeros(shape, bool)
     for z in range(shape[2]):
-        slab = (mask_XYZ[:, :, z * step : (z + 1) * step] != 0).any(axis=2)
-        pad = [(0, n * step - size) for n, size in zip(shape, slab.shape, strict=False)]
-        blocks = np.pad(slab, pad).reshape(shape[0], step, shape[1], step)
+        slab = (mask_XYZ[:, :, z * depth : (z + 1) * depth] != 0).any(axis=2)
+        pad = [(0, shape[0] * x - slab.shape[0]), (0, shape[1] * y - slab.shape[1])]
+        blocks = np.pad(slab, pad).reshape(shape[0], x, shape[1], y)
         result[:, :, z] = blocks.any(axis=(1, 3))
     return result

@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from unet_pipeline.volume.grid import Float, Orientation, VoxelGrid
+from unet_pipeline.volume.grid import Float, Orientation, VoxelGrid, orientation_to
 
 Array = npt.NDArray[Any]
 Method = Literal["nearest", "linear"]
-_SLAB_VOXELS = 4_000_000
+_SLAB_VOXELS = 1_000_000
 _TIE = 1e-6  # voxels; positions that rounding moved off a half or a whole are put back
 
 
@@ -78,15 +78,26 @@ def resampled(
 
     A voxel's value does not depend on the slab it is computed with. The source reaches half a
     voxel beyond the centres of its outermost voxels, whose values hold there; further out is
-    ``fill``. Halfway between two voxels the nearest is the one of the higher index.
+    ``fill``. Halfway between two voxels the nearest is the one further to the right, the front or
+    the head of the patient: a rule of the world, so that the source's storage order does not show.
+
+    Parameters
+    ----------
+    values_XYZ
+        Values on the source, of its shape.
+    fill
+        Value of the voxels that the source does not reach.
 
     Returns
     -------
     array
         Shape of ``target``; the type of ``values_XYZ`` for ``nearest``, float32 for ``linear``.
     """
+    order = orientation_to(source, "RAS")
+    values_XYZ, source = reordered(values_XYZ, order), order.apply(source)
     source_from_target = np.linalg.inv(source.affine) @ target.affine
     dtype = values_XYZ.dtype if method == "nearest" else np.dtype(np.float32)
+    values_XYZ = values_XYZ.astype(dtype, copy=False)
     result_XYZ = np.empty(target.shape, dtype, order="F")
     x, y, depth = target.shape
     step = max(1, _SLAB_VOXELS // (x * y))
@@ -126,8 +137,5 @@ def _at(values_XYZ: Array, positions_vox: Float, method: Method) -> Array:
         nearest: Array = values_XYZ[x, y, z]
         return nearest
     return np.asarray(
-        ndimage.map_coordinates(
-            values_XYZ.astype(np.float32, copy=False), positions_vox, order=1, mode="nearest"
-        ),
-        np.float32,
+        ndimage.map_coordinates(values_XYZ, positions_vox, order=1, mode="nearest"), np.float32
     )
