@@ -50,6 +50,12 @@ class WindowSettings(_Settings):
     batch: int = Field(
         1, ge=1, le=256, description="Windows per forward pass; short batches are padded."
     )
+    mirror: str | None = Field(
+        None,
+        pattern=r"^[xyz](,[xyz])*$",
+        description="Axes to mirror windows along, e.g. x,y,z: the scores are averaged over all "
+        "combinations, so three axes take eight times as long. Default: none.",
+    )
     tile: tuple[Voxels, Voxels, Voxels] | None = Field(
         None,
         description="Voxels of one tile, the unit of fan-out. Default: as large as the memory "
@@ -165,9 +171,10 @@ class SegmentSettings(_Settings):
     )
     depth: str | None = Field(
         None,
-        pattern=r"^([1-9]\d*|mean)$",
+        pattern=r"^([1-9]\d*|mean|adaptive)$",
         description="Depth of a nested U-Net (UNet++) with deep supervision: 1 is the shallowest "
-        "and fastest, mean averages the heads. Default: the deepest.",
+        "and fastest, mean averages the heads, adaptive goes as deep as each window needs. "
+        "Default: the deepest.",
     )
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")

@@ -22,6 +22,7 @@ from unet_pipeline.report.table import attention_order
 from unet_pipeline.tiling.plan import TilePlan
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
+    from unet_pipeline.networks.adaptive import AdaptiveRule
     from unet_pipeline.training.fit import OnStep
     from unet_pipeline.training.run import TrainReport
 
@@ -228,6 +229,25 @@ def costs_table(rows: Sequence[Mapping[str, Any]], summaries: Mapping[str, str])
             summaries[row["network"]] if first else "",
         )
     return table
+
+
+def print_rule(rule: "AdaptiveRule") -> None:
+    """Print the curve of adaptive depth, and the limit that was chosen."""
+    table = Table(title="Adaptive depth", title_justify="left", header_style="bold")
+    for name in ("limit", "Dice", "loss", "loss, 95% bound", "mean depth", "multiply-adds"):
+        table.add_column(name, justify="right")
+    for point in rule.curve:
+        table.add_row(
+            f"{point['limit']:g}",
+            f"{point['dice']:.4f}",
+            f"{point['loss']:.4f}",
+            f"{point['loss_bound']:.4f}",
+            f"{point['mean_depth']:.2f}",
+            f"{point['multiply_adds_share']:.0%}",
+            style="bold" if point["limit"] == rule.limit else "",
+        )
+    out.print(table)
+    out.print(f"Limit {rule.limit:g} keeps the promise of {rule.promised_loss:g}", highlight=False)
 
 
 def _shown(value: object) -> str:

@@ -84,7 +84,7 @@ def open_run(settings: SegmentSettings) -> Run:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     # so that not every worker finds out that weights do not fit, or that there is no such depth
-    at_depth(load_network(model.bundle, store), model.spec.depth)
+    at_depth(load_network(model.bundle, store), model.spec.depth, model.bundle.adaptive)
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
     run_id = new_run_id()
@@ -139,15 +139,26 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
         threads=settings.cluster.threads,
         device="cuda" if settings.cluster.kind == "cuda" else "auto",
         depth=_depth(settings.depth),
+        mirror=_axes(windows.mirror),
     )
     overlap = bundle.overlap if overlap is None else overlap
     return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle))
 
 
+def _axes(letters: str | None) -> tuple[int, ...]:
+    """Return the axes that ``x,z`` names, each once, in order."""
+    return tuple(axis for axis, letter in enumerate("xyz") if letter in (letters or ""))
+
+
+def _limit(model: Model) -> float | None:
+    rule = model.bundle.adaptive
+    return rule.limit if rule is not None and model.spec.depth == "adaptive" else None
+
+
 def _depth(setting: str | None) -> Depth | None:
-    if setting is None or setting == "mean":
+    if setting in (None, "mean", "adaptive"):
         return cast(Depth | None, setting)
-    return int(setting)
+    return int(setting or 0)
 
 
 def job_of(
@@ -223,6 +234,8 @@ def _record(run_id: str, model: Model) -> dict[str, Any]:
         "bundle_config": model.bundle.config_digest,
         "remedies": sorted(model.policy.fixes),
         "depth": model.spec.depth,
+        "mirror": model.spec.mirror,
+        "adaptive_limit": _limit(model),
     }
     return {
         "format": FORMAT,

@@ -1,4 +1,4 @@
-"""The commands on bundles: inspect, verify, convert, prune."""
+"""The commands on bundles: inspect, verify, convert, prune, calibrate."""
 
 from typing import Annotated
 
@@ -6,6 +6,7 @@ import typer
 
 from unet_pipeline.cli.common import (
     Endpoint,
+    Images,
     Json,
     Profile,
     print_json,
@@ -111,3 +112,34 @@ def prune(
         )
     share = f"{after:,} of {before:,} parameters ({after / before:.0%})"
     out.print(f"Bundle  {output}: {share}", highlight=False)
+
+
+@app.command()
+def calibrate(
+    bundle: Source,
+    images: Images,
+    masks: Annotated[str, typer.Argument(help="Reference masks, found by name.")],
+    loss: Annotated[
+        float, typer.Option(min=0.0, help="Dice that adaptive depth may cost on average.")
+    ] = 0.002,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Calibrate adaptive depth on cases that the network was not trained on.
+
+    Writes the rule, with the curve it was chosen from, into the bundle.
+    """
+    from unet_pipeline import console
+    from unet_pipeline.networks.bundle import load_bundle
+    from unet_pipeline.request import open_store
+    from unet_pipeline.training.calibrate import calibrate_bundle
+
+    with request_errors():
+        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        loaded = load_bundle(bundle, store)
+        with console.waiting("Scoring the cohort at every depth"):
+            rule = calibrate_bundle(loaded, store, images, masks, loss)
+    if as_json:
+        return print_json({"limit": rule.limit, "curve": list(rule.curve)})
+    return console.print_rule(rule)

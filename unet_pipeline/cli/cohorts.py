@@ -34,9 +34,9 @@ def segment(
     depth: Annotated[
         str | None,
         typer.Option(
-            metavar="1..n|mean",
+            metavar="1..n|mean|adaptive",
             help="Depth of a nested U-Net (UNet++): 1 is the shallowest and fastest; mean averages "
-            "its heads. Default: the deepest.",
+            "its heads; adaptive goes as deep as each window needs. Default: the deepest.",
         ),
     ] = None,
     overlap: Overlap = None,
@@ -45,6 +45,15 @@ def segment(
         typer.Option(
             metavar="gaussian|constant",
             help="Weight of a window's voxels where windows overlap. Default: the bundle's.",
+            rich_help_panel="Windows",
+        ),
+    ] = None,
+    mirror: Annotated[
+        str | None,
+        typer.Option(
+            metavar="x,y,z",
+            help="Axes to mirror windows along; scores are averaged. Three axes take eight times "
+            "as long.",
             rich_help_panel="Windows",
         ),
     ] = None,
@@ -118,7 +127,13 @@ def segment(
             output=output,
             masks=masks,
             depth=depth,
-            windows={"overlap": overlap, "blend": blend, "batch": batch, "tile": three(tile)},
+            windows={
+                "overlap": overlap,
+                "blend": blend,
+                "mirror": mirror,
+                "batch": batch,
+                "tile": three(tile),
+            },
             cluster={"kind": cluster, "workers": workers, "threads": threads},
             storage={"endpoint_url": endpoint_url, "profile": profile},
             budget={

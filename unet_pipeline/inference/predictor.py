@@ -20,6 +20,7 @@ from monai.data.utils import compute_importance_map
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.bundle import Bundle, load_network
+from unet_pipeline.networks.mirroring import Mirrored
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import final_scores
 from unet_pipeline.storage.store import Store
@@ -45,6 +46,8 @@ class ModelSpec:
         ``auto`` is CUDA where there is a device, else the CPU.
     depth
         Depth of a nested U-Net that is evaluated; None for its deepest head.
+    mirror
+        Axes of the model grid that windows are mirrored along, for the mean of their scores.
     """
 
     bundle: Bundle
@@ -55,20 +58,15 @@ class ModelSpec:
     threads: int | None = None
     device: Literal["auto", "cpu", "cuda"] = "auto"
     depth: Depth | None = None
+    mirror: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[object, ...]:
         """What makes two specs need two predictors."""
         digests = (self.bundle.url, self.bundle.weights_digest, self.bundle.config_digest)
-        return (
-            *digests,
-            self.roi_size,
-            self.blend,
-            self.batch,
-            self.threads,
-            self.device,
-            self.depth,
-        )
+        limit = self.bundle.adaptive.limit if self.bundle.adaptive else None
+        how = (self.roi_size, self.blend, self.depth, limit, self.mirror)
+        return (*digests, *how, self.batch, self.threads, self.device)
 
 
 class Predictor:
@@ -81,8 +79,9 @@ class Predictor:
     def __init__(self, spec: ModelSpec) -> None:
         torch.set_num_threads(spec.threads or os.cpu_count() or 1)
         self.device = _device(spec.device)
-        network = at_depth(load_network(spec.bundle, spec.store), spec.depth)
-        self.network = network.eval().to(self.device)
+        network = at_depth(load_network(spec.bundle, spec.store), spec.depth, spec.bundle.adaptive)
+        mirrored = Mirrored(network, spec.mirror) if spec.mirror else network
+        self.network = mirrored.eval().to(self.device)
         self.classes, self.batch = spec.bundle.out_channels, spec.batch
         self.roi_size = spec.roi_size
         self.importance = torch.from_numpy(importance_map(spec.roi_size, spec.blend)).to(

@@ -18,6 +18,7 @@ from typing import Any
 from torch import nn
 
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveRule
 from unet_pipeline.networks.bundle_config import ConfigFile, invalid
 from unet_pipeline.networks.registry import build_network, network_contract
 from unet_pipeline.networks.weights import check_fit, parse_weights
@@ -50,6 +51,8 @@ class Bundle:
         ``sha256:<hex>`` of the weights file, and of ``network_def`` with ``preprocessing``.
     weights_file
         Path of the weights within the bundle.
+    adaptive
+        When adaptive depth stops, if the bundle was calibrated for it.
     """
 
     name: str
@@ -65,6 +68,7 @@ class Bundle:
     weights_digest: str
     config_digest: str
     weights_file: str
+    adaptive: AdaptiveRule | None = None
 
     @property
     def foreground(self) -> tuple[int, ...]:
@@ -97,6 +101,7 @@ def load_bundle(url_or_name: str, store: Store) -> Bundle:
         metadata = ConfigFile.parse(join(url, METADATA), _read(url, METADATA, store))
         weights_file = _weights_file(url, store)
         weights_digest = _digest(store.read(join(url, weights_file)))
+        adaptive = _adaptive(url, store)
     network_def = config.value("network_def")
     if not isinstance(network_def, dict):
         raise invalid(config.url, "a network_def that is no JSON object", "a MONAI component")
@@ -120,6 +125,7 @@ def load_bundle(url_or_name: str, store: Store) -> Bundle:
             json.dumps([network_def, preprocessing], sort_keys=True, separators=(",", ":")).encode()
         ),
         weights_file=weights_file,
+        adaptive=adaptive,
     )
 
 
@@ -197,6 +203,17 @@ def _weights_file(url: str, store: Store) -> str:
         if store.exists(join(url, path)):
             return path
     raise invalid(url, "no weights", f"one of {' and '.join(WEIGHTS)}")
+
+
+def _adaptive(url: str, store: Store) -> AdaptiveRule | None:
+    where = join(url, ADAPTIVE)
+    if not store.exists(where):
+        return None
+    try:
+        return AdaptiveRule.parse(store.read(where))
+    except (ValueError, KeyError, TypeError) as error:
+        found = f"{ADAPTIVE} that is no rule ({error})"
+        raise invalid(url, found, "a rule as bundle calibrate writes it") from error
 
 
 def _preprocessing(config: ConfigFile) -> tuple[dict[str, Any], ...]:

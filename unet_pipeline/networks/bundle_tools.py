@@ -36,6 +36,9 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "overlap": bundle.overlap,
         "blend": bundle.blend,
         "preprocessing": [str(t["_target_"]).rpartition(".")[2] for t in bundle.preprocessing],
+        "adaptive depth": None
+        if bundle.adaptive is None
+        else f"limit {bundle.adaptive.limit:g}, promised loss {bundle.adaptive.promised_loss:g}",
         "weights": bundle.weights_file,
         "weights digest": bundle.weights_digest,
     }

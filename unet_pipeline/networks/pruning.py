@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveDepth, AdaptiveRule
 from unet_pipeline.networks.nested import NestedUNet
 
 Mode = Literal["fast", "accurate"]
-Depth = int | Literal["mean"]
+Depth = int | Literal["mean", "adaptive"]
 
 
 def depths_of(network: nn.Module) -> int:
@@ -56,24 +57,40 @@ def prune(network: NestedUNet, depth: int, mode: Mode = "fast") -> NestedUNet:
     return pruned.train(network.training)
 
 
-def at_depth(network: nn.Module, depth: Depth | None) -> nn.Module:
-    """Return what evaluates a network at a depth: pruned, or the mean of its heads.
+def at_depth(
+    network: nn.Module, depth: Depth | None, rule: AdaptiveRule | None = None
+) -> nn.Module:
+    """Return what evaluates a network at a depth: pruned, the mean of its heads, or adaptive.
 
     Parameters
     ----------
     depth
         None for the network as it is: its deepest head.
+    rule
+        When adaptive depth stops.
 
     Raises
     ------
     RequestError
-        ``depth_invalid`` for a depth that the network does not have.
+        ``depth_invalid`` for a depth that the network does not have; ``depth_uncalibrated`` for
+        adaptive depth without a rule.
     """
     if depth is None:
         return network
     check_depth(network, depth if isinstance(depth, int) else depths_of(network))
     assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
-    return prune(network, depth) if isinstance(depth, int) else MeanOfHeads(network)
+    if isinstance(depth, int):
+        return prune(network, depth)
+    if depth == "mean":
+        return MeanOfHeads(network)
+    if rule is None:
+        raise RequestError(
+            "depth_uncalibrated",
+            found="a bundle without a rule for adaptive depth",
+            wanted=f"{ADAPTIVE} in the bundle",
+            remedy="Run unet-pipeline bundle calibrate on cases with masks",
+        )
+    return AdaptiveDepth(network, rule.limit)
 
 
 def check_depth(network: nn.Module, depth: int) -> None:

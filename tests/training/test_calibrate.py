@@ -1,0 +1,51 @@
+"""Calibration of adaptive depth on phantoms, with the bundle that comes with the package."""
+
+import json
+import shutil
+
+import pytest
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.bundle import PACKAGED, load_bundle
+from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.storage.store import Store
+from unet_pipeline.training.calibrate import calibrate_bundle
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    shutil.copytree(PACKAGED / "phantom", tmp_path / "model")
+    (tmp_path / "model/configs/adaptive.json").unlink(missing_ok=True)
+    return load_bundle(str(tmp_path / "model"), Store())
+
+
+@pytest.mark.slow
+def test_the_limit_keeps_the_promise_on_its_curve(tmp_path, bundle):
+    store = Store()
+    write_cohort(store, str(tmp_path), 3)
+    images, masks = str(tmp_path / "images"), str(tmp_path / "masks")
+    rule = calibrate_bundle(bundle, store, images, masks, 0.01)
+    by_limit = {point["limit"]: point for point in rule.curve}
+    first, last = rule.curve[0], rule.curve[-1]
+    assert (first["mean_depth"], first["loss"], first["multiply_adds_share"]) == (4.0, 0.0, 1.0)
+    assert last["mean_depth"] == 1.0
+    assert last["multiply_adds_share"] < 0.5
+    depths = [point["mean_depth"] for point in rule.curve]
+    assert depths == sorted(depths, reverse=True)
+    within = [p["limit"] for p in rule.curve if p["loss_bound"] <= 0.01]
+    assert rule.limit == max(within)
+    assert by_limit[rule.limit]["loss_bound"] <= 0.01
+    again = load_bundle(bundle.url, store)
+    assert again.adaptive == rule
+    stored = json.loads((tmp_path / "model/configs/adaptive.json").read_text())
+    assert stored["cohort"]["cases"] == 3
+
+    careful = calibrate_bundle(bundle, store, images, masks, 0.0)
+    assert careful.limit <= rule.limit
+
+
+def test_one_case_calibrates_nothing(tmp_path, bundle):
+    write_cohort(Store(), str(tmp_path), 1)
+    with pytest.raises(RequestError) as caught:
+        calibrate_bundle(bundle, Store(), str(tmp_path / "images"), str(tmp_path / "masks"), 0.01)
+    assert caught.value.code == "calibration_impossible"

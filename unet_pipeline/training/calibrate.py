@@ -1,0 +1,196 @@
+"""Find the limit of adaptive depth that keeps a promised Dice, on a cohort with masks."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.evaluation.metrics import dice_per_label, mean_dice
+from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveRule, doubt, mean_depth
+from unet_pipeline.networks.bundle import Bundle, load_network
+from unet_pipeline.networks.costs import multiply_adds
+from unet_pipeline.networks.nested import NestedUNet
+from unet_pipeline.networks.pruning import check_depth, depths_of, prune
+from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.ledger import digest_json
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.training.cases import load_samples, pass_gate
+from unet_pipeline.training.crops import ROI, Sample
+
+LIMITS = (0.0, *(round(0.02 * 1.02**step, 4) for step in range(240)), 1e6)
+_ONE_SIDED = 1.645  # standard errors of a one-sided bound of 95 %
+
+
+@dataclass(frozen=True)
+class _Windows:
+    """The heads and doubts of all windows of one case, in the order of the sliding window."""
+
+    sample: Sample
+    heads: list[list[Tensor]]
+    doubts: list[list[float]]
+
+
+def calibrate(
+    network: NestedUNet,
+    samples: Iterable[Sample],
+    *,
+    roi_size: ROI,
+    overlap: float,
+    labels: Sequence[int],
+    promised_loss: float,
+    cohort: dict[str, Any],
+) -> AdaptiveRule:
+    """Return the largest limit whose loss of mean Dice is within the promise, and the curve.
+
+    The loss is that of a case against the full depth, in the model space. Held against the promise
+    is its one-sided 95 % bound over the cases, so that few cases make a careful rule.
+
+    Raises
+    ------
+    RequestError
+        ``calibration_impossible`` for fewer than two cases.
+    """
+    network = network.eval()
+    per_case = [
+        list(_over_limits(case, roi_size, overlap, labels))
+        for case in _cases(network, samples, roi_size, overlap)
+    ]
+    if len(per_case) < 2:
+        raise RequestError(
+            "calibration_impossible",
+            found=f"{len(per_case)} cases with an image and a mask",
+            wanted="at least two, better twenty",
+            remedy="Give a larger cohort",
+        )
+    share = _shares(network, roi_size)
+    curve = []
+    for index, limit in enumerate(LIMITS):
+        dice = np.array([case[index][0] for case in per_case])
+        full = np.array([case[0][0] for case in per_case])
+        depths = np.sum([case[index][1] for case in per_case], axis=0)
+        loss, spread = float((full - dice).mean()), float((full - dice).std(ddof=1))
+        curve.append(
+            {
+                "limit": limit,
+                "dice": round(float(dice.mean()), 5),
+                "loss": round(loss, 5),
+                "loss_bound": round(loss + _ONE_SIDED * spread / len(dice) ** 0.5, 5),
+                "mean_depth": round(mean_depth(depths), 3),
+                "multiply_adds_share": round(float(depths @ share / depths.sum()), 4),
+            }
+        )
+    kept = [point["limit"] for point in curve if point["loss_bound"] <= promised_loss]
+    distinct = {point["mean_depth"]: point for point in curve}  # the largest limit of each
+    return AdaptiveRule(max(kept, default=0.0), promised_loss, tuple(distinct.values()), cohort)
+
+
+def calibrate_bundle(
+    bundle: Bundle, store: Store, images: str, masks: str, promised_loss: float
+) -> AdaptiveRule:
+    """Calibrate a bundle on the sound cases of a cohort, and write the rule into its folder.
+
+    Raises
+    ------
+    RequestError
+        ``depth_invalid`` for a network of one depth; ``calibration_impossible``; what ``discover``
+        raises.
+    """
+    network = load_network(bundle, store)
+    check_depth(network, depths_of(network) if depths_of(network) > 1 else 2)
+    assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
+    sound, _ = pass_gate(store, discover(store, images, masks).cases)
+    cases = [item.case for item in sound]
+    samples = (
+        found
+        for _, found in load_samples(store, cases, bundle.preprocessing)
+        if isinstance(found, Sample)
+    )
+    rule = calibrate(
+        network,
+        samples,
+        roi_size=bundle.roi_size,
+        overlap=bundle.overlap,
+        labels=bundle.foreground,
+        promised_loss=promised_loss,
+        cohort={"cases": len(cases), "names": digest_json(sorted(case.name for case in cases))},
+    )
+    store.write(join(bundle.url, ADAPTIVE), rule.as_bytes())
+    return rule
+
+
+def _cases(
+    network: NestedUNet, samples: Iterable[Sample], roi_size: ROI, overlap: float
+) -> Iterator[_Windows]:
+    device = next(network.parameters()).device
+    for sample in samples:
+        heads: list[list[Tensor]] = []
+        doubts: list[list[float]] = []
+
+        def keep(
+            window: Tensor, heads: list[list[Tensor]] = heads, doubts: list[list[float]] = doubts
+        ) -> Tensor:
+            scores = list(network.heads(window))
+            heads.append([one.cpu() for one in scores])
+            doubts.append([float(doubt(one)) for one in scores])
+            return scores[-1]
+
+        with torch.inference_mode():
+            _slide(torch.from_numpy(sample.image_CXYZ)[None].to(device), keep, roi_size, overlap)
+        yield _Windows(sample, heads, doubts)
+
+
+def _slide(image: Tensor, predictor: Any, roi_size: ROI, overlap: float) -> Tensor:
+    return cast(
+        Tensor,
+        sliding_window_inference(image, roi_size, 1, predictor, overlap=overlap, mode="gaussian"),
+    )
+
+
+def _over_limits(
+    case: _Windows, roi_size: ROI, overlap: float, labels: Sequence[int]
+) -> Iterator[tuple[float, NDArray[np.int64]]]:
+    """Yield the Dice and the windows per depth at each limit; what stays the same is not redone."""
+    known: dict[tuple[int, ...], float] = {}
+    for limit in LIMITS:
+        depths = tuple(_depth_of(doubts, limit) for doubts in case.doubts)
+        if depths not in known:
+            known[depths] = _dice(case, depths, roi_size, overlap, labels)
+        yield known[depths], np.bincount(depths, minlength=len(case.doubts[0]))
+
+
+def _depth_of(doubts: Sequence[float], limit: float) -> int:
+    """Return the depth, from 0, that a window of these doubts ends at."""
+    decided = [depth for depth, value in enumerate(doubts[:-1]) if value <= limit]
+    return decided[0] if decided else len(doubts) - 1
+
+
+def _dice(
+    case: _Windows,
+    depths: Sequence[int],
+    roi_size: ROI,
+    overlap: float,
+    labels: Sequence[int],
+) -> float:
+    chosen = iter(heads[depth] for heads, depth in zip(case.heads, depths, strict=True))
+    image = torch.from_numpy(case.sample.image_CXYZ)[None]
+    with torch.inference_mode():
+        scores = _slide(image, lambda _: next(chosen), roi_size, overlap)
+    predicted_XYZ = scores[0].argmax(0).to(torch.uint8).numpy()
+    found = mean_dice(dice_per_label(predicted_XYZ, case.sample.labels_XYZ, labels).values())
+    return 1.0 if found is None else found
+
+
+def _shares(network: NestedUNet, roi_size: ROI) -> NDArray[np.float64]:
+    """Return the multiply-adds of a window that ends at each depth, as shares of the full ones."""
+    x = torch.zeros(1, network.arguments["in_channels"], *roi_size)
+    adds = [
+        multiply_adds(prune(network, depth, "accurate").cpu(), x)[0]
+        for depth in range(1, network.depth + 1)
+    ]
+    return np.array(adds) / adds[-1]
