@@ -120,7 +120,7 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     """Read a bundle and check that it can be run with these settings."""
     bundle = load_bundle(settings.model, store)
     steps = parse_preprocessing(bundle.preprocessing)
-    check_window(bundle.network_def, bundle.roi_size)
+    check_window(bundle.network_def, bundle.in_plane_roi)
     if bundle.out_channels < 2:
         raise RequestError(
             "classes_invalid",

@@ -166,7 +166,7 @@ def test_yaml_is_refused_by_name(folder):
         ({"network_def": [1]}, "bundle_invalid"),
         ({"network_def": {"_target_": "ViT"}}, "network_unknown"),
         ({"network_def": {"_target_": "BasicUNet", "spatial_dims": 2}}, "bundle_invalid"),
-        ({"preprocessing": "$@steps"}, "bundle_expression"),
+        ({"preprocessing": "$list(@steps)"}, "bundle_expression"),
         ({"preprocessing": {"_target_": "Compose"}}, "bundle_invalid"),
         ({"preprocessing": ["LoadImaged"]}, "bundle_invalid"),
         ({"inferer": {}}, "bundle_invalid"),

@@ -34,7 +34,7 @@ def test_expressions_elsewhere_do_not_matter():
     "network_def",
     [
         "$__import__('os').system('true')",
-        {"out_channels": "$1 + 2"},
+        {"out_channels": "$int(3)"},
         {"out_channels": "@classes"},
         "%other.json::network_def",
         "$np.float32(3)",

@@ -23,6 +23,7 @@ from unet_pipeline.networks.bundle import Bundle, load_network
 from unet_pipeline.networks.mirroring import Mirrored
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import final_scores
+from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.merge import FIXED_POINT, LARGEST_SCORE, Scores, Sums
@@ -80,6 +81,8 @@ class Predictor:
         torch.set_num_threads(spec.threads or os.cpu_count() or 1)
         self.device = _device(spec.device)
         network = at_depth(load_network(spec.bundle, spec.store), spec.depth, spec.bundle.adaptive)
+        if spec.bundle.slice_axis is not None:
+            network = SliceNetwork(network, spec.bundle.slice_axis)
         mirrored = Mirrored(network, spec.mirror) if spec.mirror else network
         self.network = mirrored.eval().to(self.device)
         self.classes, self.batch = spec.bundle.out_channels, spec.batch

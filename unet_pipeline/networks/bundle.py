@@ -53,6 +53,8 @@ class Bundle:
         Path of the weights within the bundle.
     adaptive
         When adaptive depth stops, if the bundle was calibrated for it.
+    slice_axis
+        Axis of the model grid along which a 2-D network takes slices; None for a 3-D network.
     """
 
     name: str
@@ -69,6 +71,12 @@ class Bundle:
     config_digest: str
     weights_file: str
     adaptive: AdaptiveRule | None = None
+    slice_axis: int | None = None
+
+    @property
+    def in_plane_roi(self) -> tuple[int, ...]:
+        """The sizes of a window that the network sees: without the axis of slices."""
+        return tuple(n for axis, n in enumerate(self.roi_size) if axis != self.slice_axis)
 
     @property
     def foreground(self) -> tuple[int, ...]:
@@ -107,14 +115,18 @@ def load_bundle(url_or_name: str, store: Store) -> Bundle:
         raise invalid(config.url, "a network_def that is no JSON object", "a MONAI component")
     preprocessing = _preprocessing(config)
     contract = network_contract(network_def)
-    if contract.spatial_dims != 3:
-        raise invalid(config.url, f"a network for {contract.spatial_dims}-D images", "a 3-D one")
+    slice_axis = _slice_axis(config)
+    if contract.spatial_dims != (3 if slice_axis is None else 2):
+        wanted = "a 3-D one, or a 2-D one with SliceInferer"
+        raise invalid(config.url, f"a network for {contract.spatial_dims}-D images", wanted)
+    _check_decision(config)
     return Bundle(
         name=url.rstrip("/").rsplit("/", 1)[-1],
         url=url,
         network_def=network_def,
         preprocessing=preprocessing,
-        roi_size=_roi_size(config),
+        roi_size=_roi_size(config, slice_axis),
+        slice_axis=slice_axis,
         overlap=_overlap(config),
         blend=_blend(config),
         labels=_labels(metadata, contract.out_channels),
@@ -225,8 +237,36 @@ def _preprocessing(config: ConfigFile) -> tuple[dict[str, Any], ...]:
     return tuple(transforms)
 
 
-def _roi_size(config: ConfigFile) -> tuple[int, int, int]:
+def _slice_axis(config: ConfigFile) -> int | None:
+    """Return the axis of slices of MONAI's ``SliceInferer``."""
+    if not str(config.value("inferer::_target_", "")).endswith("SliceInferer"):
+        return None
+    axis = config.value("inferer::spatial_dim", 0)
+    if axis not in (0, 1, 2):
+        raise invalid(config.url, f"inferer::spatial_dim {axis!r}", "0, 1 or 2")
+    return int(axis)
+
+
+def _check_decision(config: ConfigFile) -> None:
+    """Refuse channels that may overlap: the highest score would then decide wrongly."""
+    post = config.content.get("postprocessing", {})
+    steps = post.get("transforms", ()) if isinstance(post, dict) else ()
+    for step in steps:
+        if isinstance(step, dict) and (step.get("sigmoid") is True or "threshold" in step):
+            raise RequestError(
+                "decision_unsupported",
+                found="channels that are decided one by one (sigmoid, threshold), and may overlap",
+                wanted="one label per voxel, that of the highest score (softmax, argmax)",
+                remedy="Choose a bundle whose labels exclude each other",
+                subject=config.url,
+            )
+
+
+def _roi_size(config: ConfigFile, slice_axis: int | None) -> tuple[int, int, int]:
     found = config.value("inferer::roi_size")
+    if slice_axis is not None:
+        plane = [found] * 2 if isinstance(found, int) else list(found)
+        found = [*plane[:slice_axis], 1, *plane[slice_axis:]]
     match [found] * 3 if isinstance(found, int) else found:
         case [int(x), int(y), int(z)] if min(x, y, z) > 0:
             return x, y, z

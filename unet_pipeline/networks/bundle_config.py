@@ -1,9 +1,10 @@
 """A bundle's JSON files, read as data: references are followed, expressions are never evaluated.
 
 MONAI's bundle language has references (``@name``, ``@name::0::key``), Python expressions (``$...``)
-and text macros (``%...``). Here only the first are followed, within their own file; the other two
-are refused by name, and only where the value is needed. Names of number types, such as
-``$np.float32``, are kept as they stand.
+and text macros (``%...``). Here references are followed within their own file, and expressions of
+plain values are read (``expressions.py``). All other expressions and macros are refused by name,
+and only where the value is needed. Names of number types, such as ``$np.float32``, are kept as
+they stand.
 """
 
 import json
@@ -13,9 +14,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.expressions import NotPlainError, plain_value
 
 _NUMBER_TYPE = re.compile(r"\$(np|numpy|torch)\.(float|int|uint)\d+")
 _MISSING = object()
+_NOT_OURS = frozenset({"device"})  # where things run is for us to say
 
 
 @dataclass(frozen=True)
@@ -79,14 +82,23 @@ class ConfigFile:
 
     def _plain(self, value: Any, where: str, trail: tuple[str, ...]) -> Any:
         if isinstance(value, dict):
-            return {key: self._plain(v, f"{where}::{key}", trail) for key, v in value.items()}
+            kept = {key: v for key, v in value.items() if key not in _NOT_OURS}
+            return {key: self._plain(v, f"{where}::{key}", trail) for key, v in kept.items()}
         if isinstance(value, list):
             return [self._plain(v, f"{where}::{i}", trail) for i, v in enumerate(value)]
         if not isinstance(value, str) or _NUMBER_TYPE.fullmatch(value):
             return value
-        if value.startswith(("$", "%")):
+        if value.startswith("$"):
+            return self._evaluated(value, where, trail)
+        if value.startswith("%"):
             raise self._expression(value, where)
         return self._follow(value[1:], where, trail) if value.startswith("@") else value
+
+    def _evaluated(self, value: str, where: str, trail: tuple[str, ...]) -> Any:
+        try:
+            return plain_value(value[1:], lambda path: self._follow(path, where, trail))
+        except NotPlainError as error:
+            raise self._expression(value, where) from error
 
     def _follow(self, name: str, where: str, trail: tuple[str, ...]) -> Any:
         found = _MISSING if name in trail else self._look_up(name)

@@ -17,6 +17,7 @@ from monai.networks.nets.attentionunet import AttentionUnet
 from monai.networks.nets.basic_unet import BasicUNet
 from monai.networks.nets.dynunet import DynUNet
 from monai.networks.nets.segresnet import SegResNet
+from monai.networks.nets.swin_unetr import SwinUNETR
 from monai.networks.nets.unet import UNet
 from monai.networks.nets.vnet import VNet
 from torch import Tensor, nn
@@ -75,6 +76,17 @@ def _product_of_strides(arguments: Mapping[str, Any]) -> tuple[int, ...]:
     return tuple(total)
 
 
+def _swin_unetr(
+    in_channels: int,
+    out_channels: int,
+    spatial_dims: int = 3,
+    img_size: Any = None,  # noqa: ARG001
+    **options: Any,
+) -> SwinUNETR:
+    """Build MONAI's SwinUNETR; older bundles name the window's size, which it no longer takes."""
+    return SwinUNETR(in_channels, out_channels, spatial_dims=spatial_dims, **options)
+
+
 KNOWN: Mapping[str, _Kind] = {
     "NestedUNet": _Kind(NestedUNet, _product_of_strides, OUR_NETS),
     "AsymmetricUNet": _Kind(AsymmetricUNet, _product_of_strides, OUR_NETS),
@@ -84,6 +96,7 @@ KNOWN: Mapping[str, _Kind] = {
     "AttentionUnet": _Kind(AttentionUnet, _product_of_strides),
     "DynUNet": _Kind(DynUNet, _product_of_strides),
     "SegResNet": _Kind(SegResNet, _blocks_down),
+    "SwinUNETR": _Kind(_swin_unetr, _halvings(5)),
     "VNet": _Kind(VNet, _halvings(4)),
 }
 

@@ -9,7 +9,7 @@ from typing import Literal
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.records import Case
-from unet_pipeline.storage.ledger import read_sidecar
+from unet_pipeline.storage.ledger import half_a_pair, read_sidecar
 from unet_pipeline.storage.manifest import is_manifest, read_manifest
 from unet_pipeline.storage.names import (
     Volume,
@@ -18,6 +18,7 @@ from unet_pipeline.storage.names import (
     is_mask,
     is_own_output,
     is_pair_header,
+    is_pair_voxels,
     is_safe,
     pair,
     voxel_files,
@@ -68,6 +69,18 @@ class _Listing:
             if name is not None and "runs" not in name.split("/")[:-1]
         ]
 
+    def halves(self) -> set[str]:
+        """Return what is one half of a NIfTI pair; only the listing of a folder can tell."""
+        if self.kind != "folder":
+            return set()
+        there = set(self.files)
+        return {
+            url
+            for volume in self.volumes()
+            for url in volume.urls
+            if is_pair_voxels(url) or not there & set(voxel_files(url))
+        }
+
     def is_bids(self) -> bool:
         """Say whether the folder is the root of a BIDS tree."""
         paths = [relative_to(file, self.base).split("/") for file in self.files]
@@ -105,7 +118,8 @@ def discover(store: Store, images: str, masks: str | None = None) -> Cohort:
     listed = _list(store, images)
     found = _raw_images(listed)
     if masks is None:
-        return _cohort([(image, []) for image in _images(listed, found)], wants_masks=False)
+        alone = [(image, []) for image in _images(listed, found)]
+        return _cohort(alone, listed.halves(), wants_masks=False)
     listed_masks = _list(store, masks)
     found, found_masks = _apart(store, found, listed_masks)
     if not found_masks:
@@ -113,7 +127,7 @@ def discover(store: Store, images: str, masks: str | None = None) -> Cohort:
     pairs = pair(_images(listed, found), found_masks)
     if listed.kind != "folder" and listed_masks.kind == "folder":
         pairs = (found_pair for found_pair in pairs if found_pair[0] is not None)
-    return _cohort(pairs, wants_masks=True)
+    return _cohort(pairs, listed.halves() | listed_masks.halves(), wants_masks=True)
 
 
 def _list(store: Store, url: str) -> _Listing:
@@ -155,10 +169,10 @@ def _apart(store: Store, found: list[Volume], masks: _Listing) -> tuple[list[Vol
 def _is_ours(store: Store, mask: Volume, files: frozenset[str]) -> bool:
     """Say whether a label map was written by this package: it must not be its own reference."""
     url = mask.urls[0]
-    sidecar = f"{url[: url.lower().rindex('.nii')]}.json"
-    if not is_own_output(mask.name) or sidecar not in files:
+    if not is_own_output(mask.name) or is_pair_header(url) or is_pair_voxels(url):
         return False
-    return "settings_digest" in (read_sidecar(store, sidecar) or {})
+    sidecar = f"{url[: url.lower().rindex('.nii')]}.json"
+    return sidecar in files and "settings_digest" in (read_sidecar(store, sidecar) or {})
 
 
 def _images(listed: _Listing, found: Sequence[Volume]) -> list[Volume]:
@@ -179,11 +193,13 @@ def _images(listed: _Listing, found: Sequence[Volume]) -> list[Volume]:
     return sorted(images, key=lambda image: image.name)
 
 
-def _cohort(pairs: Iterable[tuple[Volume | None, list[Volume]]], *, wants_masks: bool) -> Cohort:
+def _cohort(
+    pairs: Iterable[tuple[Volume | None, list[Volume]]], halves: set[str], *, wants_masks: bool
+) -> Cohort:
     cases, faults = [], []
     for image, masks in pairs:
         case = _case(image, masks)
-        error = _fault(case, image, masks, wants_masks=wants_masks)
+        error = _fault(case, image, masks, wants_masks=wants_masks) or _half(case, halves)
         if error is None:
             cases.append(case)
         else:
@@ -231,6 +247,11 @@ def _fault(
             remedy="Add or rename the mask, or pair them in a manifest",
         )
     return None
+
+
+def _half(case: Case, halves: set[str]) -> CaseError | None:
+    urls = (*case.images, case.mask) if case.mask else case.images
+    return next((half_a_pair(url, case.name) for url in urls if url in halves), None)
 
 
 def _which(masks: Sequence[Volume]) -> str:

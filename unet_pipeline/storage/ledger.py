@@ -12,10 +12,11 @@ It may hold more. An unreadable or malformed sidecar means that the case is not 
 """
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
@@ -86,6 +87,29 @@ def digest_json(value: Any) -> str:
     return digest_bytes(text.encode("utf-8"))
 
 
+class DigestingReader(io.RawIOBase):
+    """A file that digests what is read from it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._hash = file, hashlib.sha256()
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        """Read into ``buffer``, and digest what was read."""
+        data = self._file.read(len(buffer))
+        self._hash.update(data)
+        buffer[: len(data)] = data
+        return len(data)
+
+    @property
+    def digest(self) -> str:
+        """The digest of all that was read so far, as of ``digest_bytes``."""
+        return f"sha256:{self._hash.hexdigest()}"
+
+
 def digest_object(store: Store, url: str) -> str:
     """Return the digest of a stored object, read in blocks of some MiB."""
     state = hashlib.sha256()
@@ -115,21 +139,27 @@ def voxels_url(store: Store, url: str) -> str:
     CaseError
         ``pair_incomplete`` if one of the two files is not there.
     """
-    if is_pair_voxels(url):
-        raise _incomplete("voxels (.img) without their header (.hdr)")
     files = voxel_files(url)
-    found = [file for file in files if len(files) == 1 or store.exists(file)]
-    if not found:
-        raise _incomplete("a header (.hdr) without its voxels (.img, .img.gz)")
-    return found[0]
+    there = (file for file in files if len(files) == 1 or store.exists(file))
+    found = None if is_pair_voxels(url) else next(there, None)
+    if found is None:
+        raise half_a_pair(url)
+    return found
 
 
-def _incomplete(found: str) -> CaseError:
+def half_a_pair(url: str, subject: str = "") -> CaseError:
+    """Return the error of a header (.hdr) without voxels, or of voxels (.img) without a header."""
+    voxels = is_pair_voxels(url)
     return CaseError(
         "pair_incomplete",
-        found=found,
+        subject=subject,
+        found="voxels (.img) without their header (.hdr)"
+        if voxels
+        else "a header (.hdr) without its voxels (.img, .img.gz)",
         wanted="both files of the pair, side by side",
-        remedy="Add the missing file, or convert the pair to .nii.gz",
+        remedy="Add the header; where it is there, name it in place of the voxels"
+        if voxels
+        else "Add the voxels, or convert the pair to .nii.gz",
     )
 
 

@@ -53,11 +53,16 @@ def is_pair_voxels(url: str) -> bool:
 
 
 def voxel_files(url: str) -> tuple[str, ...]:
-    """Return where the voxels of a volume may lie: ``x.img`` or ``x.img.gz`` for ``x.hdr``."""
+    """Return where the voxels of a volume may lie: ``x.img`` or ``x.img.gz`` for ``x.hdr``.
+
+    The likelier comes first: compressed voxels beside a compressed header.
+    """
     if not is_pair_header(url):
         return (url,)
-    stem = url[: url.lower().rindex(".hdr")]
-    return f"{stem}.img", f"{stem}.img.gz"
+    at = url.lower().rindex(".hdr")
+    image, packed = (".IMG", ".IMG.GZ") if url[at + 1 : at + 4].isupper() else (".img", ".img.gz")
+    files = f"{url[:at]}{image}", f"{url[:at]}{packed}"
+    return files[::-1] if url.lower().endswith(".gz") else files
 
 
 def is_mask(name: str) -> bool:

@@ -9,6 +9,7 @@ import gzip
 import io
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -42,13 +43,10 @@ def read_slabs(
     CaseError
         ``file_truncated``, ``file_corrupt`` or ``file_trailing_data``.
     """
-    start = file.read(2)
-    joined = _Joined(start, file)
-    stream: Any = igzip.IGzipFile(fileobj=joined, mode="rb") if start == GZIP_MAGIC else joined
     x, y, depth = header.grid.shape
     slice_bytes = x * y * header.dtype.itemsize
     step = max(1, slab_bytes // slice_bytes)
-    try:
+    with _decoded(file, header) as stream:
         _skip(stream, header.offset)
         for z in range(0, depth, step):
             part = slice(z, min(z + step, depth))
@@ -57,11 +55,19 @@ def read_slabs(
             )
             yield part, flat.reshape((x, y, part.stop - z), order="F")
         _drain(stream)
-    except EOFError as error:
-        raise broken("file_truncated", f"a file that ends before its {header.nbytes} bytes of "
-                      "voxels") from error  # fmt: skip
-    except (gzip.BadGzipFile, IsalError, zlib.error) as error:  # type: ignore[misc]
-        raise broken("file_corrupt", "gzip data that fail their check") from error
+
+
+def check_whole(file: BinaryIO, header: NiftiHeader) -> None:
+    """Decode a file to its end without keeping it: it must hold what its header promises.
+
+    Raises
+    ------
+    CaseError
+        As ``read_slabs``.
+    """
+    with _decoded(file, header) as stream:
+        _skip(stream, header.offset + header.nbytes)
+        _drain(stream)
 
 
 def scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[np.float32]:
@@ -84,6 +90,20 @@ def encode_volume(values_XYZ: npt.NDArray[Any], like: NiftiHeader) -> bytes:
     """Return an uncompressed ``.nii`` file of ``values_XYZ`` with the geometry of ``like``."""
     x, y, z = values_XYZ.shape
     return header_bytes((x, y, z), values_XYZ.dtype, like) + values_XYZ.tobytes(order="F")
+
+
+@contextmanager
+def _decoded(file: BinaryIO, header: NiftiHeader) -> Iterator[Any]:
+    """Open a stream of decompressed bytes, and name the faults of reading it."""
+    start = file.read(2)
+    joined = _Joined(start, file)
+    try:
+        yield igzip.IGzipFile(fileobj=joined, mode="rb") if start == GZIP_MAGIC else joined
+    except EOFError as error:
+        raise broken("file_truncated", f"a file that ends before its {header.nbytes} bytes of "
+                      "voxels") from error  # fmt: skip
+    except (gzip.BadGzipFile, IsalError, zlib.error) as error:  # type: ignore[misc]
+        raise broken("file_corrupt", "gzip data that fail their check") from error
 
 
 class _Joined(io.RawIOBase):

@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2 headers, single files (.nii) and pairs (.hdr and .img), parsed and written.
 
 The only module that knows nibabel. A header needs the first ``HEADER_BYTES`` of a file, compressed
-or not; none of its free text leaves this module.
+or not; none of its free text leaves this module. Any bytes give a header or a ``CaseError``.
 """
 
 import io
@@ -18,12 +18,14 @@ from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume.forms import Form, Forms, Rows, Unit
 from unet_pipeline.volume.grid import VoxelGrid
 
-HEADER_BYTES = 4096  # of the stored file: a header of 540 bytes behind gzip is never longer
+HEADER_BYTES = 4096  # of the stored file: nearly always enough, see ``holds_header``
 GEOMETRY_FIELDS = (
     "pixdim", "xyzt_units", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d",
     "qoffset_x", "qoffset_y", "qoffset_z", "srow_x", "srow_y", "srow_z",
 )  # fmt: skip
 _MAGIC_AT = {348: 344, 540: 4}
+_LONGEST = max(_MAGIC_AT)
+_GZIP_MAGIC = b"\x1f\x8b"
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
 _UNITS: dict[int, Unit] = {1: "m", 2: "mm", 3: "um"}
 
@@ -94,7 +96,7 @@ def parse_header(
     """
     if not first_bytes:
         raise broken("file_empty", "a file of 0 bytes")
-    data = _decompress_start(first_bytes) if first_bytes[:2] == b"\x1f\x8b" else first_bytes
+    data = _decompress_start(first_bytes)
     header = _nibabel_header(data, pair)
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     forms = _forms(header)
@@ -117,6 +119,19 @@ def parse_header(
         geometry={field: header[field].copy() for field in GEOMETRY_FIELDS},
         forms=forms,
     )
+
+
+def holds_header(first_bytes: bytes) -> bool:
+    """Say whether the first bytes of a file hold all of its header.
+
+    They may not where gzip puts names and remarks before the data, or cuts them into small members.
+
+    Raises
+    ------
+    CaseError
+        ``file_corrupt``.
+    """
+    return len(_decompress_start(first_bytes)) >= _LONGEST
 
 
 def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: NiftiHeader) -> bytes:
@@ -158,10 +173,18 @@ def broken(code: str, found: str) -> CaseError:
 
 
 def _decompress_start(data: bytes) -> bytes:
+    """Return the start of a file, decompressed if it is gzip, from as many members as it takes."""
+    if data[:2] != _GZIP_MAGIC:
+        return data
+    start = b""
     try:
-        return zlib.decompressobj(31).decompress(data, 8192)
+        while data[:2] == _GZIP_MAGIC and len(start) < _LONGEST:
+            member = zlib.decompressobj(31)
+            start += member.decompress(data, 8192)
+            data = member.unused_data
     except zlib.error as error:
         raise broken("file_corrupt", "gzip data that cannot be read from the start") from error
+    return start
 
 
 def _nibabel_header(data: bytes, pair: bool) -> Any:
@@ -178,9 +201,12 @@ def _nibabel_header(data: bytes, pair: bool) -> Any:
         # without the extensions that may follow
         header: Any = kind(data[:size], check=False)  # type: ignore[no-untyped-call]
         header.get_data_shape(), header.get_data_dtype(), header.get_slope_inter()
+        offset = int(header["vox_offset"])
     except Exception as error:
         raise broken("not_nifti", "a header with impossible values") from error
-    if not pair and not int(header["vox_offset"]) >= size:
+    if offset < 0:
+        raise broken("not_nifti", f"a header that puts the voxels at byte {offset:,}")
+    if not pair and offset < size:
         header["vox_offset"] = size + 4
     return header
 
@@ -201,6 +227,7 @@ def _without_mark(size: int, magic: bytes, pair: bool) -> CaseError:
     return broken("not_nifti", "a file without the mark of a NIfTI volume")
 
 
+@np.errstate(invalid="ignore")  # NaN that signals, in forms that the gate refuses
 def _forms(header: Any) -> Forms:
     q_code, s_code = int(header["qform_code"]), int(header["sform_code"])
     try:

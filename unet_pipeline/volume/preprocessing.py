@@ -420,6 +420,12 @@ def _scale_percentiles(a: _Arguments) -> Step:
     return ScalePercentiles(**{name: a.pop(name) for name in names if name in a})
 
 
+def _scale_all(a: _Arguments) -> Step:
+    """Map the smallest value to ``minv`` and the largest to ``maxv``."""
+    low, high = a.pop("minv", 0.0), a.pop("maxv", 1.0)
+    return ScalePercentiles(0.0, 100.0, low, high, False, bool(a.pop("channel_wise", False)))
+
+
 def _standardise(a: _Arguments) -> Step:
     def numbers(name: str) -> tuple[float, ...] | None:
         value = a.pop(name, None)
@@ -460,6 +466,7 @@ _TRANSFORMS: dict[str, tuple[Callable[[_Arguments], Step], dict[str, tuple[Any, 
          "recompute_affine": (False,), "dtype": ("float64", "$np.float64")},
     ),
     "ScaleIntensityRanged": (_scale_range, {}),
+    "ScaleIntensityd": (_scale_all, {"factor": (None,)}),
     "ScaleIntensityRangePercentilesd": (_scale_percentiles, {"relative": (False,)}),
     "NormalizeIntensityd": (_standardise, {}),
     "CropForegroundd": (_crop, {"source_key": ("image",), "mode": ("constant",)}),

@@ -4,8 +4,6 @@ gzip cannot be sought, so a file is decoded once, as a stream. Volumes within th
 memory as stored; larger ones go to a chunked Zarr array in a scratch folder that all workers see.
 """
 
-import hashlib
-import io
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -19,17 +17,31 @@ import numpy.typing as npt
 import zarr
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.storage.ledger import VOXELS, InputDigest, digest_bytes, voxels_url
+from unet_pipeline.storage.ledger import (
+    VOXELS,
+    DigestingReader,
+    InputDigest,
+    digest_bytes,
+    voxels_url,
+)
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.forms import Form
-from unet_pipeline.volume.nifti import GZIP_MAGIC, read_slabs, scaled
-from unet_pipeline.volume.nifti_header import HEADER_BYTES, NiftiHeader, broken, parse_header
+from unet_pipeline.volume.nifti import GZIP_MAGIC, check_whole, read_slabs, scaled
+from unet_pipeline.volume.nifti_header import (
+    HEADER_BYTES,
+    NiftiHeader,
+    broken,
+    holds_header,
+    parse_header,
+)
 from unet_pipeline.volume.preprocessing import Prepared, Step, prepare
 from unet_pipeline.volume.regrid import conformed, same_grid
 from unet_pipeline.volume.views import View, Voxels, materialised
 
 CHUNK = (128, 128, 32)
+_LONG_START = 2**17  # bytes that hold a header behind all that gzip may put before it
+_LARGEST = float(np.finfo(np.float32).max)
 _GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
 _GZIP_SIZES = 2**32  # a gzip file names its size modulo this
 
@@ -200,9 +212,9 @@ def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView
     return StoredView(header, values_XYZ, None, other.value_range)
 
 
-def read_header(store: Store, url: str) -> NiftiHeader:
+def read_header(store: Store, url: str, form: Form | None = None) -> NiftiHeader:
     """Read a header as ``probe_header`` does."""
-    return probe_header(store, url).header
+    return probe_header(store, url, form).header
 
 
 def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
@@ -219,7 +231,7 @@ def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
         ``file_trailing_data`` for a file that does not hold just the voxels it claims.
     """
     voxels = voxels_url(store, url)
-    start = store.read_range(url, 0, HEADER_BYTES)
+    start = _read_start(store, url)
     header = parse_header(start, form, pair=voxels != url)
     promised, gzipped = header.offset + header.nbytes, _is_gzip(voxels, url, start)
     is_all_here = voxels == url and len(start) < HEADER_BYTES
@@ -239,9 +251,16 @@ def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
     if named_size:
         return Probe(header, bytes_read)
     with store.open(voxels) as file:
-        for _ in read_slabs(file, header):
-            pass
+        check_whole(file, header)
     return Probe(header, bytes_read + size)
+
+
+def _read_start(store: Store, url: str) -> bytes:
+    """Read the first bytes of a file: as many as its header needs."""
+    start = store.read_range(url, 0, HEADER_BYTES)
+    if len(start) < HEADER_BYTES or holds_header(start):
+        return start
+    return store.read_range(url, 0, _LONG_START)
 
 
 def _is_gzip(voxels: str, url: str, start: bytes) -> bool:
@@ -262,13 +281,12 @@ def read_volume(
     Raises
     ------
     CaseError
-        As ``read_slabs``; ``voxels_not_finite`` for NaN or infinite values.
+        As ``read_slabs``; ``voxels_not_finite`` for values that are no finite float32.
     """
     voxels = voxels_url(store, url)
     header_inputs = () if voxels == url else (_digest_small(store, url, role),)
     fingerprint = store.fingerprint(voxels)
-    start = store.read_range(url, 0, HEADER_BYTES)
-    header = parse_header(start, form, pair=voxels != url)
+    header = parse_header(_read_start(store, url), form, pair=voxels != url)
     small = header.nbytes <= budget_bytes
     folder = None if small else _scratch_folder(scratch)
     dtype = header.dtype.newbyteorder("=")
@@ -279,13 +297,13 @@ def read_volume(
     )
     low, high = np.inf, -np.inf
     with store.open(voxels) as file:
-        hashed = _Hashing(file)
+        hashed = DigestingReader(file)
         for part, values in read_slabs(cast(BinaryIO, hashed), header):
             slab_low, slab_high = float(values.min()), float(values.max())
-            if not np.isfinite((slab_low, slab_high)).all():
+            if not _are_float32((slab_low, slab_high), header):
                 raise CaseError(
                     "voxels_not_finite",
-                    found="voxels that are NaN or infinite",
+                    found="voxels that are NaN, infinite or beyond the range of float32",
                     wanted="finite numbers",
                     remedy="Replace them, for example by the value of air",
                 )
@@ -316,25 +334,10 @@ def _digest_small(store: Store, url: str, role: str) -> InputDigest:
     return InputDigest(role, mark.size, mark.etag, digest_bytes(data))
 
 
+def _are_float32(stored: tuple[float, float], header: NiftiHeader) -> bool:
+    """Say whether the smallest and the largest stored value, once scaled, are finite float32."""
+    return all(abs(value * header.slope + header.inter) <= _LARGEST for value in stored)
+
+
 def _scratch_folder(scratch: str | None) -> str:
     return str(Path(scratch or tempfile.gettempdir()) / f"unet-pipeline-{uuid4().hex}.zarr")
-
-
-class _Hashing(io.RawIOBase):
-    """A file that digests what is read from it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, self._hash = file, hashlib.sha256()
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any, /) -> int:
-        data = self._file.read(len(buffer))
-        self._hash.update(data)
-        buffer[: len(data)] = data
-        return len(data)
-
-    @property
-    def digest(self) -> str:
-        return f"sha256:{self._hash.hexdigest()}"
