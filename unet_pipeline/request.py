@@ -15,7 +15,7 @@ from unet_pipeline.gate.findings import Tolerance
 from unet_pipeline.inference.predictor import Blend, ModelSpec
 from unet_pipeline.networks.bundle import Bundle, load_bundle, load_network
 from unet_pipeline.networks.pruning import Depth, at_depth
-from unet_pipeline.networks.registry import check_window
+from unet_pipeline.networks.registry import check_smallest_window, check_window
 from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import FORMAT, digest_json
@@ -84,7 +84,9 @@ def open_run(settings: SegmentSettings) -> Run:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     # so that not every worker finds out that weights do not fit, or that there is no such depth
-    at_depth(load_network(model.bundle, store), model.spec.depth, model.bundle.adaptive)
+    network = load_network(model.bundle, store)
+    check_smallest_window(network, model.bundle.network_def, model.bundle.in_plane_roi)
+    at_depth(network, model.spec.depth, model.bundle.adaptive)
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
     run_id = new_run_id()

@@ -176,3 +176,24 @@ def test_an_image_with_a_float_mask_of_fractions_fails_the_check(tmp_path):
     assert json.loads(checked.stdout)["codes"][0] == "image_constant"
     assert "mask_not_integer" in json.loads(checked.stdout)["codes"]
     assert cli("check", *place).returncode == 0  # no header tells
+
+
+def test_bundles_are_inspected_pruned_and_verified(tmp_path):
+    seen = json.loads(cli("bundle", "inspect", "phantom", "--json").stdout)
+    assert seen["depths"] == 4
+    pruned = cli("bundle", "prune", "phantom", "--depth", "2", "--output", tmp_path / "pruned")
+    assert pruned.returncode == 0, pruned.stderr
+    checked = cli("bundle", "verify", tmp_path / "pruned", "--json")
+    assert json.loads(checked.stdout)["largest difference"] == 0
+    wrong = cli("bundle", "prune", "phantom", "--depth", "9", "--output", tmp_path / "no")
+    assert wrong.returncode == 2
+    assert "[depth_invalid]" in wrong.stderr
+
+
+def test_networks_prints_a_line_per_depth():
+    shown = cli("networks", "--features", "4,8,16", "--window", "16", "--repeats", "1", "--json")
+    rows = [json.loads(line) for line in shown.stdout.splitlines()]
+    assert [row["network"] for row in rows].count("unetpp") == 2
+    wrong = cli("networks", "--window", "50")
+    assert wrong.returncode == 2
+    assert "Take 48 or 64" in wrong.stderr

@@ -147,9 +147,11 @@ def test_a_bundle_of_the_zoo_runs_as_it_stands(name, image, tmp_path):
     network = kind(**arguments).eval()
     named = {**arguments, "img_size": 96} if name == "swin" else arguments
     softmax = [{"_target_": "Activationsd", "keys": "pred", "softmax": True}]
-    model = bundle(tmp_path / "model", target, network, named, plain, SLIDE, softmax)
+    size = [64, 64, 32] if name == "swin" else [32, 32, 32]
+    slide = {**SLIDE, "roi_size": size}
+    model = bundle(tmp_path / "model", target, network, named, plain, slide, softmax)
     found = segmented(model, image, tmp_path / "out")
-    inferer = SlidingWindowInferer([32, 32, 32], 1, 0.25)
+    inferer = SlidingWindowInferer(size, 1, 0.25)
     assert_same(found, *monais(network, image, transforms, inferer))
 
 
@@ -171,3 +173,11 @@ def test_channels_that_may_overlap_are_refused(image, tmp_path):
     with pytest.raises(RequestError) as caught:
         segmented(model, image, tmp_path / "out")
     assert caught.value.code == "decision_unsupported"
+
+
+def test_a_window_as_small_as_the_stride_is_refused_before_work_starts(image, tmp_path):
+    _, kind, arguments, plain, _ = ZOO["swin"]
+    model = bundle(tmp_path / "model", "SwinUNETR", kind(**arguments), arguments, plain, SLIDE)
+    with pytest.raises(RequestError, match="Take 64 x 64 x 64") as caught:
+        segmented(model, image, tmp_path / "out")
+    assert caught.value.code == "roi_size_invalid"

@@ -169,6 +169,32 @@ def check_window(network_def: Mapping[str, Any], window: Sequence[int]) -> None:
     )
 
 
+def check_smallest_window(
+    network: nn.Module, network_def: Mapping[str, Any], window: Sequence[int]
+) -> None:
+    """Check that a network bears a window as small as its stride: norms of one voxel do not.
+
+    Raises
+    ------
+    RequestError
+        ``roi_size_invalid``, which names the next larger size.
+    """
+    contract = network_contract(network_def)
+    if tuple(window) != contract.stride:
+        return
+    try:
+        with torch.inference_mode():
+            network(torch.zeros(1, contract.in_channels, *window))
+    except ValueError as error:
+        raise RequestError(
+            "roi_size_invalid",
+            found=f"a window (roi_size) of {' x '.join(map(str, window))} voxels, of which one is "
+            "left at the deepest level",
+            wanted="at least two there, which the network's norm needs",
+            remedy=f"Take {' x '.join(str(2 * step) for step in contract.stride)}",
+        ) from error
+
+
 def _near(size: int, step: int) -> str:
     below = size // step * step
     if below == size:

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _BIDS_NOT_RAW = {"derivatives", "sourcedata"}
 _BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
+_Pair = tuple[Volume | None, list[Volume]]  # an image, and the masks that fit it
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ def discover(store: Store, images: str, masks: str | None = None) -> Cohort:
     listed = _list(store, images)
     found = _raw_images(listed)
     if masks is None:
-        alone = [(image, []) for image in _images(listed, found)]
-        return _cohort(alone, listed.halves(), wants_masks=False)
+        unpaired: list[_Pair] = [(image, []) for image in _images(listed, found)]
+        return _cohort(unpaired, listed.halves(), wants_masks=False)
     listed_masks = _list(store, masks)
     found, found_masks = _apart(store, found, listed_masks)
     if not found_masks:
@@ -193,9 +194,7 @@ def _images(listed: _Listing, found: Sequence[Volume]) -> list[Volume]:
     return sorted(images, key=lambda image: image.name)
 
 
-def _cohort(
-    pairs: Iterable[tuple[Volume | None, list[Volume]]], halves: set[str], *, wants_masks: bool
-) -> Cohort:
+def _cohort(pairs: Iterable[_Pair], halves: set[str], *, wants_masks: bool) -> Cohort:
     cases, faults = [], []
     for image, masks in pairs:
         case = _case(image, masks)

@@ -27,6 +27,7 @@ _MAGIC_AT = {348: 344, 540: 4}
 _LONGEST = max(_MAGIC_AT)
 _GZIP_MAGIC = b"\x1f\x8b"
 _SINGLE, _PAIR = (b"n+1\0", b"n+2\0"), (b"ni1\0", b"ni2\0")
+_QUIET = np.errstate(invalid="ignore", over="ignore")  # NaN and inf are for the gate to refuse
 _UNITS: dict[int, Unit] = {1: "m", 2: "mm", 3: "um"}
 
 
@@ -227,7 +228,7 @@ def _without_mark(size: int, magic: bytes, pair: bool) -> CaseError:
     return broken("not_nifti", "a file without the mark of a NIfTI volume")
 
 
-@np.errstate(invalid="ignore")  # NaN that signals, in forms that the gate refuses
+@_QUIET
 def _forms(header: Any) -> Forms:
     q_code, s_code = int(header["qform_code"]), int(header["sform_code"])
     try:
@@ -245,6 +246,7 @@ def _forms(header: Any) -> Forms:
     )
 
 
+@_QUIET
 def _affine(header: Any, forms: Forms, wanted: Form | None) -> npt.ArrayLike:
     used: Form | None = forms.used
     if wanted == "qform" and forms.qform is not None:

@@ -260,7 +260,7 @@ def _read_start(store: Store, url: str) -> bytes:
     start = store.read_range(url, 0, HEADER_BYTES)
     if len(start) < HEADER_BYTES or holds_header(start):
         return start
-    return store.read_range(url, 0, _LONG_START)
+    return start + store.read_range(url, HEADER_BYTES, _LONG_START - HEADER_BYTES)
 
 
 def _is_gzip(voxels: str, url: str, start: bytes) -> bool:
