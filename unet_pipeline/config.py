@@ -176,6 +176,11 @@ class SegmentSettings(_Settings):
         "and fastest, mean averages the heads, adaptive goes as deep as each window needs. "
         "Default: the deepest.",
     )
+    trust: bool = Field(
+        False,
+        description="Run a bundle's network that is a program (TorchScript, torch.export), which "
+        "could do anything. Only for bundles whose source you know.",
+    )
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")
     storage: StorageSettings = Field(

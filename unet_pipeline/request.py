@@ -120,7 +120,7 @@ def open_store(storage: StorageSettings) -> Store:
 
 def open_model(settings: SegmentSettings, store: Store) -> Model:
     """Read a bundle and check that it can be run with these settings."""
-    bundle = load_bundle(settings.model, store)
+    bundle = load_bundle(settings.model, store, trust=settings.trust)
     steps = parse_preprocessing(bundle.preprocessing)
     check_window(bundle.network_def, bundle.in_plane_roi)
     if bundle.out_channels < 2:

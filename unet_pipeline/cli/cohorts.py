@@ -39,6 +39,14 @@ def segment(
             "its heads; adaptive goes as deep as each window needs. Default: the deepest.",
         ),
     ] = None,
+    trust: Annotated[
+        bool,
+        typer.Option(
+            "--trust",
+            help="Run a bundle's network that is a program (TorchScript, torch.export); only for "
+            "bundles whose source you know.",
+        ),
+    ] = False,
     overlap: Overlap = None,
     blend: Annotated[
         str | None,
@@ -127,6 +135,7 @@ def segment(
             output=output,
             masks=masks,
             depth=depth,
+            trust=trust,
             windows={
                 "overlap": overlap,
                 "blend": blend,

@@ -20,6 +20,7 @@ from torch import nn
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveRule
 from unet_pipeline.networks.bundle_config import ConfigFile, invalid
+from unet_pipeline.networks.programs import PROGRAMS, check_trust, load_program, program_def
 from unet_pipeline.networks.registry import build_network, network_contract
 from unet_pipeline.networks.weights import check_fit, parse_weights
 from unet_pipeline.storage.store import Store, join
@@ -89,33 +90,36 @@ def packaged_bundles() -> tuple[str, ...]:
     return tuple(sorted(path.parent.parent.name for path in PACKAGED.glob(f"*/{INFERENCE}")))
 
 
-def load_bundle(url_or_name: str, store: Store) -> Bundle:
+def load_bundle(url_or_name: str, store: Store, *, trust: bool = False) -> Bundle:
     """Read a bundle's configuration and take the digest of its weights.
 
     Parameters
     ----------
     url_or_name
         Folder or URL of a bundle, or the name of one that comes with the package.
+    trust
+        Whether a network that is a program may be run.
 
     Raises
     ------
     RequestError
-        ``bundle_missing``, ``bundle_invalid``, ``bundle_expression``, ``network_unknown`` or
-        ``network_invalid``.
+        ``bundle_missing``, ``bundle_invalid``, ``bundle_expression``, ``network_unknown``,
+        ``network_invalid`` or ``program_untrusted``.
     """
     url = _url_of(url_or_name)
     with _for_all_cases():
         config = _read_inference(url, store)
         metadata = ConfigFile.parse(join(url, METADATA), _read(url, METADATA, store))
-        weights_file = _weights_file(url, store)
+        weights_file = _weights_file(url, store, trust)
         weights_digest = _digest(store.read(join(url, weights_file)))
         adaptive = _adaptive(url, store)
-    network_def = config.value("network_def")
+    slice_axis = _slice_axis(config)
+    is_program = weights_file in PROGRAMS
+    network_def = _program(metadata, slice_axis) if is_program else config.value("network_def")
     if not isinstance(network_def, dict):
         raise invalid(config.url, "a network_def that is no JSON object", "a MONAI component")
     preprocessing = _preprocessing(config)
     contract = network_contract(network_def)
-    slice_axis = _slice_axis(config)
     if contract.spatial_dims != (3 if slice_axis is None else 2):
         wanted = "a 3-D one, or a 2-D one with SliceInferer"
         raise invalid(config.url, f"a network for {contract.spatial_dims}-D images", wanted)
@@ -161,6 +165,8 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
             remedy="Run again; write a new bundle to a new folder instead of changing one in use",
             subject=url,
         )
+    if bundle.weights_file in PROGRAMS:
+        return load_program(url, data)
     weights = parse_weights(url, data)
     network = build_network(bundle.network_def)
     check_fit(url, weights, network.state_dict())
@@ -210,11 +216,22 @@ def _read(url: str, path: str, store: Store) -> bytes:
     return store.read(join(url, path))
 
 
-def _weights_file(url: str, store: Store) -> str:
-    for path in WEIGHTS:
+def _weights_file(url: str, store: Store, trust: bool) -> str:
+    """Return the weights; a program only where there are none."""
+    for path in (*WEIGHTS, *PROGRAMS):
         if store.exists(join(url, path)):
+            if path in PROGRAMS:
+                check_trust(url, path, trust)
             return path
     raise invalid(url, "no weights", f"one of {' and '.join(WEIGHTS)}")
+
+
+def _program(metadata: ConfigFile, slice_axis: int | None) -> dict[str, Any]:
+    try:
+        return program_def(metadata.content, 3 if slice_axis is None else 2)
+    except (KeyError, TypeError, ValueError) as error:
+        wanted = "num_channels of inputs::image and outputs::pred"
+        raise invalid(metadata.url, "no network_data_format", wanted) from error
 
 
 def _adaptive(url: str, store: Store) -> AdaptiveRule | None:

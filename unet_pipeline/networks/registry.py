@@ -23,6 +23,7 @@ from monai.networks.nets.vnet import VNet
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks import programs
 from unet_pipeline.networks.asymmetric import AsymmetricUNet
 from unet_pipeline.networks.blocks import per_axis
 from unet_pipeline.networks.nested import NestedUNet, monai_unetpp
@@ -87,6 +88,10 @@ def _swin_unetr(
     return SwinUNETR(in_channels, out_channels, spatial_dims=spatial_dims, **options)
 
 
+def _any_window(arguments: Mapping[str, Any]) -> tuple[int, ...]:
+    return (1,) * int(arguments["spatial_dims"])
+
+
 KNOWN: Mapping[str, _Kind] = {
     "NestedUNet": _Kind(NestedUNet, _product_of_strides, OUR_NETS),
     "AsymmetricUNet": _Kind(AsymmetricUNet, _product_of_strides, OUR_NETS),
@@ -98,6 +103,7 @@ KNOWN: Mapping[str, _Kind] = {
     "SegResNet": _Kind(SegResNet, _blocks_down),
     "SwinUNETR": _Kind(_swin_unetr, _halvings(5)),
     "VNet": _Kind(VNet, _halvings(4)),
+    "Program": _Kind(programs.build, _any_window, OUR_NETS),
 }
 
 
@@ -139,13 +145,14 @@ def network_contract(network_def: Mapping[str, Any]) -> NetworkContract:
     try:
         bound = inspect.signature(kind.build).bind(**arguments)
         bound.apply_defaults()
+        given = {**bound.arguments, **arguments}
         return NetworkContract(
-            in_channels=int(bound.arguments["in_channels"]),
-            out_channels=int(bound.arguments["out_channels"]),
-            spatial_dims=int(bound.arguments["spatial_dims"]),
-            stride=kind.stride(bound.arguments),
+            in_channels=int(given["in_channels"]),
+            out_channels=int(given["out_channels"]),
+            spatial_dims=int(given["spatial_dims"]),
+            stride=kind.stride(given),
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, KeyError) as error:
         raise _invalid(network_def, error) from error
 
 
