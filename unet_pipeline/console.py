@@ -118,11 +118,17 @@ def cases_table(records: Sequence[CaseRecord]) -> Table:
             dice,
             str(record.windows or ""),
             f"{record.seconds.get('total', 0):.1f}" if record.status == "done" else "",
-            Text(record.output or f"{record.code}: {record.message}"),
+            Text(_outcome(record)),
         )
     if len(records) > MAX_ROWS:
         table.caption = f"{len(records) - MAX_ROWS} more in the table of the run"
     return table
+
+
+def _outcome(record: CaseRecord) -> str:
+    """Return the label map, the warning about it if there is one, or why there is none."""
+    reason = f"{record.code}: {record.message}" if record.code else ""
+    return "\n".join(filter(None, (record.output, reason)))
 
 
 _RIGHT = {"Dice", "windows", "seconds"}

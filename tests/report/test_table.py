@@ -36,6 +36,11 @@ def parsed(text):
     return list(csv.DictReader(io.StringIO(text, newline=""), strict=True))
 
 
+def test_a_case_that_the_gate_warns_about_comes_before_the_calm_ones():
+    flagged = CaseRecord("z", "done", code="content_doubtful", dice={"1": 0.99})
+    assert attention_order([DONE, flagged, QUARANTINED]) == [QUARANTINED, flagged, DONE]
+
+
 def test_csv_to_the_letter():
     assert cases_csv(RECORDS) == (
         "case,status,code,message,output,windows,mean_dice,dice_1,dice_2,dice_10,"

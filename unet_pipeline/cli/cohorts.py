@@ -212,7 +212,7 @@ def check(
         typer.Option(
             metavar="DIR",
             help="Write the files that --remedies put right below DIR, and a manifest of all "
-            "sound cases that segment and train take as IMAGES.",
+            "sound cases that segment takes as IMAGES.",
             rich_help_panel="Remedies",
         ),
     ] = None,

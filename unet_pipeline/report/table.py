@@ -16,12 +16,16 @@ _MARKUP = frozenset("\\`*_[]()<>&|#!~")
 
 
 def attention_order(records: Iterable[CaseRecord]) -> list[CaseRecord]:
-    """Return the records a person should look at first: quarantined, then worst mean Dice."""
+    """Return the records a person should look at first.
 
-    def key(record: CaseRecord) -> tuple[bool, bool, float, bool, str]:
+    Quarantined, then those that the gate warns about, then worst mean Dice.
+    """
+
+    def key(record: CaseRecord) -> tuple[bool, bool, bool, float, bool, str]:
         mean = number(record.mean_dice)
         calm = record.status != "quarantined"
-        return calm, mean is None, mean or 0.0, record.status == "skipped", record.case
+        skipped = record.status == "skipped"
+        return calm, not record.code, mean is None, mean or 0.0, skipped, record.case
 
     return sorted(records, key=key)
 
