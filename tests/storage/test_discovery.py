@@ -199,6 +199,32 @@ def test_own_outputs_are_not_their_own_reference(memory):
     assert codes(cohort) == {"a": "mask_missing"}
 
 
+def test_pairs_count_by_their_headers(anywhere):
+    anywhere.add("in/a.hdr", "in/a.img", "in/b.hdr", "in/b.img.gz", "in/c.hdr.gz", "in/c.img.gz")
+    anywhere.add("in/a_mask.hdr", "in/a_mask.img", "in/b_dseg.hdr", "in/b_dseg.img")
+    cases = [anywhere.case("a", "in/a.hdr"), anywhere.case("b", "in/b.hdr")]
+    assert anywhere.discover("in").cases == (*cases, anywhere.case("c", "in/c.hdr.gz"))
+    assert anywhere.discover("in/*.hdr").cases == tuple(cases)
+    with_masks = anywhere.discover("in", "in")
+    assert with_masks.cases == (
+        anywhere.case("a", "in/a.hdr", "in/a_mask.hdr"),
+        anywhere.case("b", "in/b.hdr", "in/b_dseg.hdr"),
+    )
+    assert codes(with_masks) == {"c": "mask_missing"}
+
+
+def test_halves_of_pairs(archive):
+    archive.add("in/whole.hdr", "in/whole.img", "in/header.hdr", "in/voxels.img.gz", "in/x.nii")
+    archive.add("gt/whole.hdr", "gt/x.nii", "gt/header.nii", "gt/voxels.nii")
+    cohort = archive.discover("in")
+    assert [case.name for case in cohort.cases] == ["whole", "x"]
+    assert codes(cohort) == {"header": "pair_incomplete", "voxels": "pair_incomplete"}
+    assert "without its voxels" in str(cohort.faults[0][1])
+    assert "without their header" in str(cohort.faults[1][1])
+    assert codes(archive.discover("in", "gt")) == {**codes(cohort), "whole": "pair_incomplete"}
+    assert [case.name for case in archive.discover("in/*.hdr").cases] == ["header", "whole"]
+
+
 def test_several_masks_for_one_image(memory):
     memory.add("in/a.nii", "in/b.nii", "gt/a_mask.nii", "gt/a_seg.nii", "gt/b.nii")
     cohort = memory.discover("in", "gt")

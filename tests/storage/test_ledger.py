@@ -36,13 +36,17 @@ plain = st.recursive(
 def done(request, tmp_path):
     """A store with a finished case: its root, the case and its sidecar."""
     root = str(tmp_path) if request.param == "local" else f"memory://{uuid.uuid4().hex}"
-    return finish(Store(), root)
+    return begin(Store(), root)
 
 
-def finish(store, root):
+def begin(store, root):
     case = Case("a", (join(root, "a_0000.nii"), join(root, "a_0001.nii")), join(root, "a_mask.nii"))
     for role, url in urls_by_role(store, case).items():
         store.write(url, role.encode())
+    return finish(store, root, case)
+
+
+def finish(store, root, case):
     store.write(join(root, "a_dseg.nii.gz"), b"labels")
     marks = fingerprint_inputs(store, case)
     inputs = tuple(
@@ -71,7 +75,7 @@ def test_other_weights_or_settings(done):
 
 
 def test_a_finished_case_in_object_storage(s3):
-    store, _, case, _ = done = finish(s3.store, s3.bucket())
+    store, _, case, _ = done = begin(s3.store, s3.bucket())
     store.write(case.images[0], b"image0")
     assert still_done(*done)
     store.write(case.images[0], b"0egami")
@@ -93,6 +97,21 @@ def test_an_input_written_again_unchanged(done):
     store, _, case, _ = done
     store.write(case.images[0], b"image0")
     assert still_done(*done)
+
+
+@pytest.mark.parametrize("changed", ["a.hdr", "a.img", "a_mask.hdr", "a_mask.img.gz"])
+def test_either_file_of_a_pair_may_change(tmp_path, changed):
+    store, root = Store(), str(tmp_path)
+    case = Case("a", (join(root, "a.hdr"),), join(root, "a_mask.hdr"))
+    for name in ("a.hdr", "a.img", "a_mask.hdr", "a_mask.img.gz"):
+        store.write(join(root, name), name.encode())
+    finished = finish(store, root, case)
+    assert set(inputs_of(finished[3])) == {"image0", "image0.voxels", "mask", "mask.voxels"}
+    assert still_done(*finished)
+    store.write(join(root, changed), changed[::-1].encode())
+    assert not still_done(*finished)
+    store.remove(join(root, changed))
+    assert not still_done(*finished)
 
 
 def test_other_roles(done):
@@ -124,11 +143,11 @@ def test_a_missing_input(done):
 
 def test_equal_etags_spare_the_reading_and_others_do_not(s3, tmp_path):
     for store, root, trusts_etag in ((s3.store, s3.bucket(), True), (Store(), tmp_path, False)):
-        *finished, sidecar = finish(store, str(root))
+        *finished, sidecar = begin(store, str(root))
         for one in sidecar["inputs"]:
             one["sha256"] = digest_bytes(b"what was never stored")
         assert still_done(*finished, sidecar) == trusts_etag
-    *finished, sidecar = finish(s3.store, s3.bucket())
+    *finished, sidecar = begin(s3.store, s3.bucket())
     for one in sidecar["inputs"]:
         one["etag"] = "of an upload in parts"
     assert still_done(*finished, sidecar)
@@ -150,7 +169,7 @@ def test_equal_etags_spare_the_reading_and_others_do_not(s3, tmp_path):
     ],
 )
 def test_malformed_sidecars_are_not_done(change):
-    *finished, sidecar = finish(Store(), f"memory://{uuid.uuid4().hex}")
+    *finished, sidecar = begin(Store(), f"memory://{uuid.uuid4().hex}")
     assert still_done(*finished, sidecar)
     assert not still_done(*finished, {**sidecar, **change})
 

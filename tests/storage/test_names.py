@@ -13,6 +13,7 @@ from unet_pipeline.storage.names import (
     is_own_output,
     is_safe,
     pair,
+    voxel_files,
     without_nifti_suffix,
 )
 
@@ -153,3 +154,16 @@ def test_bids_pairs_by_subject_unless_two_images_are_alike():
         (images[2],),
         (None, masks[1]),
     }
+
+
+@pytest.mark.parametrize(
+    ("header", "files"),
+    [
+        ("s3://b/x.nii.gz", ("s3://b/x.nii.gz",)),
+        ("a.hdr/x.hdr", ("a.hdr/x.img", "a.hdr/x.img.gz")),
+        ("x.hdr.gz", ("x.img.gz", "x.img")),
+        ("X.HDR", ("X.IMG", "X.IMG.GZ")),
+    ],
+)
+def test_where_the_voxels_of_a_volume_may_lie(header, files):
+    assert voxel_files(header) == files

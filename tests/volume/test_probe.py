@@ -102,6 +102,48 @@ def test_a_pair_without_its_partner(place):
     assert refused(str(place / "y.img")) == "pair_incomplete"
 
 
+def test_the_partner_may_be_stored_otherwise_or_in_capitals(place):
+    nib.save(nib.Nifti1Pair(VALUES, AFFINE), place / "x.img")
+    voxels, header = (place / "x.img").read_bytes(), (place / "x.hdr").read_bytes()
+    for name, partner, pack in [
+        ("a.hdr", "a.img.gz", gzip.compress),
+        ("b.HDR", "b.IMG", bytes),
+        ("c.HDR.GZ", "c.IMG.GZ", gzip.compress),
+        ("d.hdr.gz", "d.img", bytes),
+    ]:
+        packed = gzip.compress(header) if name.lower().endswith(".gz") else header
+        write(place / partner, pack(voxels))
+        read = read_volume(Store(), write(place / name, packed), role="image0", budget_bytes=10**9)
+        np.testing.assert_array_equal(read.view.values(), VALUES)
+
+
+def test_a_pair_whose_voxels_are_cut_short(place):
+    for suffix in (".img", ".img.gz"):
+        nib.save(nib.Nifti1Pair(VALUES, AFFINE), place / f"x{suffix}")
+        voxels = place / f"x{suffix}"
+        voxels.write_bytes(voxels.read_bytes()[:-100])
+        assert refused(str(next(place.glob("x.hdr*")))) == "file_truncated"
+        for path in place.glob("x.*"):
+            path.unlink()
+
+
+def test_a_header_under_the_name_of_the_other_kind(place):
+    nib.save(nib.Nifti1Pair(VALUES, AFFINE), place / "x.img")
+    assert refused(write(place / "x.nii", (place / "x.hdr").read_bytes())) == "not_nifti"
+    assert refused(write(place / "x.hdr", plain())) == "not_nifti"
+
+
+def test_a_quaternion_that_is_none_costs_only_the_qform(place):
+    image = nib.Nifti1Image(VALUES, AFFINE)
+    image.set_qform(AFFINE, 1)
+    data = bytearray(image.to_bytes())
+    data[256:260] = np.float32(2).tobytes()  # quatern_b
+    forms = probe_header(Store(), write(place / "x.nii", data)).header.forms
+    assert (forms.qform, forms.qform_code, forms.used) == (None, 1, "sform")
+    data[254:256] = b"\0\0"  # sform_code
+    assert refused(write(place / "y.nii", data)) == "qform_invalid"
+
+
 def test_an_analyze_header_has_no_orientation(place):
     nib.save(nib.AnalyzeImage(VALUES, AFFINE), place / "x.img")
     assert refused(str(place / "x.hdr")) == "analyze_format"
