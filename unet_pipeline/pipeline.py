@@ -26,7 +26,7 @@ from unet_pipeline.tasks import (
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.preprocessing import Prepared
+from unet_pipeline.volume.steps import Prepared
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.gate.examine import Examined, Policy, examine
 from unet_pipeline.gate.findings import Tolerance
 from unet_pipeline.inference.predictor import Blend, ModelSpec
-from unet_pipeline.networks.bundle import Bundle, load_bundle, load_network
+from unet_pipeline.networks.bundle import Bundle
+from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import check_smallest_window, check_window
 from unet_pipeline.records import Case
@@ -23,7 +24,8 @@ from unet_pipeline.storage.store import StorageOptions, Store, join
 from unet_pipeline.tasks import VolumeJob, plan_volume
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.nifti_header import NiftiHeader
-from unet_pipeline.volume.preprocessing import Step, parse_preprocessing, prepare
+from unet_pipeline.volume.preprocessing import parse_preprocessing
+from unet_pipeline.volume.steps import Step, prepare
 from unet_pipeline.volume.views import ShapeOnly
 
 _VERSIONS = ("torch", "monai", "nibabel", "numpy", "dask", "distributed")

@@ -28,8 +28,8 @@ from unet_pipeline.tiling.merge import (
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan, make_plan
 from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.preprocessing import Prepared, Step, covered_box
 from unet_pipeline.volume.staging import Staged, stage
+from unet_pipeline.volume.steps import Prepared, Step, covered_box
 from unet_pipeline.volume.views import ArrayView, Voxels, read_with_margin
 
 Labels = npt.NDArray[np.unsignedinteger[Any]]

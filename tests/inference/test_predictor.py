@@ -8,7 +8,7 @@ from monai.data.utils import compute_importance_map
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.inference.predictor import ModelSpec, Predictor, importance_map, predictor_for
-from unet_pipeline.networks.bundle import load_bundle
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.merge import FIXED_POINT

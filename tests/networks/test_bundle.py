@@ -8,7 +8,8 @@ from bundles import random_bundle
 from safetensors.torch import load_file, save_file
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle import load_bundle, load_network, packaged_bundles
+from unet_pipeline.networks.bundle import packaged_bundles
+from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.registry import build_network, final_scores, unet_def
 from unet_pipeline.storage.store import Store
 

@@ -9,7 +9,7 @@ import torch
 from bundles import random_bundle
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle import load_bundle, load_network, packaged_bundles
+from unet_pipeline.networks.bundle import packaged_bundles
 from unet_pipeline.networks.bundle_tools import (
     EXAMPLE,
     convert_bundle,
@@ -17,6 +17,7 @@ from unet_pipeline.networks.bundle_tools import (
     prune_bundle,
     verify_bundle,
 )
+from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import depths_of
 from unet_pipeline.storage.store import Store
 

@@ -12,8 +12,9 @@ from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.adaptive import AdaptiveRule
-from unet_pipeline.networks.bundle import PACKAGED, load_bundle
+from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.bundle_tools import prune_bundle
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 

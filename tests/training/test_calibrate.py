@@ -6,7 +6,8 @@ import shutil
 import pytest
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle import PACKAGED, load_bundle
+from unet_pipeline.networks.bundle import PACKAGED
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.calibrate import calibrate_bundle

@@ -2,7 +2,7 @@ import pytest
 
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle import load_bundle, load_network
+from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.card import TrainingNote

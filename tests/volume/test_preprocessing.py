@@ -11,7 +11,8 @@ from monai.transforms import Compose, Invertd
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.preprocessing import covered_box, parse_preprocessing, prepare
+from unet_pipeline.volume.preprocessing import parse_preprocessing
+from unet_pipeline.volume.steps import covered_box, prepare
 from unet_pipeline.volume.views import ArrayView, materialised
 
 OBLIQUE = np.array(

@@ -19,7 +19,7 @@ from unet_pipeline.errors import CaseError, PipelineError
 from unet_pipeline.gate.examine import Examined, Policy, examine
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import inspect
-from unet_pipeline.networks.bundle import load_bundle
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import AuditSummary, Case, CheckRecord, json_bytes
 from unet_pipeline.report.audit_page import MAX_FIGURES, audit_html
 from unet_pipeline.report.audit_table import attention_order, audit_csv

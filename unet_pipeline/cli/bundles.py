@@ -31,8 +31,8 @@ def inspect(
 ) -> None:
     """Show what a bundle says of itself: network, depths, labels, window, preprocessing, size."""
     from unet_pipeline.console import out, pairs_table
-    from unet_pipeline.networks.bundle import load_bundle, load_network
     from unet_pipeline.networks.bundle_tools import describe
+    from unet_pipeline.networks.loading import load_bundle, load_network
     from unet_pipeline.request import open_store
 
     with request_errors():
@@ -53,8 +53,8 @@ def verify(
     Exit status 2 if it does not hold what it says.
     """
     from unet_pipeline.console import out, pairs_table
-    from unet_pipeline.networks.bundle import load_bundle
     from unet_pipeline.networks.bundle_tools import verify_bundle
+    from unet_pipeline.networks.loading import load_bundle
     from unet_pipeline.request import open_store
 
     with request_errors():
@@ -71,8 +71,8 @@ def convert(
 ) -> None:
     """Write a bundle anew with its weights as safetensors, which cannot carry code."""
     from unet_pipeline.console import out
-    from unet_pipeline.networks.bundle import load_bundle
     from unet_pipeline.networks.bundle_tools import convert_bundle
+    from unet_pipeline.networks.loading import load_bundle
     from unet_pipeline.request import open_store
 
     with request_errors():
@@ -100,8 +100,8 @@ def prune(
     Its scores are those of that head, bit for bit; its file is smaller and it runs faster.
     """
     from unet_pipeline.console import out
-    from unet_pipeline.networks.bundle import load_bundle
     from unet_pipeline.networks.bundle_tools import prune_bundle
+    from unet_pipeline.networks.loading import load_bundle
     from unet_pipeline.request import open_store
 
     with request_errors():
@@ -131,7 +131,7 @@ def calibrate(
     Writes the rule, with the curve it was chosen from, into the bundle.
     """
     from unet_pipeline import console
-    from unet_pipeline.networks.bundle import load_bundle
+    from unet_pipeline.networks.loading import load_bundle
     from unet_pipeline.request import open_store
     from unet_pipeline.training.calibrate import calibrate_bundle
 

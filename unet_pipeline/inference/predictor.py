@@ -19,7 +19,8 @@ import torch
 from monai.data.utils import compute_importance_map
 
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.networks.bundle import Bundle, load_network
+from unet_pipeline.networks.bundle import Bundle
+from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.mirroring import Mirrored
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import final_scores

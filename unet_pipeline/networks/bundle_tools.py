@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle import INFERENCE, METADATA, WEIGHTS, Bundle, load_network
+from unet_pipeline.networks.bundle import INFERENCE, METADATA, WEIGHTS, Bundle
+from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import Mode, check_depth, depths_of, prune
 from unet_pipeline.networks.registry import final_scores, network_contract

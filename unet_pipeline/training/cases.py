@@ -15,8 +15,9 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.training.crops import Sample
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
-from unet_pipeline.volume.preprocessing import parse_preprocessing, prepare
+from unet_pipeline.volume.preprocessing import parse_preprocessing
 from unet_pipeline.volume.staging import read_labels, stage
+from unet_pipeline.volume.steps import prepare
 from unet_pipeline.volume.views import ArrayView
 
 log = logging.getLogger(__name__)

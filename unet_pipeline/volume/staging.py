@@ -35,8 +35,8 @@ from unet_pipeline.volume.nifti_header import (
     holds_header,
     parse_header,
 )
-from unet_pipeline.volume.preprocessing import Prepared, Step, prepare
 from unet_pipeline.volume.regrid import conformed, same_grid
+from unet_pipeline.volume.steps import Prepared, Step, prepare
 from unet_pipeline.volume.views import View, Voxels, materialised
 
 CHUNK = (128, 128, 32)
