@@ -95,7 +95,6 @@ def test_the_command_repeats_what_was_asked():
     ("changes", "code"),
     [
         ({"roi_size": (32, 32, 40)}, "roi_size_invalid"),
-        ({"features": (8, 8, 8, 8)}, "network_invalid"),
         ({"images": "nowhere-at-all"}, "folder_missing"),
     ],
 )
