@@ -12,16 +12,19 @@ from unet_pipeline.config import GateSettings, SegmentSettings, StorageSettings
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.gate.examine import Examined, Policy, examine
 from unet_pipeline.gate.findings import Tolerance
-from unet_pipeline.inference.predictor import Blend, ModelSpec
+from unet_pipeline.inference.importance import Blend
+from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import check_smallest_window, check_window
+from unet_pipeline.networks.trusted import check_promise
 from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import FORMAT, digest_json
 from unet_pipeline.storage.store import StorageOptions, Store, join
 from unet_pipeline.tasks import VolumeJob, plan_volume
+from unet_pipeline.tiling.decision import Highest, described
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.nifti_header import NiftiHeader
 from unet_pipeline.volume.preprocessing import parse_preprocessing
@@ -88,6 +91,8 @@ def open_run(settings: SegmentSettings) -> Run:
     # so that not every worker finds out that weights do not fit, or that there is no such depth
     network = load_network(model.bundle, store)
     check_smallest_window(network, model.bundle.network_def, model.bundle.in_plane_roi)
+    if model.bundle.own_network:
+        check_promise(network, model.bundle)
     at_depth(network, model.spec.depth, model.bundle.adaptive)
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
@@ -107,7 +112,7 @@ def policy_of(settings: GateSettings, bundle: Bundle | None = None) -> Policy:
         Tolerance(affine_voxels=settings.affine_voxels),
         frozenset(settings.remedies),
         None if bundle is None else bundle.in_channels,
-        None if bundle is None else frozenset(range(bundle.out_channels)),
+        None if bundle is None else frozenset(bundle.labels),
     )
 
 
@@ -125,14 +130,7 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     bundle = load_bundle(settings.model, store, trust=settings.trust)
     steps = parse_preprocessing(bundle.preprocessing)
     check_window(bundle.network_def, bundle.in_plane_roi)
-    if bundle.out_channels < 2:
-        raise RequestError(
-            "classes_invalid",
-            subject=bundle.name,
-            found="a network with a single output channel",
-            wanted="one channel per label, background included",
-            remedy="Choose a bundle whose labels are decided by the highest score",
-        )
+    _check_decision(bundle, settings.depth)
     windows, overlap = settings.windows, settings.windows.overlap
     spec = ModelSpec(
         bundle=bundle,
@@ -143,15 +141,46 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
         threads=settings.cluster.threads,
         device="cuda" if settings.cluster.kind == "cuda" else "auto",
         depth=_depth(settings.depth),
-        mirror=_axes(windows.mirror),
+        mirror=_mirror(bundle, windows.mirror),
     )
     overlap = bundle.overlap if overlap is None else overlap
     return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle))
 
 
-def _axes(letters: str | None) -> tuple[int, ...]:
-    """Return the axes that ``x,z`` names, each once, in order."""
-    return tuple(axis for axis, letter in enumerate("xyz") if letter in (letters or ""))
+def _check_decision(bundle: Bundle, depth: str | None) -> None:
+    """Refuse what the highest score decides wrongly, and what only it can decide."""
+    if len(bundle.labels) < 2:
+        raise RequestError(
+            "classes_invalid",
+            subject=bundle.name,
+            found="a single output channel, and no threshold that decides it",
+            wanted="one channel per label, background included, or sigmoid and a threshold",
+            remedy="Write AsDiscreted with its threshold into the bundle's postprocessing",
+        )
+    if depth in ("mean", "adaptive") and not isinstance(bundle.decision, Highest):
+        raise RequestError(
+            "depth_invalid",
+            subject=bundle.name,
+            found=f"--depth {depth}, and channels that are decided one by one",
+            wanted="channels that exclude each other: it is about their probabilities (softmax)",
+            remedy="Give a number as --depth, or leave it out",
+        )
+
+
+def _mirror(bundle: Bundle, letters: str | None) -> tuple[int, ...]:
+    """Return the axes that ``x,z`` names, each once, in order; those that the network learnt."""
+    axes = tuple(axis for axis, letter in enumerate("xyz") if letter in (letters or ""))
+    learnt = bundle.mirror_axes
+    if learnt is not None and not set(axes) <= set(learnt):
+        known = ",".join("xyz"[axis] for axis in learnt)
+        raise RequestError(
+            "mirror_invalid",
+            subject=bundle.name,
+            found=f"--mirror {letters}, and a network that was not trained for all of these axes",
+            wanted=f"axes out of {known}" if known else "no mirroring",
+            remedy=f"Say --mirror {known}" if known else "Leave --mirror out",
+        )
+    return axes
 
 
 def _limit(model: Model) -> float | None:
@@ -219,7 +248,7 @@ def plan_image(settings: SegmentSettings) -> tuple[TilePlan, Model]:
         raise RequestError(
             "plan_needs_voxels",
             subject=model.bundle.name,
-            found="preprocessing that crops to the foreground (CropForegroundd)",
+            found="preprocessing that crops to what the voxels show",
             wanted="steps whose grid the header alone tells",
             remedy="Run segment: the sidecar then tells windows and tiles",
         )
@@ -236,6 +265,7 @@ def _record(run_id: str, model: Model) -> dict[str, Any]:
         "batch": model.spec.batch,
         "threads": model.spec.threads,
         "bundle_config": model.bundle.config_digest,
+        "decision": described(model.bundle.decision),
         "remedies": sorted(model.policy.fixes),
         "depth": model.spec.depth,
         "mirror": model.spec.mirror,

@@ -14,25 +14,20 @@ import numpy.typing as npt
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
-from unet_pipeline.inference.predictor import ModelSpec, importance_map, predictor_for
+from unet_pipeline.inference.importance import importance_map
+from unet_pipeline.inference.predictor import ModelSpec, predictor_for
+from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.ledger import InputDigest, digest_bytes
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.merge import (
-    Partial,
-    decide,
-    merged_scores,
-    smallest_label_type,
-    weight_sum,
-)
+from unet_pipeline.tiling.decision import Labels
+from unet_pipeline.tiling.merge import Partial, merged_scores, weight_sum
 from unet_pipeline.tiling.plan import Tile, TilePlan, make_plan
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step, covered_box
 from unet_pipeline.volume.views import ArrayView, Voxels, read_with_margin
-
-Labels = npt.NDArray[np.unsignedinteger[Any]]
 
 
 @dataclass(frozen=True)
@@ -161,8 +156,10 @@ def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:
         overlap=job.overlap,
         channels=job.spec.bundle.in_channels,
         classes=job.spec.bundle.out_channels,
+        placement=job.spec.bundle.placement,
         tile_shape=job.tile,
         budget_bytes=job.memory_bytes,
+        label_bytes=job.spec.bundle.label_type.itemsize,
     )
 
 
@@ -211,20 +208,28 @@ def merge_tile(
     windows
         First voxel of every window that reaches into the tile's score box.
     """
-    begin, classes = perf_counter(), spec.bundle.out_channels
+    begin, bundle = perf_counter(), spec.bundle
     if not partials:
-        nothing = np.zeros(tile.write_box.shape, dtype=smallest_label_type(classes))
-        return TileLabels(tile.write_box, nothing, perf_counter() - begin)
+        labels_XYZ = np.full(tile.write_box.shape, _label_outside(bundle), bundle.label_type)
+        return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)
     weight_XYZ = weight_sum(tile.score_box, windows, importance_map(spec.roi_size, spec.blend))
 
     def native_scores(index: int) -> Voxels:
-        model_XYZ = merged_scores(tile.score_box, partials, weight_XYZ, index)
+        merged_XYZ = merged_scores(tile.score_box, partials, weight_XYZ, index)
+        model_XYZ = bundle.decision.before_resampling(merged_XYZ)
         view = ArrayView(model_XYZ[None], tile.score_box, prepared.model.shape)
         scores_XYZ: Voxels = prepared.backward(view).read(tile.write_box)[0]
         return scores_XYZ
 
-    labels_XYZ = decide((native_scores(index) for index in range(classes)), classes)
+    scores_of_channels = map(native_scores, range(bundle.out_channels))
+    labels_XYZ = bundle.decision.decide(scores_of_channels, bundle.label_type)
     return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)
+
+
+def _label_outside(bundle: Bundle) -> int:
+    """Return the label of voxels that the preprocessing cropped away: of 0 in every channel."""
+    nothing = (np.zeros((1, 1, 1), np.float32) for _ in range(bundle.out_channels))
+    return int(bundle.decision.decide(nothing, bundle.label_type).item())
 
 
 def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob) -> Written:
@@ -262,7 +267,7 @@ def _dice(
 ) -> dict[str, float | None] | None:
     if mask_XYZ is None:
         return None
-    wanted = range(1, job.spec.bundle.out_channels)
+    wanted = job.spec.bundle.foreground
     return {str(k): v for k, v in dice_per_label(labels_XYZ, mask_XYZ, wanted).items()}
 
 

@@ -166,15 +166,6 @@ def test_a_2d_bundle_runs_slice_by_slice(image, tmp_path):
     assert_same(found, *monais(network, image, [ScaleIntensityd("image")], inferer))
 
 
-def test_channels_that_may_overlap_are_refused(image, tmp_path):
-    sigmoid = [{"_target_": "Activationsd", "keys": "pred", "sigmoid": True}]
-    network = UNet(**UNET)
-    model = bundle(tmp_path / "model", "UNet", network, UNET, [], SLIDE, sigmoid)
-    with pytest.raises(RequestError) as caught:
-        segmented(model, image, tmp_path / "out")
-    assert caught.value.code == "decision_unsupported"
-
-
 def test_a_window_as_small_as_the_stride_is_refused_before_work_starts(image, tmp_path):
     _, kind, arguments, plain, _ = ZOO["swin"]
     model = bundle(tmp_path / "model", "SwinUNETR", kind(**arguments), arguments, plain, SLIDE)

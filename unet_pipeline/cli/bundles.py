@@ -9,6 +9,7 @@ from unet_pipeline.cli.common import (
     Images,
     Json,
     Profile,
+    Trust,
     print_json,
     request_errors,
     settings_of,
@@ -20,14 +21,21 @@ app = typer.Typer(
 )
 
 Source = Annotated[
-    str, typer.Argument(help="Bundle: a folder, a URL, or a name: phantom, hippocampus.")
+    str,
+    typer.Argument(
+        help="Bundle, or a trained model of nnU-Net: a folder or URL; or phantom, hippocampus."
+    ),
 ]
 Target = Annotated[str, typer.Option(help="Folder or URL of the bundle to write.")]
 
 
 @app.command()
 def inspect(
-    bundle: Source, endpoint_url: Endpoint = None, profile: Profile = None, as_json: Json = False
+    bundle: Source,
+    trust: Trust = False,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
 ) -> None:
     """Show what a bundle says of itself: network, depths, labels, window, preprocessing, size."""
     from unet_pipeline.console import out, pairs_table
@@ -37,7 +45,7 @@ def inspect(
 
     with request_errors():
         store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
-        loaded = load_bundle(bundle, store)
+        loaded = load_bundle(bundle, store, trust=trust)
         found = describe(loaded, load_network(loaded, store))
     if as_json:
         return print_json(found)
@@ -46,7 +54,11 @@ def inspect(
 
 @app.command()
 def verify(
-    bundle: Source, endpoint_url: Endpoint = None, profile: Profile = None, as_json: Json = False
+    bundle: Source,
+    trust: Trust = False,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
 ) -> None:
     """Check a bundle: weights that fit the network, and the stored example, run again.
 
@@ -59,7 +71,7 @@ def verify(
 
     with request_errors():
         store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
-        found = verify_bundle(load_bundle(bundle, store), store)
+        found = verify_bundle(load_bundle(bundle, store, trust=trust), store)
     if as_json:
         return print_json(found)
     return out.print(pairs_table("Verified", found))

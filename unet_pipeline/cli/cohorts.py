@@ -17,6 +17,7 @@ from unet_pipeline.cli.common import (
     Remedies,
     Tile,
     ToleranceVoxels,
+    Trust,
     print_json,
     remedies_of,
     request_errors,
@@ -39,14 +40,7 @@ def segment(
             "its heads; adaptive goes as deep as each window needs. Default: the deepest.",
         ),
     ] = None,
-    trust: Annotated[
-        bool,
-        typer.Option(
-            "--trust",
-            help="Run a bundle's network that is a program (TorchScript, torch.export); only for "
-            "bundles whose source you know.",
-        ),
-    ] = False,
+    trust: Trust = False,
     overlap: Overlap = None,
     blend: Annotated[
         str | None,

@@ -22,7 +22,18 @@ Images = Annotated[
 ]
 Model = Annotated[
     str,
-    typer.Option(help="Bundle: a folder, a URL, or a name: phantom, hippocampus."),
+    typer.Option(
+        help="Bundle of MONAI or trained model of nnU-Net: a folder or URL; or the name of a "
+        "bundle of ours: phantom, hippocampus."
+    ),
+]
+Trust = Annotated[
+    bool,
+    typer.Option(
+        "--trust",
+        help="Run what a bundle brings of its own: programs (TorchScript, torch.export), "
+        "expressions and Python code; only for bundles whose source you know.",
+    ),
 ]
 Masks = Annotated[
     str | None, typer.Option(help="Reference masks, found by name; gives Dice per label.")

@@ -14,11 +14,10 @@ from threading import Lock
 from time import perf_counter
 from typing import Literal
 
-import numpy as np
 import torch
-from monai.data.utils import compute_importance_map
 
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.inference.importance import Blend, importance_map
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.mirroring import Mirrored
@@ -27,11 +26,10 @@ from unet_pipeline.networks.registry import final_scores
 from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.merge import FIXED_POINT, LARGEST_SCORE, Scores, Sums
+from unet_pipeline.tiling.merge import FIXED_POINT, LARGEST_SCORE, Sums
 from unet_pipeline.volume.views import Voxels
 
 log = logging.getLogger(__name__)
-Blend = Literal["gaussian", "constant"]
 
 
 @dataclass(frozen=True)
@@ -76,18 +74,25 @@ class Predictor:
 
     One call at a time uses the device; others wait, so that a process may read and write other
     cases meanwhile without a second set of scores in device memory.
+
+    Parameters
+    ----------
+    network
+        The network of the bundle, where it is in memory already, as in training; it is used as it
+        is, and put into evaluation mode. Default: it is loaded.
     """
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, network: torch.nn.Module | None = None) -> None:
         torch.set_num_threads(spec.threads or os.cpu_count() or 1)
         self.device = _device(spec.device)
-        network = at_depth(load_network(spec.bundle, spec.store), spec.depth, spec.bundle.adaptive)
+        network = network or load_network(spec.bundle, spec.store)
+        network = at_depth(network, spec.depth, spec.bundle.adaptive)
         if spec.bundle.slice_axis is not None:
             network = SliceNetwork(network, spec.bundle.slice_axis)
         mirrored = Mirrored(network, spec.mirror) if spec.mirror else network
         self.network = mirrored.eval().to(self.device)
+        self.spec, self.roi_size = spec, spec.roi_size
         self.classes, self.batch = spec.bundle.out_channels, spec.batch
-        self.roi_size = spec.roi_size
         self.importance = torch.from_numpy(importance_map(spec.roi_size, spec.blend)).to(
             self.device
         )
@@ -164,14 +169,6 @@ def predictor_for(spec: ModelSpec) -> Predictor:
             _predictors[spec.key] = Predictor(spec)
             log.info("loaded %s on %s", spec.bundle.name, _predictors[spec.key].device)
         return _predictors[spec.key]
-
-
-def importance_map(roi_size: Index3, blend: Blend) -> Scores:
-    """Return the weight of each voxel of a window, shape XYZ: MONAI's, sigma 1/8 of the window."""
-    weights = compute_importance_map(
-        roi_size, mode=blend, sigma_scale=0.125, device="cpu", dtype=torch.float32
-    )
-    return np.ascontiguousarray(weights.numpy())
 
 
 def _device(wanted: str) -> torch.device:

@@ -46,6 +46,12 @@ class AdaptiveRule:
     curve: tuple[Mapping[str, float], ...] = ()
     cohort: Mapping[str, Any] | None = None
 
+    @property
+    def multiply_adds_share(self) -> float:
+        """Multiply-adds of a window as a share of the full ones: mean of the calibration."""
+        at_limit = (point for point in self.curve if point["limit"] >= self.limit)
+        return next((point["multiply_adds_share"] for point in at_limit), 1.0)
+
     @classmethod
     def parse(cls, data: bytes) -> "AdaptiveRule":
         """Read a rule as ``as_bytes`` writes it; ``ValueError`` or ``KeyError`` if it is none."""

@@ -8,11 +8,17 @@
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.adaptive import AdaptiveRule
+from unet_pipeline.tiling.decision import Decision, Highest
+from unet_pipeline.tiling.merge import smallest_label_type
+from unet_pipeline.tiling.plan import Placement
 
 PACKAGED = Path(__file__).parent.parent / "bundles"
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
@@ -36,15 +42,30 @@ class Bundle:
     overlap, blend
         Defaults for windows: share of overlap (0 <= overlap < 1), ``gaussian`` or ``constant``.
     labels
-        Name of each output channel, background included.
+        Name of each label of the label map, background included.
     weights_digest, config_digest
-        ``sha256:<hex>`` of the weights file, and of ``network_def`` with ``preprocessing``.
+        ``sha256:<hex>`` of the weights file, and of ``network_def`` with ``preprocessing`` and
+        ``code_digest``.
     weights_file
         Path of the weights within the bundle.
     adaptive
         When adaptive depth stops, if the bundle was calibrated for it.
     slice_axis
         Axis of the model grid along which a 2-D network takes slices; None for a 3-D network.
+    decision
+        How the scores of the output channels become one label.
+    code_digest
+        ``sha256:<hex>`` of configs and scripts, if some of their code was run; else None.
+    placement
+        How windows are placed, as in ``window_starts``.
+    further_weights
+        Weights of further networks; the scores of all are averaged.
+    mirror_axes
+        Axes of the model grid that the network was trained to be mirrored along; None if that is
+        not known.
+    own_network
+        Whether the bundle's own code builds the network; ``network_def`` then says what it takes
+        and gives.
     """
 
     name: str
@@ -62,6 +83,12 @@ class Bundle:
     weights_file: str
     adaptive: AdaptiveRule | None = None
     slice_axis: int | None = None
+    decision: Decision = field(default_factory=Highest)
+    code_digest: str | None = None
+    own_network: bool = False
+    placement: Placement = "packed"
+    further_weights: tuple[str, ...] = ()
+    mirror_axes: tuple[int, ...] | None = None
 
     @property
     def in_plane_roi(self) -> tuple[int, ...]:
@@ -71,7 +98,12 @@ class Bundle:
     @property
     def foreground(self) -> tuple[int, ...]:
         """The labels other than background."""
-        return tuple(range(1, self.out_channels))
+        return tuple(label for label in self.labels if label)
+
+    @property
+    def label_type(self) -> np.dtype[Any]:
+        """The smallest unsigned integer type that holds every label."""
+        return np.dtype(smallest_label_type(max(self.labels) + 1))
 
 
 def packaged_bundles() -> tuple[str, ...]:
@@ -82,3 +114,21 @@ def packaged_bundles() -> tuple[str, ...]:
 def digest_of(data: bytes) -> str:
     """Return the digest of a file."""
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
+def check_unchanged(bundle: Bundle, digest: str) -> None:
+    """Check that weights are those that were there when the bundle was read.
+
+    Raises
+    ------
+    RequestError
+        ``weights_changed``.
+    """
+    if digest != bundle.weights_digest:
+        raise RequestError(
+            "weights_changed",
+            found=f"weights with digest {digest}",
+            wanted=f"{bundle.weights_digest}, as at the start of the run",
+            remedy="Run again; write a new bundle to a new folder instead of changing one in use",
+            subject=f"{bundle.url}/{bundle.weights_file}",
+        )

@@ -1,15 +1,15 @@
-"""A bundle's JSON files, read as data: references are followed, expressions are never evaluated.
+"""A bundle's JSON files, read as data: references are followed, no code is run without trust.
 
 MONAI's bundle language has references (``@name``, ``@name::0::key``), Python expressions (``$...``)
 and text macros (``%...``). Here references are followed within their own file, and expressions of
-plain values are read (``expressions.py``). All other expressions and macros are refused by name,
-and only where the value is needed. Names of number types, such as ``$np.float32``, are kept as
-they stand.
+plain values are read (``expressions.py``). All other expressions are refused by name, or evaluated
+by MONAI where the user trusts the bundle (``trusted.py``), and only where the value is needed;
+macros are refused. Names of number types, such as ``$np.float32``, are kept as they stand.
 """
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,8 @@ from unet_pipeline.networks.expressions import NotPlainError, plain_value
 
 _NUMBER_TYPE = re.compile(r"\$(np|numpy|torch)\.(float|int|uint)\d+")
 _MISSING = object()
-_NOT_OURS = frozenset({"device"})  # where things run is for us to say
+NOT_OURS = frozenset({"device"})  # where things run is for us to say
+WITH_TRUST = "or say --trust, which runs the bundle's own code, if you know where it comes from"
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,18 @@ class ConfigFile:
         Where it was read, for messages.
     content
         Its parsed content.
+    evaluate
+        Returns the plain value of the entry at a path by running it; None if that is not allowed.
     """
 
     url: str
     content: Mapping[str, Any]
+    evaluate: Callable[[str], Any] | None = None
 
     @classmethod
-    def parse(cls, url: str, data: bytes) -> "ConfigFile":
+    def parse(
+        cls, url: str, data: bytes, evaluate: Callable[[str], Any] | None = None
+    ) -> "ConfigFile":
         """Parse JSON.
 
         Raises
@@ -51,7 +57,7 @@ class ConfigFile:
             raise invalid(url, f"text that is not JSON ({error})", "a JSON object") from error
         if not isinstance(content, dict):
             raise invalid(url, f"a JSON {type(content).__name__}", "a JSON object")
-        return cls(url, content)
+        return cls(url, content, evaluate)
 
     def value(self, path: str, default: Any = _MISSING) -> Any:
         """Return the plain value at ``path`` (parts separated by ``::``), references followed.
@@ -60,7 +66,8 @@ class ConfigFile:
         ------
         RequestError
             ``bundle_invalid`` if there is no such entry and no default, or if references go round
-            in a circle; ``bundle_expression`` if the value holds an expression.
+            in a circle; ``bundle_expression`` if the value holds an expression that may not be
+            evaluated.
         """
         found = self._look_up(path)
         if found is _MISSING and default is _MISSING:
@@ -69,9 +76,10 @@ class ConfigFile:
 
     def _look_up(self, path: str) -> Any:
         here: Any = self.content
-        for index, part in enumerate(re.split("::|#", path)):
+        parts = re.split("::|#", path)
+        for index, part in enumerate(parts):
             if isinstance(here, str) and index:
-                here = self._plain(here, path, (path,))
+                here = self._plain(here, "::".join(parts[:index]), (path,))
             if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
                 here = here[int(part)]
             elif isinstance(here, dict) and part in here:
@@ -82,7 +90,7 @@ class ConfigFile:
 
     def _plain(self, value: Any, where: str, trail: tuple[str, ...]) -> Any:
         if isinstance(value, dict):
-            kept = {key: v for key, v in value.items() if key not in _NOT_OURS}
+            kept = {key: v for key, v in value.items() if key not in NOT_OURS}
             return {key: self._plain(v, f"{where}::{key}", trail) for key, v in kept.items()}
         if isinstance(value, list):
             return [self._plain(v, f"{where}::{i}", trail) for i, v in enumerate(value)]
@@ -91,28 +99,31 @@ class ConfigFile:
         if value.startswith("$"):
             return self._evaluated(value, where, trail)
         if value.startswith("%"):
-            raise self._expression(value, where)
+            raise self._refused(f"the text macro {value!r} in {where}", "")
         return self._follow(value[1:], where, trail) if value.startswith("@") else value
 
     def _evaluated(self, value: str, where: str, trail: tuple[str, ...]) -> Any:
         try:
             return plain_value(value[1:], lambda path: self._follow(path, where, trail))
         except NotPlainError as error:
-            raise self._expression(value, where) from error
+            if self.evaluate is not None:
+                return self.evaluate(where)
+            raise self._refused(f"the expression {value!r} in {where}", WITH_TRUST) from error
 
     def _follow(self, name: str, where: str, trail: tuple[str, ...]) -> Any:
         found = _MISSING if name in trail else self._look_up(name)
         if found is _MISSING:
             wanted = "references to entries of the same file, without a circle"
             raise invalid(self.url, f"reference '@{name}' in {where}", wanted)
-        return self._plain(found, where, (*trail, name))
+        return self._plain(found, re.sub("#", "::", name), (*trail, name))
 
-    def _expression(self, value: str, where: str) -> RequestError:
+    def _refused(self, found: str, otherwise: str) -> RequestError:
+        remedy = "Write the value itself into the bundle's JSON file"
         return RequestError(
             "bundle_expression",
-            found=f"the expression {value!r} in {where}",
+            found=found,
             wanted="a plain JSON value: expressions of a bundle are code, and are not evaluated",
-            remedy="Write the value itself into the bundle's JSON file",
+            remedy=f"{remedy}, {otherwise}" if otherwise else remedy,
             subject=self.url,
         )
 

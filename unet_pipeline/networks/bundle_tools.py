@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle import INFERENCE, METADATA, WEIGHTS, Bundle
+from unet_pipeline.networks.bundle_config import invalid
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import Mode, check_depth, depths_of, prune
@@ -31,6 +32,7 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "parameters": parameters_of(network),
         "depths": depths_of(network),
         "input channels": bundle.in_channels,
+        "decision": str(bundle.decision),
         "labels": {str(number): name for number, name in bundle.labels.items()},
         "roi_size": list(bundle.roi_size),
         "stride": list(contract.stride),
@@ -103,7 +105,15 @@ def example_of(network: nn.Module, network_def: Mapping[str, Any]) -> dict[str, 
 
 
 def convert_bundle(bundle: Bundle, store: Store, output: str) -> None:
-    """Write a bundle anew with its weights as safetensors; nothing of a ``.pt`` file is run."""
+    """Write a bundle anew with its weights as safetensors; nothing of a ``.pt`` file is run.
+
+    Raises
+    ------
+    RequestError
+        ``bundle_invalid`` for a model of nnU-Net, whose plan has no translation to MONAI.
+    """
+    if bundle.weights_file not in WEIGHTS:
+        raise invalid(bundle.url, f"weights in {bundle.weights_file}", " or ".join(WEIGHTS))
     config = json.loads(store.read(join(bundle.url, INFERENCE)))
     _write(bundle, store, output, config, load_network(bundle, store), bundle.network_def)
 

@@ -19,6 +19,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from unet_pipeline.networks.adaptive import ADAPTIVE
+from unet_pipeline.networks.bundle import INFERENCE
 from unet_pipeline.networks.bundle_tools import EXAMPLE, example_of
 from unet_pipeline.storage.store import Store, join
 
@@ -44,7 +46,9 @@ def write_bundle(
     licence: str,
     metadata: Mapping[str, Any],
 ) -> None:
-    """Write a bundle, ``configs/inference.json`` last; files of the same names are replaced.
+    """Write a bundle, ``configs/inference.json`` last, without which there is no bundle.
+
+    What was there is replaced; a rule for adaptive depth of other weights is removed.
 
     Parameters
     ----------
@@ -84,6 +88,8 @@ def write_bundle(
             inference_config(network_def, preprocessing, roi_size, overlap)
         ),
     }
+    for path in (INFERENCE, ADAPTIVE):  # of a bundle that is now replaced
+        store.remove(join(url, path))
     for path, data in files.items():
         store.write(join(url, path), data)
 

@@ -6,10 +6,13 @@ from contextlib import contextmanager
 from torch import nn
 
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.networks.bundle import INFERENCE, PACKAGED, Bundle, digest_of
+from unet_pipeline.networks.bundle import INFERENCE, PACKAGED, Bundle, check_unchanged, digest_of
 from unet_pipeline.networks.monai_bundle import read_monai_bundle
+from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT
+from unet_pipeline.networks.nnunet.folder import is_nnunet_folder, load_folds, read_nnunet_folder
 from unet_pipeline.networks.programs import PROGRAMS, load_program
 from unet_pipeline.networks.registry import build_network
+from unet_pipeline.networks.trusted import build_trusted
 from unet_pipeline.networks.weights import check_fit, parse_weights
 from unet_pipeline.storage.store import Store, join
 
@@ -20,18 +23,22 @@ def load_bundle(url_or_name: str, store: Store, *, trust: bool = False) -> Bundl
     Parameters
     ----------
     url_or_name
-        Folder or URL of a bundle, or the name of one that comes with the package.
+        Folder or URL of a bundle or of a model of nnU-Net, or the name of a bundle that comes with
+        the package.
     trust
-        Whether a network that is a program may be run.
+        Whether a network that is a program, and code of the bundle, may be run.
 
     Raises
     ------
     RequestError
         ``bundle_missing``, ``bundle_invalid``, ``bundle_expression``, ``network_unknown``,
-        ``network_invalid`` or ``program_untrusted``.
+        ``network_invalid`` or ``program_untrusted``; for nnU-Net ``plan_unsupported``,
+        ``weights_unsafe`` or ``checkpoint_invalid``; with trust ``bundle_code_failed``.
     """
     url = _url_of(url_or_name)
     with _for_all_cases():
+        if is_nnunet_folder(url, store):
+            return read_nnunet_folder(url, store)
         return read_monai_bundle(url, store, trust=trust)
 
 
@@ -43,22 +50,19 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
     RequestError
         ``weights_changed`` if the file is no longer the one that ``load_bundle`` saw,
         ``weights_unsafe`` if loading it would run code, ``bundle_invalid`` if it cannot be read,
-        ``weights_mismatch`` if its tensors are not those of ``network_def``.
+        ``weights_mismatch`` if its tensors are not those of ``network_def``; what
+        ``build_trusted`` raises.
     """
+    if bundle.weights_file.endswith(CHECKPOINT):
+        return load_folds(bundle, store)
     url = join(bundle.url, bundle.weights_file)
     data = store.read(url)
-    if digest_of(data) != bundle.weights_digest:
-        raise RequestError(
-            "weights_changed",
-            found=f"weights with digest {digest_of(data)}",
-            wanted=f"{bundle.weights_digest}, as at the start of the run",
-            remedy="Run again; write a new bundle to a new folder instead of changing one in use",
-            subject=url,
-        )
+    check_unchanged(bundle, digest_of(data))
     if bundle.weights_file in PROGRAMS:
         return load_program(url, data)
     weights = parse_weights(url, data)
-    network = build_network(bundle.network_def)
+    own = bundle.own_network
+    network = build_trusted(bundle, store) if own else build_network(bundle.network_def)
     check_fit(url, weights, network.state_dict())
     network.load_state_dict(weights)
     return network.eval()

@@ -14,9 +14,12 @@ from unet_pipeline.networks.bundle import (
     packaged_bundles,
 )
 from unet_pipeline.networks.bundle_config import ConfigFile, invalid
+from unet_pipeline.networks.postprocessing import read_decision
 from unet_pipeline.networks.programs import PROGRAMS, check_trust, program_def
 from unet_pipeline.networks.registry import network_contract
+from unet_pipeline.networks.trusted import TrustedConfig
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.tiling.decision import BACKGROUND, Decision, Highest
 
 
 def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
@@ -27,14 +30,19 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
     RequestError
         As ``load_bundle``.
     """
-    config = _read_inference(url, store)
+    trusted = TrustedConfig(url, store) if trust else None
+    config = _read_inference(url, store, trusted)
     metadata = ConfigFile.parse(join(url, METADATA), _read(url, METADATA, store))
     weights_file = _weights_file(url, store, trust)
     weights_digest = digest_of(store.read(join(url, weights_file)))
     adaptive = _adaptive(url, store)
     slice_axis = _slice_axis(config)
     is_program = weights_file in PROGRAMS
-    network_def = _program(metadata, slice_axis) if is_program else config.value("network_def")
+    own_network = trusted is not None and not is_program and not _is_known(config)
+    if trusted is not None and own_network:
+        trusted.fetch()
+    unread = is_program or own_network
+    network_def = _program(metadata, slice_axis) if unread else config.value("network_def")
     if not isinstance(network_def, dict):
         raise invalid(config.url, "a network_def that is no JSON object", "a MONAI component")
     preprocessing = _preprocessing(config)
@@ -42,32 +50,43 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
     if contract.spatial_dims != (3 if slice_axis is None else 2):
         wanted = "a 3-D one, or a 2-D one with SliceInferer"
         raise invalid(config.url, f"a network for {contract.spatial_dims}-D images", wanted)
-    _check_decision(config)
+    decision = read_decision(config, contract.out_channels)
+    roi_size, overlap, blend = _roi_size(config, slice_axis), _overlap(config), _blend(config)
+    code_digest = None if trusted is None else trusted.digest  # when all that may run it has
     return Bundle(
         name=url.rstrip("/").rsplit("/", 1)[-1],
         url=url,
         network_def=network_def,
         preprocessing=preprocessing,
-        roi_size=_roi_size(config, slice_axis),
+        roi_size=roi_size,
         slice_axis=slice_axis,
-        overlap=_overlap(config),
-        blend=_blend(config),
-        labels=_labels(metadata, contract.out_channels),
+        overlap=overlap,
+        blend=blend,
+        decision=decision,
+        labels=decision.label_names(_channel_names(metadata, contract.out_channels, decision)),
         in_channels=contract.in_channels,
         out_channels=contract.out_channels,
         weights_digest=weights_digest,
-        config_digest=digest_of(
-            json.dumps([network_def, preprocessing], sort_keys=True, separators=(",", ":")).encode()
-        ),
+        config_digest=_digest_of_all(network_def, preprocessing, code_digest),
         weights_file=weights_file,
         adaptive=adaptive,
+        code_digest=code_digest,
+        own_network=own_network,
     )
 
 
-def _read_inference(url: str, store: Store) -> ConfigFile:
+def _digest_of_all(
+    network_def: dict[str, Any], preprocessing: tuple[dict[str, Any], ...], code: str | None
+) -> str:
+    decisive = [network_def, preprocessing, *([] if code is None else [code])]
+    return digest_of(json.dumps(decisive, sort_keys=True, separators=(",", ":")).encode())
+
+
+def _read_inference(url: str, store: Store, trusted: TrustedConfig | None) -> ConfigFile:
     where = join(url, INFERENCE)
     if store.exists(where):
-        return ConfigFile.parse(where, store.read(where))
+        evaluate = None if trusted is None else trusted.value
+        return ConfigFile.parse(where, store.read(where), evaluate)
     if any(store.exists(join(url, f"configs/inference.{kind}")) for kind in ("yaml", "yml")):
         raise invalid(url, "configs/inference as YAML", f"{INFERENCE}: only JSON is read")
     raise RequestError(
@@ -103,6 +122,15 @@ def _program(metadata: ConfigFile, slice_axis: int | None) -> dict[str, Any]:
         raise invalid(metadata.url, "no network_data_format", wanted) from error
 
 
+def _is_known(config: ConfigFile) -> bool:
+    """Say whether the registry can build the network; else only the bundle's own code can."""
+    try:
+        network_contract(config.value("network_def"))
+    except (RequestError, AttributeError):
+        return False
+    return True
+
+
 def _adaptive(url: str, store: Store) -> AdaptiveRule | None:
     where = join(url, ADAPTIVE)
     if not store.exists(where):
@@ -133,21 +161,6 @@ def _slice_axis(config: ConfigFile) -> int | None:
     return int(axis)
 
 
-def _check_decision(config: ConfigFile) -> None:
-    """Refuse channels that may overlap: the highest score would then decide wrongly."""
-    post = config.content.get("postprocessing", {})
-    steps = post.get("transforms", ()) if isinstance(post, dict) else ()
-    for step in steps:
-        if isinstance(step, dict) and (step.get("sigmoid") is True or "threshold" in step):
-            raise RequestError(
-                "decision_unsupported",
-                found="channels that are decided one by one (sigmoid, threshold), and may overlap",
-                wanted="one label per voxel, that of the highest score (softmax, argmax)",
-                remedy="Choose a bundle whose labels exclude each other",
-                subject=config.url,
-            )
-
-
 def _roi_size(config: ConfigFile, slice_axis: int | None) -> tuple[int, int, int]:
     found = config.value("inferer::roi_size")
     if slice_axis is not None:
@@ -176,11 +189,13 @@ def _blend(config: ConfigFile) -> str:
     return found
 
 
-def _labels(metadata: ConfigFile, out_channels: int) -> dict[int, str]:
+def _channel_names(metadata: ConfigFile, channels: int, decision: Decision) -> list[str]:
     path = "network_data_format::outputs::pred::channel_def"
     named = metadata.value(path, {})
-    wanted = f"a name for each of the {out_channels} output channels, 0 to {out_channels - 1}"
-    if not isinstance(named, dict) or not set(named) <= set(map(str, range(out_channels))):
+    wanted = f"a name for each of the {channels} output channels, 0 to {channels - 1}"
+    if not isinstance(named, dict) or not set(named) <= set(map(str, range(channels))):
         raise invalid(metadata.url, f"{path} {named!r}", wanted)
-    default = ("background", *(f"label {index}" for index in range(1, out_channels)))
-    return {index: str(named.get(str(index), default[index])) for index in range(out_channels)}
+    default = [f"label {index}" for index in range(channels)]
+    if decision == Highest():
+        default[0] = BACKGROUND
+    return [str(named.get(str(index), default[index])) for index in range(channels)]

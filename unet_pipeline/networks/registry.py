@@ -26,7 +26,9 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.networks import programs
 from unet_pipeline.networks.asymmetric import AsymmetricUNet
 from unet_pipeline.networks.blocks import per_axis
+from unet_pipeline.networks.bundle_config import WITH_TRUST
 from unet_pipeline.networks.nested import NestedUNet, monai_unetpp
+from unet_pipeline.networks.nnunet import architecture
 
 MONAI_NETS = "monai.networks.nets"
 OUR_NETS = "unet_pipeline.networks"
@@ -102,6 +104,12 @@ KNOWN: Mapping[str, _Kind] = {
     "DynUNet": _Kind(DynUNet, _product_of_strides),
     "SegResNet": _Kind(SegResNet, _blocks_down),
     "SwinUNETR": _Kind(_swin_unetr, _halvings(5)),
+    "PlainConvUNet": _Kind(
+        architecture.builder("PlainConvUNet"), _product_of_strides, architecture.MODULE
+    ),
+    "ResidualEncoderUNet": _Kind(
+        architecture.builder("ResidualEncoderUNet"), _product_of_strides, architecture.MODULE
+    ),
     "VNet": _Kind(VNet, _halvings(4)),
     "Program": _Kind(programs.build, _any_window, OUR_NETS),
 }
@@ -274,7 +282,7 @@ def _known(network_def: Mapping[str, Any]) -> tuple[_Kind, dict[str, Any]]:
             "network_unknown",
             found=f"network_def with _target_ {target!r}",
             wanted=f"one of {', '.join(KNOWN)}, alone or with its module",
-            remedy="Choose a bundle with one of these networks",
+            remedy=f"Choose a bundle with one of these networks, {WITH_TRUST}",
         )
     arguments = {str(key): value for key, value in network_def.items() if key not in _IGNORED_KEYS}
     return kind, arguments

@@ -1,9 +1,9 @@
 """Join the scores of overlapping windows so that the result never depends on the order.
 
-Scores are added in fixed point: each weighted score is rounded once to a multiple of 2**-24 and
+Scores are added in fixed point: each weighted score is rounded once to a multiple of 2**-36 and
 kept as an integer. Adding integers is associative and exact, so tiles, workers and arrival order
-cannot change a bit (P3). 2**-24 is the spacing of float32 just below 1, and the integers hold
-sums up to 2**39.
+cannot change a bit (P3). 2**-36 leaves digits to a weight of 2**-27, and the integers hold the
+scores of 4096 windows of weight 1 that lie over each other, each up to 2**15.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from unet_pipeline.tiling.box import Box, Index3
 
-FIXED_POINT = 2.0**24
-LARGEST_SCORE = 2.0**31
+FIXED_POINT = 2.0**36
+LARGEST_SCORE = 2.0**15
 
 Sums = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
@@ -38,7 +38,7 @@ class Partial:
 
 
 def to_fixed_point(values: npt.NDArray[np.float32]) -> Sums:
-    """Round to multiples of 2**-24; the product by a power of two is exact."""
+    """Round to multiples of 2**-36; the product by a power of two is exact."""
     fixed: Sums = np.rint(values * np.float32(FIXED_POINT)).astype(np.int64)
     return fixed
 
@@ -79,18 +79,3 @@ def merged_scores(
 def smallest_label_type(classes: int) -> npt.DTypeLike:
     """Return the smallest unsigned integer type that holds the labels 0 .. classes - 1."""
     return np.uint8 if classes <= 256 else np.uint16 if classes <= 65536 else np.uint32
-
-
-def decide(scores_of_classes: Iterable[Scores], classes: int) -> npt.NDArray[np.unsignedinteger]:
-    """Return the class of the highest score on each voxel; of equal ones the lowest class.
-
-    Takes the scores class by class, so memory does not grow with the number of classes.
-    """
-    iterator = iter(scores_of_classes)
-    best_XYZ = next(iterator)
-    labels_XYZ = np.zeros(best_XYZ.shape, dtype=smallest_label_type(classes))
-    for index, scores_XYZ in enumerate(iterator, start=1):
-        higher_XYZ = scores_XYZ > best_XYZ
-        labels_XYZ[higher_XYZ] = index
-        best_XYZ = np.maximum(best_XYZ, scores_XYZ)
-    return labels_XYZ

@@ -7,7 +7,7 @@ Two grids. *Native* voxels are those of the file; *model* voxels are those that 
     model grid    |---- score box 0 ------|                             what it takes to decide the
                                         |------ score box 1 -----|      labels of the write box
 
-Windows lie on the model grid, where MONAI's ``sliding_window_inference`` would place them. Each
+Windows lie on the model grid, where MONAI or nnU-Net would place them (``window_starts``). Each
 belongs to the tile that it overlaps most, and is evaluated once, there::
 
     windows       [   a   ]
@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
 from math import ceil
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.merge import smallest_label_type
 
+Placement = Literal["packed", "evenly"]
 SUM_BYTES = 8  # one fixed-point score
 SCORE_BYTES = 4  # one float32 score or voxel
 
@@ -67,6 +67,8 @@ class TilePlan:
         Voxels along each axis of the file, of what the network sees, and of one window.
     channels, classes
         Channels of the network's input and of its output.
+    label_bytes
+        Bytes of one label.
     """
 
     native_shape: Index3
@@ -75,6 +77,7 @@ class TilePlan:
     channels: int
     classes: int
     tiles: tuple[Tile, ...]
+    label_bytes: int = 1
 
     @property
     def n_tiles(self) -> int:
@@ -89,8 +92,7 @@ class TilePlan:
     @property
     def native_bytes(self) -> int:
         """Bytes of the label map, uncompressed."""
-        itemsize = np.dtype(smallest_label_type(self.classes)).itemsize
-        return int(np.prod(self.native_shape, dtype=np.int64)) * itemsize
+        return int(np.prod(self.native_shape, dtype=np.int64)) * self.label_bytes
 
     @cached_property
     def peak_bytes_per_tile(self) -> int:
@@ -132,21 +134,30 @@ class TilePlan:
         return tuple(map(tuple, found))
 
 
-def window_starts(length: int, roi: int, overlap: float) -> tuple[int, ...]:
-    """Return the first voxel of each window along one axis, as MONAI places them.
+def window_starts(
+    length: int, roi: int, overlap: float, placement: Placement = "packed"
+) -> tuple[int, ...]:
+    """Return the first voxel of each window along one axis.
 
     A volume shorter than the window is padded on both sides, so its one window starts before
-    voxel 0. The last window is moved back to end with the volume.
+    voxel 0. Windows ``packed``, as MONAI places them, have one distance, and the last one is moved
+    back to end with the volume. Windows placed ``evenly``, as nnU-Net does, move closer together
+    until the last one ends with the volume.
 
     >>> window_starts(10, 4, 0.5)
     (0, 2, 4, 6)
     >>> window_starts(9, 4, 0.5)
     (0, 2, 4, 5)
+    >>> window_starts(9, 4, 0.5, "evenly")
+    (0, 2, 3, 5)
     >>> window_starts(3, 6, 0.5)
     (-1,)
     """
     if length <= roi:
         return (-((roi - length) // 2),)
+    if placement == "evenly" and roi > 1:
+        count = ceil((length - roi) / (roi * (1 - overlap))) + 1
+        return tuple(int(np.round((length - roi) / (count - 1) * i)) for i in range(count))
     interval = max(int(roi * (1 - overlap)), 1)
     count = ceil((length - roi) / interval) + 1
     return tuple(min(i * interval, length - roi) for i in range(count))
@@ -161,8 +172,10 @@ def make_plan(
     overlap: float,
     channels: int,
     classes: int,
+    placement: Placement = "packed",
     tile_shape: Index3 | None = None,
     budget_bytes: int = 2_000_000_000,
+    label_bytes: int = 1,
 ) -> TilePlan:
     """Lay windows over the model grid and tiles over the native grid.
 
@@ -171,17 +184,24 @@ def make_plan(
     needs
         Maps a box of native voxels to the box of model voxels whose scores decide its labels.
     overlap
-        Share of a window that overlaps the next one, 0 <= overlap < 1.
+        Share of a window that overlaps the next one, 0 <= overlap < 1; the least share for
+        windows placed evenly.
+    placement
+        As in ``window_starts``.
     tile_shape
         Native voxels of a write box. By default the largest whose scores stay within
         ``budget_bytes``.
+    label_bytes
+        Bytes of one label.
     """
     tile_shape = tile_shape or _tile_within(
         budget_bytes // _bytes_per_voxel(channels, classes), native_shape, needs, roi_size
     )
     write_boxes = list(_partition(native_shape, tile_shape))
     score_boxes = [needs(box) for box in write_boxes]
-    axes = [window_starts(n, r, overlap) for n, r in zip(model_shape, roi_size, strict=True)]
+    axes = [
+        window_starts(n, r, overlap, placement) for n, r in zip(model_shape, roi_size, strict=True)
+    ]
     starts: list[Index3] = [(x, y, z) for x, y, z in product(*axes)]
     owner, touches = _assign(starts, roi_size, score_boxes)
     tiles = []
@@ -189,7 +209,9 @@ def make_plan(
         windows = tuple(starts[i] for i in np.flatnonzero(owner == index))
         sources = tuple(int(i) for i in np.unique(owner[touches[index]]))
         tiles.append(Tile(index, write_box, score_box, windows, sources))
-    return TilePlan(native_shape, model_shape, roi_size, channels, classes, tuple(tiles))
+    return TilePlan(
+        native_shape, model_shape, roi_size, channels, classes, tuple(tiles), label_bytes
+    )
 
 
 def _partition(shape: Index3, tile_shape: Index3) -> Iterator[Box]:

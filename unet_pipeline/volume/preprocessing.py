@@ -23,6 +23,13 @@ from unet_pipeline.volume.monai_steps import (
     Standardise,
     three,
 )
+from unet_pipeline.volume.nnunet_steps import (
+    CropNonzero,
+    Normalise,
+    Permute,
+    Respace,
+    Scheme,
+)
 from unet_pipeline.volume.steps import Nothing, Step
 
 
@@ -87,6 +94,24 @@ def _pad(a: _Arguments) -> Step:
     return PadDivisible(three(a.pop("k"), int), str(a.pop("method", "symmetric")))
 
 
+def _permute(a: _Arguments) -> Step:
+    x, y, z = a.pop("source_axes")
+    return Permute((x, y, z))
+
+
+def _crop_nonzero(_: _Arguments) -> Step:
+    return CropNonzero()
+
+
+def _normalise(a: _Arguments) -> Step:
+    return Normalise(tuple(Scheme(**scheme) for scheme in a.pop("schemes")))
+
+
+def _respace(a: _Arguments) -> Step:
+    x, y, z = a.pop("spacing_mm")
+    return Respace((x, y, z), a.pop("cubic"), a.pop("separate"), a.pop("separate_scores"))
+
+
 def _nothing(a: _Arguments) -> Step:
     a.clear()
     return Nothing()
@@ -94,6 +119,10 @@ def _nothing(a: _Arguments) -> Step:
 
 # For each transform: its translation, and options that change nothing at these values.
 _TRANSFORMS: dict[str, tuple[Callable[[_Arguments], Step], dict[str, tuple[Any, ...]]]] = {
+    "Permute": (_permute, {}),
+    "CropNonzero": (_crop_nonzero, {}),
+    "Normalise": (_normalise, {}),
+    "Respace": (_respace, {}),
     "LoadImaged": (_nothing, {}),
     "EnsureChannelFirstd": (_nothing, {}),
     "EnsureTyped": (_nothing, {}),

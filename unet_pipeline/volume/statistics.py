@@ -3,7 +3,7 @@
 The slabs depend on the volume's shape alone, so a result does not depend on tiles or workers.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,11 +11,15 @@ import numpy.typing as npt
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.views import View, Voxels, slabs
 
+Mask = npt.NDArray[np.bool_]
 _SIGN = np.uint32(1 << 31)
 
 
 def mean_and_deviation(
-    view: View, nonzero: bool, channels: Sequence[int] | None = None
+    view: View,
+    nonzero: bool,
+    channels: Sequence[int] | None = None,
+    mask_XYZ: Mask | None = None,
 ) -> tuple[float, float]:
     """Return mean and population standard deviation, summed in float64 in two passes.
 
@@ -25,6 +29,8 @@ def mean_and_deviation(
         Whether voxels of value 0 are left out.
     channels
         Channels to measure together; all by default.
+    mask_XYZ
+        Where to measure; everywhere by default.
 
     Returns
     -------
@@ -32,12 +38,12 @@ def mean_and_deviation(
         (0, 1) if there is no voxel to measure, which leaves the volume as it is.
     """
     total, count = 0.0, 0
-    for values in _values(view, nonzero, channels):
+    for values in _values(view, nonzero, channels, mask_XYZ):
         total, count = total + float(values.sum(dtype=np.float64)), count + values.size
     if count == 0:
         return 0.0, 1.0
     mean, squares = total / count, 0.0
-    for values in _values(view, nonzero, channels):
+    for values in _values(view, nonzero, channels, mask_XYZ):
         squares += float(((values.astype(np.float64) - mean) ** 2).sum())
     return mean, float(np.sqrt(squares / count))
 
@@ -72,11 +78,49 @@ def percentiles(
     return [_between(value_at, rank) for rank in ranks]
 
 
+def value_range(view: View, channel: int) -> tuple[float, float]:
+    """Return the smallest and the largest value of a channel."""
+    ranges = [(float(v.min()), float(v.max())) for v in _values(view, False, [channel])]
+    return min(low for low, _ in ranges), max(high for _, high in ranges)
+
+
+def bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels]:
+    """Return the smallest and the largest value of each channel, or of its slices along an axis.
+
+    Returns
+    -------
+    low, high
+        Shape C111, or with the number of slices along ``axis``.
+    """
+    kept = () if axis is None else (axis,)
+    shape = [view.shape[a] if a in kept else 1 for a in range(3)]
+    low = np.full((view.channels, *shape), np.inf, dtype=np.float32)
+    high = -low
+    others = tuple(a + 1 for a in range(3) if a not in kept)
+    for slab in slabs(view):
+        values = view.read(slab)
+        part = [slice(a, b) if i in kept else slice(None) for i, (a, b) in
+                enumerate(zip(slab.start, slab.stop, strict=True))]  # fmt: skip
+        here = (slice(None), *part)
+        low[here] = np.minimum(low[here], values.min(axis=others, keepdims=True))
+        high[here] = np.maximum(high[here], values.max(axis=others, keepdims=True))
+    return low, high
+
+
 def foreground_box(view: View) -> Box | None:
     """Return the smallest box that holds every voxel above 0 in any channel, or None."""
+    return _box_where(view, lambda values: values > 0)
+
+
+def nonzero_box(view: View) -> Box | None:
+    """Return the smallest box that holds every voxel that is not 0 in some channel, or None."""
+    return _box_where(view, lambda values: values != 0)
+
+
+def _box_where(view: View, test: Callable[[Voxels], npt.NDArray[np.bool_]]) -> Box | None:
     found: Box | None = None
     for slab in slabs(view):
-        foreground_XYZ = np.asarray((view.read(slab) > 0).any(axis=0))
+        foreground_XYZ = np.asarray(test(view.read(slab)).any(axis=0))
         if not foreground_XYZ.any():
             continue
         others = ((1, 2), (0, 2), (0, 1))
@@ -88,10 +132,14 @@ def foreground_box(view: View) -> Box | None:
     return found
 
 
-def _values(view: View, nonzero: bool, channels: Sequence[int] | None) -> Iterator[Voxels]:
+def _values(
+    view: View, nonzero: bool, channels: Sequence[int] | None, mask_XYZ: Mask | None = None
+) -> Iterator[Voxels]:
     for box in slabs(view):
         values = view.read(box)
         chosen = values if channels is None else values[list(channels)]
+        if mask_XYZ is not None:
+            chosen = chosen[:, mask_XYZ[box.within(Box.whole(view.shape))]]
         yield chosen[chosen != 0] if nonzero else chosen.ravel()
 
 

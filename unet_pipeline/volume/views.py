@@ -117,7 +117,7 @@ class Reoriented:
 
 @dataclass(frozen=True)
 class Resampled:
-    """A view with another spacing, linearly interpolated.
+    """A view with another spacing, linearly interpolated, or by the nearest voxel.
 
     Attributes
     ----------
@@ -126,12 +126,15 @@ class Resampled:
     start
         Where voxel 0 lies, in voxels of the inner view. An axis of step 1 and start 0 is copied.
         Before the first inner voxel and beyond the last, its value is repeated.
+    nearest
+        Axes along which the nearest voxel is taken, the next one at ties.
     """
 
     inner: View
     steps: Spacing3
     shape: Index3
     start: Spacing3 = (0.0, 0.0, 0.0)
+    nearest: tuple[int, ...] = ()
 
     @property
     def channels(self) -> int:
@@ -169,7 +172,7 @@ class Resampled:
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Voxels]:
         last = self.inner.shape[axis] - 1
         at = np.arange(box.start[axis], box.stop[axis]) * self.steps[axis] + self.start[axis]
-        at = np.clip(at, 0, last)
+        at = np.clip(np.floor(at + 0.5) if axis in self.nearest else at, 0, last)
         low = np.floor(at).astype(np.int64)
         return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
 

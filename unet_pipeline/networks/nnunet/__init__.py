@@ -1,0 +1,1 @@
+"""Trained models of nnU-Net (version 2), run from the folders that its training writes."""

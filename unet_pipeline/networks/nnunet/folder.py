@@ -1,0 +1,151 @@
+"""The folder of a model that nnU-Net trained, as a bundle.
+
+::
+
+    <model>/plans.json                        network, spacing, normalisation, windows
+    <model>/dataset.json                      what channels and labels mean
+    <model>/fold_0/checkpoint_final.pth       weights; the scores of all folds are averaged
+
+The folder of one fold may be given instead, and is then run alone.
+"""
+
+import json
+import re
+from typing import Any
+
+from torch import nn
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.bundle import Bundle, check_unchanged, digest_of
+from unet_pipeline.networks.bundle_config import ConfigFile
+from unet_pipeline.networks.ensemble import MeanOfNetworks
+from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
+from unet_pipeline.networks.nnunet.plan import OVERLAP, Plan, read_plan
+from unet_pipeline.networks.registry import build_network, network_contract
+from unet_pipeline.networks.weights import check_fit
+from unet_pipeline.storage.store import Store, join
+
+PLANS, DATASET = "plans.json", "dataset.json"
+_FOLD = re.compile(r"fold_(\d+|all)")
+
+
+def is_nnunet_folder(url: str, store: Store) -> bool:
+    """Say if ``url`` is the folder of a model of nnU-Net, or of one of its folds."""
+    return store.exists(join(_model_of(url), PLANS))
+
+
+def read_nnunet_folder(url: str, store: Store) -> Bundle:
+    """Read a model's plan and take the digests of its weights.
+
+    Raises
+    ------
+    RequestError
+        ``bundle_invalid``, ``plan_unsupported``, ``weights_unsafe``, ``checkpoint_invalid`` or
+        ``network_unknown``.
+    """
+    model = _model_of(url)
+    plans, dataset = (_json(model, name, store) for name in (PLANS, DATASET))
+    files = _checkpoints(url, model, store)
+    contents = [store.read(join(model, file)) for file in files]
+    first = read_checkpoint(join(model, files[0]), contents[0])
+    plan = read_plan(model, plans, dataset, first.configuration)
+    try:
+        return _bundle(url, plan, first, files, [digest_of(data) for data in contents])
+    except RequestError:
+        raise
+    except (KeyError, TypeError, ValueError) as error:
+        found = f"entries of {PLANS} or {DATASET} that cannot be read ({error!r})"
+        raise plan.unsupported(found, "what nnU-Net 2 writes") from error
+
+
+def load_folds(bundle: Bundle, store: Store) -> nn.Module:
+    """Build the network of a model with the weights of its folds, in evaluation mode, on the CPU.
+
+    Raises
+    ------
+    RequestError
+        As ``load_network``.
+    """
+    digests, networks = [], []
+    for file in (bundle.weights_file, *bundle.further_weights):
+        url = join(_model_of(bundle.url), file)
+        data = store.read(url)
+        digests.append(digest_of(data))
+        weights = read_checkpoint(url, data).weights
+        network = build_network(bundle.network_def)
+        check_fit(url, weights, network.state_dict())
+        network.load_state_dict(weights)
+        networks.append(network.eval())
+    check_unchanged(bundle, _digest(digests))
+    return networks[0] if len(networks) == 1 else MeanOfNetworks(networks)
+
+
+def _bundle(
+    url: str, plan: Plan, checkpoint: Checkpoint, files: list[str], digests: list[str]
+) -> Bundle:
+    network_def, preprocessing = plan.network_def(), plan.preprocessing()
+    contract, decision = network_contract(network_def), plan.decision()
+    said = json.dumps([network_def, preprocessing, plan.roi_size], sort_keys=True)
+    shift = 0 if plan.slice_axis is None else 1
+    return Bundle(
+        name=_name(url),
+        url=url,
+        network_def=network_def,
+        preprocessing=preprocessing,
+        roi_size=plan.roi_size,
+        slice_axis=plan.slice_axis,
+        overlap=OVERLAP,
+        blend="gaussian_nnunet",
+        placement="evenly",
+        decision=decision,
+        labels=decision.label_names(plan.channel_labels()),
+        in_channels=contract.in_channels,
+        out_channels=contract.out_channels,
+        weights_digest=_digest(digests),
+        config_digest=digest_of(said.encode()),
+        weights_file=files[0],
+        further_weights=tuple(files[1:]),
+        mirror_axes=tuple(axis + shift for axis in checkpoint.mirror_axes),
+    )
+
+
+def _digest(digests: list[str]) -> str:
+    return digests[0] if len(digests) == 1 else digest_of("".join(digests).encode())
+
+
+def _name(url: str) -> str:
+    """Return the dataset's name, which is the folder above that of the trainer."""
+    parts = _model_of(url).rstrip("/").split("/")
+    return parts[-2] if "__" in parts[-1] and len(parts) > 1 else parts[-1]
+
+
+def _model_of(url: str) -> str:
+    folder, _, last = url.rstrip("/").rpartition("/")
+    return folder if folder and _FOLD.fullmatch(last) else url.rstrip("/")
+
+
+def _json(model: str, name: str, store: Store) -> dict[str, Any]:
+    if not store.exists(join(model, name)):
+        raise _missing(model, name)
+    return dict(ConfigFile.parse(join(model, name), store.read(join(model, name))).content)
+
+
+def _checkpoints(url: str, model: str, store: Store) -> list[str]:
+    """Return the paths of the checkpoints within the model, in order of the folds' names."""
+    pattern = re.compile(rf".*/(({_FOLD.pattern})/{re.escape(CHECKPOINT)})")
+    only = "" if url.rstrip("/") == model else url.rstrip("/").rpartition("/")[2]
+    matches = [pattern.fullmatch(file) for file in store.list_files(model)]
+    found = sorted(match[1] for match in matches if match and only in ("", match[2]))
+    if not found:
+        raise _missing(model, f"{only or 'fold_*'}/{CHECKPOINT}")
+    return found
+
+
+def _missing(model: str, name: str) -> RequestError:
+    return RequestError(
+        "bundle_invalid",
+        found=f"no {name}",
+        wanted=f"{PLANS}, {DATASET} and fold_*/{CHECKPOINT}, as nnU-Net's training writes them",
+        remedy="Copy the whole folder of the model (<trainer>__<plans>__<configuration>)",
+        subject=model,
+    )
