@@ -36,7 +36,7 @@ contract: venv  ## Check that imports go one way
 	$(BIN)/lint-imports
 
 unit: venv  ## Run the tests
-	$(BIN)/python -m pytest
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output

@@ -19,7 +19,9 @@ Voxels = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
-NetworkName = Literal["unet", "unetpp", "unetplus", "unete", "asymmetric"]
+NetworkName = Literal[
+    "unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"
+]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ClusterKind = Annotated[str, Field(pattern=r"^(serial|local|cuda|(tcp|tls)://.+:\d+)$")]
 
@@ -462,8 +464,8 @@ class TrainSettings(_Settings):
     )
     network: NetworkName = Field(
         "unetpp",
-        description="Network to train: unet, or the nested unetpp, unetplus, unete with a head at "
-        "every depth, or asymmetric, with half an encoder.",
+        description="Network to train: unet or plain, or the nested unetpp, unetplus, unete with a "
+        "head at every depth, or asymmetric (half an encoder) or half_decoder.",
     )
     features: tuple[Voxels, ...] | None = Field(
         None, description="Channels of each level, shallow to deep. Default: 16,16,32,64,128."

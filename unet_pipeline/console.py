@@ -23,8 +23,9 @@ from unet_pipeline.tiling.plan import TilePlan
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
     from unet_pipeline.networks.adaptive import AdaptiveRule
-    from unet_pipeline.training.fit import OnStep
-    from unet_pipeline.training.run import TrainReport
+    from unet_pipeline.training.fit import OnHistory, OnStep
+    from unet_pipeline.training.history import History
+    from unet_pipeline.training.report import TrainReport
 
 out = Console()
 err = Console(stderr=True)
@@ -51,32 +52,52 @@ def waiting(what: str) -> Iterator[None]:
 
 
 @contextmanager
-def step_progress(steps: int) -> "Iterator[OnStep]":
-    """Show a bar over the steps of a training, with a running mean of the loss."""
+def step_progress(steps: int) -> "Iterator[tuple[OnStep, OnHistory]]":
+    """Show a bar over the steps of a training, with a running mean of the loss and the Dice."""
     with case_progress(steps, "Training") as progress:
         smooth: list[float] = []
+        dice = ""
 
-        def advance_to(step: int, loss: float) -> None:
+        def after_step(step: int, loss: float) -> None:
             smooth.append(loss)
             mean = sum(smooth[-20:]) / len(smooth[-20:])
-            progress.update(progress.task_ids[0], completed=step, last=f"loss {mean:.3f}")
+            last = f"loss {mean:.3f}{dice}"
+            progress.update(progress.task_ids[0], completed=step, last=last)
 
-        yield advance_to
+        def so_far(history: "History") -> None:
+            nonlocal dice
+            if history.validations:
+                now = history.validations[-1].mean
+                dice = f", Dice {now:.3f}, best {history.best.mean if history.best else now:.3f}"
+            progress.update(progress.task_ids[0], completed=len(history.losses))
+
+        yield after_step, so_far
 
 
 def print_training(report: "TrainReport") -> None:
     """Print what a training did."""
     for case, error in report.faults:
         out.print(Text("left out ", style="yellow") + Text(f"{case}: {error}"), soft_wrap=True)
-    dice = ", ".join(
-        f"label {label}: {value:.3f}" for label, value in report.dice.items() if value is not None
-    )
     out.print(
-        f"Trained on {len(report.training)} cases in {report.seconds:.0f} s; Dice on "
-        f"{len(report.held_out)} cases kept aside: {dice or 'none kept aside'}",
+        f"Trained on {len(report.training)} cases in {report.seconds:.0f} s, "
+        f"{len(report.history.losses)} steps",
         highlight=False,
     )
+    if report.spread:
+        out.print(_spread_table(report))
+    out.print(Text(f"Curves  {report.curves}"), soft_wrap=True)
     out.print(Text(f"Bundle  {report.bundle}"), soft_wrap=True)
+
+
+def _spread_table(report: "TrainReport") -> Table:
+    table = Table(title=f"Dice on {len(report.held_out)} cases kept aside", title_justify="left")
+    for name in ("label", "cases", "mean", "deviation", "lowest", "highest"):
+        table.add_column(name, justify="right")
+    for label, one in report.spread.items():
+        numbers = (one.mean, one.deviation, one.low, one.high)
+        cells = ["" if value is None else f"{value:.3f}" for value in numbers]
+        table.add_row(str(label), str(one.cases), *cells)
+    return table
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from unet_pipeline.local.prefect_server import PrefectServer, prefect_failed, pr
 log = logging.getLogger(__name__)
 
 FLOW = "segment-cohort"
+ON_REQUEST = ("on-demand", "audit", "train", "depths", "compare", "layers")
 NO_COHORT = {  # what the run form shows until a cohort is named
     "UNET_PIPELINE_IMAGES": "s3://scans/incoming",
     "UNET_PIPELINE_MODEL": "hippocampus",
@@ -36,7 +37,7 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     given = {name: os.environ[name] for name in defaults if name in os.environ} | {**(cohort or {})}
     named = {"UNET_PIPELINE_IMAGES", "UNET_PIPELINE_OUTPUT"} <= given.keys()
     keep = not named and server.api(f"/deployments/name/{FLOW}/nightly") is not None
-    wanted = ["on-demand", "audit", *([] if keep else ["nightly"])]
+    wanted = [*ON_REQUEST, *([] if keep else ["nightly"])]
     env = {**defaults, **given, "UNET_PIPELINE_NIGHTLY": str(named).lower()}
     names = [option for name in wanted for option in ("--name", name)]
     file = str(_prefect_yaml())
@@ -60,6 +61,9 @@ def run_up(home: Path | None = None, port: int | None = None) -> int:
         out.print(f"Deployments       {server.url}/deployments")
         out.print("Run a cohort      on-demand > Run, and fill in images, model and output")
         out.print("Check a cohort    audit > Run, and fill in images and masks")
+        out.print("Train a network   train > Run, and fill in images, masks and output")
+        out.print("Choose a depth    depths > Run; compare > Run holds bundles against each other")
+        out.print("Look inside       layers > Run, and fill in images, masks and model")
         out.print("Run every night   nightly > Edit the parameters, then switch its schedule on")
         out.print(f"Logs              {place}")
         out.print("Ctrl-C stops the server and the worker; what they know stays.")

@@ -77,3 +77,14 @@ def test_without_a_rule_there_is_no_adaptive_depth(network):
         at_depth(network, "adaptive")
     assert caught.value.code == "depth_uncalibrated"
     assert isinstance(at_depth(network, "adaptive", AdaptiveRule(0.1, 0.002)), AdaptiveDepth)
+
+
+def test_the_share_of_multiply_adds_is_that_of_the_limit():
+    """Points of the curve stand at the largest limit of their kind; the limit may lie below."""
+    curve = tuple(
+        {"limit": limit, "multiply_adds_share": share}
+        for limit, share in ((0.1, 1.0), (0.2, 0.7), (0.3, 0.4))
+    )
+    assert AdaptiveRule(0.2, 0.01, curve).multiply_adds_share == 0.7
+    assert AdaptiveRule(0.25, 0.01, curve).multiply_adds_share == 0.4
+    assert AdaptiveRule(0.2, 0.01).multiply_adds_share == 1.0  # nothing is known

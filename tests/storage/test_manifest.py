@@ -91,3 +91,14 @@ def test_a_manifest_that_is_missing(tmp_path):
     with pytest.raises(RequestError) as caught:
         read_manifest(Store(), str(tmp_path / "cohort.csv"))
     assert caught.value.code == "manifest_missing"
+
+
+def test_a_manifest_may_say_what_training_does_with_a_case():
+    table = b"case,image,split,fold\na,a.nii,Train,0\nb,b.nii,,\n"
+    cases = parse_manifest(table, "memory://m/cohort.csv")
+    assert [(case.split, case.fold) for case in cases] == [("train", "0"), ("", "")]
+    line = b'{"case": "a", "image": "a.nii", "fold": 3}\n'
+    (case,) = parse_manifest(line, "memory://m/cohort.jsonl")
+    assert (case.split, case.fold) == ("", "3")
+    with pytest.raises(RequestError, match="column fold"):
+        parse_manifest(line.replace(b"3", b"[3]"), "memory://m/cohort.jsonl")

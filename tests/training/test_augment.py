@@ -1,9 +1,17 @@
 import numpy as np
 import torch
+from scipy import ndimage
 
-from unet_pipeline.training.augment import Augmentation, moved, rotation
+from unet_pipeline.training.augment import (
+    Augmentation,
+    augmentation_named,
+    moved,
+    rotation,
+    with_coarse_voxels,
+    with_gamma,
+)
 
-NONE = Augmentation(rotation_deg=0, zoom=0, scale=0, shift=0, noise=0)
+NONE = augmentation_named("none")
 
 
 def block(shape=(1, 1, 8, 10, 12)):
@@ -71,3 +79,48 @@ def test_the_same_seed_augments_alike():
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+def test_flips_are_along_the_named_axes_only_and_take_the_labels_along():
+    images = torch.arange(2.0 * 4 * 6).reshape(1, 1, 2, 4, 6)
+    labels = images[:, 0].long()
+    flipping = augmentation_named("none", (0, 2))
+    seen = set()
+    for seed in range(30):
+        rng = np.random.default_rng(seed)
+        changed, same = flipping(images, labels, (1.0, 1.0, 1.0), rng)
+        torch.testing.assert_close(changed[:, 0], same.float(), atol=1e-4, rtol=0)
+        seen.add(tuple(same.flatten().tolist()))
+    wanted = [labels.flip(axes) for axes in ((), (1,), (3,), (1, 3))]
+    assert seen == {tuple(one.flatten().tolist()) for one in wanted}
+
+
+def test_a_gamma_bends_and_keeps_mean_and_deviation():
+    image = torch.linspace(-1, 3, 60).reshape(1, 3, 4, 5)
+    bent = with_gamma(image, 2.0)
+    torch.testing.assert_close(bent.mean(), image.mean())
+    torch.testing.assert_close(bent.std(), image.std())
+    unit = (bent - bent.min()) / (bent.max() - bent.min())
+    torch.testing.assert_close(unit.flatten(), torch.linspace(0, 1, 60) ** 2, atol=1e-5, rtol=0)
+    constant = torch.full((1, 2, 2, 2), 5.0)
+    torch.testing.assert_close(with_gamma(constant, 2.0), constant)
+
+
+def test_coarse_voxels_keep_the_large_and_lose_the_small():
+    ramp = torch.arange(16.0).reshape(1, 16, 1, 1).expand(1, 16, 16, 16)
+    coarse = with_coarse_voxels(ramp, 2.0)
+    assert (coarse - ramp).abs().max() <= 1.0
+    checks = torch.from_numpy(np.indices((16, 16, 16)).sum(axis=0) % 2)[None].float()
+    assert with_coarse_voxels(checks, 2.0).std() < 0.1 * checks.std()
+
+
+def test_a_blur_is_gaussian():
+    blurring = Augmentation(0, 0, 0, 0, 0, blur=2.0, share=1.0)
+    images = torch.zeros(1, 1, 21, 21, 21)
+    images[..., 10, 10, 10] = 1000.0
+    changed, _ = blurring(images, images[:, 0].long(), (1.0, 1.0, 1.0), np.random.default_rng(3))
+    profile = changed[0, 0].sum(dim=(1, 2)).numpy()
+    width = np.sqrt((profile * (np.arange(21) - 10) ** 2).sum() / profile.sum())
+    assert 0.2 < width <= 2.1
+    wanted = ndimage.gaussian_filter1d(np.eye(21)[10], width, truncate=6) * profile.sum()
+    np.testing.assert_allclose(profile, wanted, atol=0.05 * profile.max())

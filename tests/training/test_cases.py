@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.gate.examine import Policy
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.phantoms import make_phantom, write_cohort
 from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.cases import (
+    load_case,
     load_sample,
     load_samples,
     median_spacing_mm,
@@ -104,3 +106,23 @@ def test_labels_that_are_no_labels_keep_a_case_out(tmp_path):
         "below": "labels_out_of_range",
         "good": "",
     }
+
+
+def test_voxels_are_shown_to_the_gate_too(tmp_path):
+    write_cohort(STORE, str(tmp_path), 2)
+    header = header_of((64, 56, 48), make_phantom(0).affine, np.int16)
+    flat = np.full((64, 56, 48), 7, np.int16)
+    STORE.write(f"{tmp_path}/images/phantom-01.nii.gz", encode_labels(flat, header))
+    loaded = dict(load_samples(STORE, cases_of(tmp_path), standard_preprocessing((6.0, 6.0, 6.0))))
+    assert loaded["phantom-01"].code == "image_constant"
+    assert not isinstance(loaded["phantom-02"], CaseError)
+
+
+def test_a_mask_is_put_right_if_that_is_asked_for(cohort):
+    policy = Policy(fixes=frozenset({"resample-mask"}))
+    sound, faults = pass_gate(STORE, cases_of(cohort), policy)
+    assert faults == []
+    case = load_case(STORE, sound[2], standard_preprocessing((3.0, 3.0, 4.0)), policy)
+    assert case.mask_XYZ.shape == case.prepared.native.shape
+    assert set(np.unique(case.mask_XYZ)) == {0, 1, 2}
+    assert [one.role for one in case.inputs] == ["image0", "mask"]

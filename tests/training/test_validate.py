@@ -1,59 +1,70 @@
+"""Validation is what ``segment`` does, without files."""
+
+import nibabel as nib
 import numpy as np
 import pytest
-import torch
-from hypothesis import given
-from hypothesis import strategies as st
-from torch import nn
+from bundles import random_bundle
 
-from unet_pipeline.training.crops import Sample
-from unet_pipeline.training.validate import mean_per_label, split_cases, validate
-
-NAMES = [f"case-{index:03d}" for index in range(10)]
-
-
-@given(
-    names=st.lists(st.text(min_size=1, max_size=4), unique=True, min_size=1, max_size=30),
-    holdout=st.floats(0, 0.99),
-    seed=st.integers(0, 9),
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cohort import open_run, segment_case
+from unet_pipeline.config import SegmentSettings
+from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.networks.bundle_writer import standard_preprocessing
+from unet_pipeline.networks.loading import load_bundle, load_network
+from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.storage.store import Store
+from unet_pipeline.training.cases import load_case, pass_gate
+from unet_pipeline.training.history import (
+    History,
+    Spread,
+    Validation,
+    mean_per_label,
+    spread_per_label,
 )
-def test_a_split_partitions_the_cases(names, holdout, seed):
-    split = split_cases(names, holdout, seed)
-    assert sorted(split.training + split.held_out) == sorted(names)
-    assert split.training
-    assert abs(len(split.held_out) - holdout * len(names)) <= 1
+from unet_pipeline.training.validate import segmented, validate
+
+STORE = Store()
+PREPROCESSING = standard_preprocessing((3.0, 3.0, 4.0))
 
 
-def test_a_split_depends_on_names_and_seed_alone():
-    split = split_cases(NAMES, 0.3, 0)
-    assert split == split_cases(reversed(NAMES), 0.3, 0)
-    assert split != split_cases(NAMES, 0.3, 1)
-    assert len(split.held_out) == 3
+def test_the_label_map_and_its_dice_are_those_of_segment(tmp_path):
+    names = write_cohort(STORE, str(tmp_path), 4)
+    model = random_bundle(
+        tmp_path / "model", features=(4, 8), roi_size=(16, 16, 16), preprocessing=PREPROCESSING
+    )
+    request = {
+        "images": f"{tmp_path}/images",
+        "masks": f"{tmp_path}/masks",
+        "model": model,
+        "output": f"{tmp_path}/out",
+        "cluster": {"kind": "serial", "threads": 1},
+    }
+    run = open_run(SegmentSettings.model_validate(request))
+    bundle = load_bundle(model, STORE)
+    spec = ModelSpec(bundle, STORE, bundle.roi_size, threads=1)
+    predictor = Predictor(spec, load_network(bundle, STORE))
+    sound, _ = pass_gate(STORE, run.cases)
+    for item in sound[::3]:  # upright, and turned by 8 degrees
+        case = load_case(STORE, item, PREPROCESSING)
+        record = segment_case(run, item.case, SerialExecutor())
+        stored = np.asanyarray(nib.load(record.output).dataobj)
+        assert np.array_equal(segmented(predictor, case, bundle.overlap), stored)
+        (dice,) = validate(predictor, [case], bundle.overlap)
+        assert {str(label): value for label, value in dice.items()} == record.dice
+    assert len(names) == 4
 
 
-class Threshold(nn.Module):
-    """Two heads; the deepest says 1 where the image is above 0.5, the other says 1 everywhere."""
-
-    def __init__(self):
-        super().__init__()
-        self.bias = nn.Parameter(torch.zeros(1))
-
-    def forward(self, images):
-        deep = torch.cat([0.5 - images, images - 0.5], dim=1) + self.bias
-        return [torch.ones_like(deep) * torch.tensor([0.0, 1.0]).view(1, 2, 1, 1, 1), deep]
+def test_a_mean_counts_the_cases_that_have_the_label():
+    scores = [{1: 1.0, 2: None}, {1: 0.5, 2: None}, {1: 0.0, 2: 0.25}]
+    assert mean_per_label(scores) == {1: 0.5, 2: 0.25}
+    spread = spread_per_label(scores)
+    assert spread[1] == Spread(3, 0.5, 0.5, 0.0, 1.0)
+    assert spread[2] == Spread(1, 0.25, None, 0.25, 0.25)
+    assert spread_per_label([{1: None}])[1] == Spread(0, None, None, None, None)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 8), (5, 11, 9)], ids=["whole windows", "padded"])
-def test_the_deepest_head_is_scored_on_the_whole_case(shape):
-    rng = np.random.default_rng(0)
-    labels_XYZ = rng.integers(0, 2, shape).astype(np.uint8)
-    wrong = labels_XYZ.copy()
-    wrong[labels_XYZ == 1] = rng.integers(0, 2, int(labels_XYZ.sum()))
-    samples = [
-        Sample(labels_XYZ[None].astype(np.float32), labels_XYZ),
-        Sample(wrong[None].astype(np.float32), labels_XYZ),
-    ]
-    scores = validate(Threshold(), samples, roi_size=(8, 8, 8), overlap=0.5, labels=[1, 2])
-    kept, all_ones = int(wrong.sum()), int(labels_XYZ.sum())
-    assert scores[0] == {1: 1.0, 2: None}
-    assert scores[1] == {1: pytest.approx(2 * kept / (kept + all_ones)), 2: None}
-    assert mean_per_label(scores) == {1: pytest.approx((1 + scores[1][1]) / 2), 2: None}
+def test_a_history_survives_json():
+    history = History([1.5, 1.25], [0.1, 0.2], [Validation(2, {1: 0.5, 2: None}, 0.75)], 3.5)
+    assert History.of(history.as_dict()) == history
+    assert history.best.mean == 0.5
+    assert history.final_loss == pytest.approx(1.25)

@@ -5,13 +5,14 @@ check), 2 the request itself was wrong (said in one line, before any work).
 """
 
 import logging
+import os
 import sys
 from typing import Annotated
 
 import typer
 
 from unet_pipeline import __version__
-from unet_pipeline.cli import bundles, cohorts, models, servers
+from unet_pipeline.cli import bundles, cohorts, layers, models, selection, servers, train
 
 app = typer.Typer(
     name="unet-pipeline",
@@ -25,8 +26,11 @@ for command in (
     cohorts.segment,
     cohorts.plan,
     cohorts.check,
-    models.train,
+    train.train,
     models.networks,
+    selection.depths,
+    selection.compare,
+    layers.layers,
     servers.demo,
     servers.up,
 ):
@@ -47,5 +51,10 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line.
+
+    Idle threads of a forward pass sleep: where they spin, as is OpenMP's habit, a second process
+    on the same cores makes both several times slower. It must be said before torch is imported.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()

@@ -1,106 +1,11 @@
-"""The commands on models: train, bundle, networks."""
+"""The command networks: what networks cost."""
 
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
 import typer
 
-from unet_pipeline.cli.common import (
-    Endpoint,
-    Images,
-    Json,
-    Profile,
-    numbers,
-    print_json,
-    request_errors,
-    settings_of,
-    three,
-)
-from unet_pipeline.config import NetworkName, TrainSettings
-
-
-def train(
-    images: Images,
-    masks: Annotated[str, typer.Argument(help="Reference masks, found by name.")],
-    output: Annotated[str, typer.Option(help="Folder of the bundle to write.")],
-    network: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Network to train: unet, unetpp, unetplus, unete or asymmetric (see networks).",
-        ),
-    ] = "unetpp",
-    features: Annotated[
-        str | None,
-        typer.Option(metavar="N,N,...", help="Channels of each level. Default: 16,16,32,64,128."),
-    ] = None,
-    roi_size: Annotated[
-        str, typer.Option(metavar="X,Y,Z", help="Window in voxels of the model spacing.")
-    ] = "32,48,32",
-    spacing: Annotated[
-        str | None,
-        typer.Option(metavar="X,Y,Z", help="Model spacing in mm. Default: the cohort's median."),
-    ] = None,
-    steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 300,
-    batch: Annotated[int, typer.Option(help="Crops per step.")] = 2,
-    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 1e-3,
-    holdout: Annotated[float, typer.Option(help="Share of cases kept aside for Dice.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Seed of split, crops and weights.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
-    title: Annotated[
-        str | None, typer.Option(help="First line of the card.", rich_help_panel="Model card")
-    ] = None,
-    data: Annotated[
-        str | None, typer.Option(help="Where the data come from.", rich_help_panel="Model card")
-    ] = None,
-    licence: Annotated[
-        str | None, typer.Option(help="Terms of the weights.", rich_help_panel="Model card")
-    ] = None,
-    label_names: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...", help="Names of labels 1, 2, ...", rich_help_panel="Model card"
-        ),
-    ] = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
-    as_json: Json = False,
-) -> None:
-    """Train a network on image and mask pairs, and write it as a bundle with a model card."""
-    from unet_pipeline.training.card import TrainingNote
-
-    with request_errors():
-        settings = settings_of(
-            TrainSettings,
-            images=images,
-            masks=masks,
-            output=output,
-            network=network,
-            features=numbers(features, int, "--features"),
-            roi_size=three(roi_size),
-            spacing=numbers(spacing, float, "--spacing"),
-            steps=steps,
-            batch=batch,
-            learning_rate=learning_rate,
-            holdout=holdout,
-            seed=seed,
-            threads=threads,
-            storage={"endpoint_url": endpoint_url, "profile": profile},
-        )
-        given = {"title": title, "data": data, "licence": licence}
-        names = tuple(label_names.split(",")) if label_names else ()
-        note = TrainingNote(**{k: v for k, v in given.items() if v}, label_names=names)
-        _train(settings, note, as_json)
-
-
-def _train(settings: TrainSettings, note: Any, as_json: bool) -> None:
-    from unet_pipeline import console
-    from unet_pipeline.training.run import train as run_training
-
-    with console.step_progress(settings.steps) as progress:
-        report = run_training(settings, note, on_step=lambda step, loss: progress(step, loss))
-    if as_json:
-        return print_json(report.as_dict())
-    return console.print_training(report)
+from unet_pipeline.cli.common import Json, numbers, print_json, request_errors
+from unet_pipeline.config import NetworkName
 
 
 def networks(

@@ -5,16 +5,20 @@ from typing import Any, Literal
 
 from unet_pipeline.networks.registry import MONAI_NETS, OUR_NETS
 
-NetworkName = Literal["unet", "unetpp", "unetplus", "unete", "asymmetric"]
+NetworkName = Literal[
+    "unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"
+]
 _NESTED = f"{OUR_NETS}.nested.NestedUNet"
 _ASYMMETRIC = f"{OUR_NETS}.asymmetric.AsymmetricUNet"
 
 SUMMARIES: Mapping[str, str] = {
     "unet": "U-Net with residual units (Ronneberger et al. 2015; MONAI's)",
+    "plain": "U-Net of two convolutions a level, built of the same blocks as those below",
     "unetpp": "UNet++: nested decoders with dense skips, a head at every depth",
     "unetplus": "UNet+: nested decoders with short skips only",
     "unete": "U-Net^e: U-Nets of all depths on one encoder",
     "asymmetric": "U-Net with half an encoder: one convolution a level and half the channels",
+    "half_decoder": "U-Net with half a decoder, the encoder left intact",
 }
 
 
@@ -65,21 +69,28 @@ def _nested(skips: str) -> Callable[[Mapping[str, int], list[int]], dict[str, An
     }
 
 
-def _asymmetric(sizes: Mapping[str, int], features: list[int]) -> dict[str, Any]:
-    return {
+def _two_sided(
+    *, half_encoder: bool = False, half_decoder: bool = False
+) -> Callable[[Mapping[str, int], list[int]], dict[str, Any]]:
+    def halved(widths: list[int]) -> list[int]:
+        return [max(1, width // 2) for width in widths]
+
+    return lambda sizes, features: {
         "_target_": _ASYMMETRIC,
         **sizes,
-        "encoder_features": [max(1, width // 2) for width in features],
-        "decoder_features": features[:-1],
-        "encoder_convs": 1,
-        "decoder_convs": 2,
+        "encoder_features": halved(features) if half_encoder else features,
+        "decoder_features": halved(features[:-1]) if half_decoder else features[:-1],
+        "encoder_convs": 1 if half_encoder else 2,
+        "decoder_convs": 1 if half_decoder else 2,
     }
 
 
 _MAKERS: Mapping[str, Callable[[Mapping[str, int], list[int]], dict[str, Any]]] = {
     "unet": _unet,
+    "plain": _two_sided(),
     "unetpp": _nested("dense"),
     "unetplus": _nested("short"),
     "unete": _nested("long"),
-    "asymmetric": _asymmetric,
+    "asymmetric": _two_sided(half_encoder=True),
+    "half_decoder": _two_sided(half_decoder=True),
 }

@@ -1,7 +1,8 @@
 """Cohorts written down as a table: CSV or JSON lines with the columns ``case,image,mask``.
 
-``image`` holds the channels of a case, separated by ``;``. ``mask`` may be empty or absent.
-Relative paths start at the manifest's folder. Other columns are ignored.
+``image`` holds the channels of a case, separated by ``;``. ``mask`` may be empty or absent, and so
+may ``split`` and ``fold``, which say what training does with a case. Relative paths start at the
+manifest's folder. Other columns are ignored.
 """
 
 import csv
@@ -118,7 +119,20 @@ def _case(row: _Row, url: str, line: int) -> Case:
     channels = _cell(row, "image", url, line).split(";")
     images = tuple(_resolve(channel.strip(), "image", url, line) for channel in channels)
     mask = _cell(row, "mask", url, line)
-    return Case(name, images, _resolve(mask, "mask", url, line) if mask else None)
+    return Case(
+        name,
+        images,
+        _resolve(mask, "mask", url, line) if mask else None,
+        split=_word(row, "split", url, line),
+        fold=_word(row, "fold", url, line),
+    )
+
+
+def _word(row: _Row, column: str, url: str, line: int) -> str:
+    """Return a cell that may be a whole number, too, as JSON lines would have it."""
+    value = row.get(column)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if whole else _cell(row, column, url, line).lower()
 
 
 def _cell(row: _Row, column: str, url: str, line: int) -> str:

@@ -1,16 +1,22 @@
-"""Light augmentation of a batch of crops: small rotations and zooms, intensity changes.
+"""Augmentation of a batch of crops: rotation, zoom, flips, and what scanners do to intensities.
 
-No flips: left and right differ in anatomy, and labels may depend on it.
+The set is that of nnU-Net (Isensee et al. 2021, supplement 4). No axis is flipped unless it is
+named: left and right differ in anatomy, and labels may depend on it.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import torch
+from monai.networks.layers.convutils import gaussian_1d
+from monai.networks.layers.simplelayers import separable_filtering
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+AugmentationName = Literal["none", "light", "usual"]
 Matrices = NDArray[np.float64]
 
 
@@ -25,8 +31,18 @@ class Augmentation:
     zoom
         Relative change of size, either way.
     scale, shift, noise
-        Relative change of the intensities, offset, and standard deviation of Gaussian noise, the
-        latter two in units of the normalised intensities.
+        Relative change of the intensities (contrast), offset (brightness), and standard deviation
+        of Gaussian noise, the latter two in units of the normalised intensities.
+    gamma
+        Of the exponent, which is between 1 / (1 + gamma) and 1 + gamma; mean and deviation stay.
+    blur
+        Standard deviation of a Gaussian blur, in voxels.
+    coarse
+        How much coarser the voxels are that the crop is sampled to and back; 1 is half as many.
+    share
+        Share of the crops that gamma, blur and coarse voxels each change.
+    flips
+        Axes of the model grid (0, 1, 2) that half of the crops each are flipped along.
     """
 
     rotation_deg: float = 10.0
@@ -34,6 +50,11 @@ class Augmentation:
     scale: float = 0.1
     shift: float = 0.1
     noise: float = 0.1
+    gamma: float = 0.0
+    blur: float = 0.0
+    coarse: float = 0.0
+    share: float = 0.25
+    flips: tuple[int, ...] = ()
 
     def __call__(
         self,
@@ -45,6 +66,7 @@ class Augmentation:
         """Return the batch, each crop changed in its own way; shapes and types stay."""
         matrices = np.stack([self._matrix(rng) for _ in images_BCXYZ])
         images_BCXYZ, labels_BXYZ = moved(images_BCXYZ, labels_BXYZ, matrices, spacing_mm)
+        images_BCXYZ = torch.stack([self._degraded(crop, rng) for crop in images_BCXYZ])
         return self._change_intensities(images_BCXYZ, rng), labels_BXYZ
 
     def _matrix(self, rng: np.random.Generator) -> Matrices:
@@ -52,7 +74,20 @@ class Augmentation:
         matrix = np.eye(3) * (1 + rng.uniform(-self.zoom, self.zoom))
         for axis, angle in enumerate(radians):
             matrix = matrix @ rotation(axis, float(angle))
+        for axis in self.flips:
+            matrix[axis] *= rng.choice((-1, 1))
         return matrix
+
+    def _degraded(self, image_CXYZ: Tensor, rng: np.random.Generator) -> Tensor:
+        chosen = rng.random(3) < self.share
+        exponent, sigma, coarser = rng.uniform(0, (self.gamma, self.blur, self.coarse))
+        if chosen[0] and exponent:
+            image_CXYZ = with_gamma(image_CXYZ, (1 + exponent) ** rng.choice((-1, 1)))
+        if chosen[1] and sigma:
+            image_CXYZ = separable_filtering(image_CXYZ[None], [gaussian_1d(sigma)] * 3)[0]
+        if chosen[2] and coarser:
+            image_CXYZ = with_coarse_voxels(image_CXYZ, 1 + coarser)
+        return image_CXYZ
 
     def _change_intensities(self, images_BCXYZ: Tensor, rng: np.random.Generator) -> Tensor:
         def per_crop(values: NDArray[np.float64]) -> Tensor:
@@ -64,6 +99,40 @@ class Augmentation:
         sigma = per_crop(rng.uniform(0, self.noise, count))
         white = rng.standard_normal(tuple(images_BCXYZ.shape), dtype=np.float32)
         return images_BCXYZ * scale + shift + sigma * torch.from_numpy(white).to(images_BCXYZ)
+
+
+_NAMED: Mapping[AugmentationName, Augmentation] = {
+    "none": Augmentation(0, 0, 0, 0, 0),
+    "light": Augmentation(),
+    "usual": Augmentation(15, 0.2, 0.2, 0.1, 0.1, gamma=0.5, blur=1.0, coarse=1.0),
+}
+
+
+def augmentation_named(name: AugmentationName, flips: tuple[int, ...] = ()) -> Augmentation:
+    """Return an augmentation by name, with the axes that may be flipped."""
+    return replace(_NAMED[name], flips=flips)
+
+
+def with_gamma(image_CXYZ: Tensor, exponent: float) -> Tensor:
+    """Raise each channel, from 0 to 1, to a power; its mean and deviation stay."""
+    axes = (1, 2, 3)
+    low, high = (f(image_CXYZ, axes, keepdim=True) for f in (torch.amin, torch.amax))
+    unit = (image_CXYZ - low) / (high - low).clamp_min(1e-7)
+    raised = unit**exponent
+    mean, deviation = (f(image_CXYZ, axes, keepdim=True) for f in (torch.mean, torch.std))
+    raised = (raised - raised.mean(axes, keepdim=True)) / raised.std(axes, keepdim=True).clamp_min(
+        1e-7
+    )
+    return raised * deviation + mean
+
+
+def with_coarse_voxels(image_CXYZ: Tensor, factor: float) -> Tensor:
+    """Sample a crop to voxels ``factor`` times as large, the nearest ones, and linearly back."""
+    shape = image_CXYZ.shape[1:]
+    few = [max(1, round(size / factor)) for size in shape]
+    coarse = functional.interpolate(image_CXYZ[None], size=few, mode="nearest-exact")
+    fine = functional.interpolate(coarse, size=list(shape), mode="trilinear", align_corners=False)
+    return fine[0]
 
 
 def moved(

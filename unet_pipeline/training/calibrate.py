@@ -18,9 +18,11 @@ from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import check_depth, depths_of, prune
+from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.cases import load_samples, pass_gate
 from unet_pipeline.training.crops import ROI, Sample
 
@@ -99,30 +101,50 @@ def calibrate_bundle(
     Raises
     ------
     RequestError
-        ``depth_invalid`` for a network of one depth; ``calibration_impossible``; what ``discover``
-        raises.
+        What ``discover`` and ``calibrate_on`` raise.
     """
+    rule = calibrate_on(bundle, store, discover(store, images, masks).cases, promised_loss)
+    store.write(join(bundle.url, ADAPTIVE), rule.as_bytes())
+    return rule
+
+
+def calibrate_on(
+    bundle: Bundle, store: Store, cases: Iterable[Case], promised_loss: float
+) -> AdaptiveRule:
+    """Return the rule of a bundle, calibrated on the sound ones of these cases.
+
+    Raises
+    ------
+    RequestError
+        ``depth_invalid`` for a network of one depth; ``calibration_impossible``.
+    """
+    if not isinstance(bundle.decision, Highest):
+        raise RequestError(
+            "calibration_impossible",
+            found="channels that are decided one by one, and may overlap",
+            wanted="channels that exclude each other: doubt is the lead of the likeliest one",
+            remedy="Choose a fixed depth for this bundle",
+            subject=bundle.url,
+        )
     network = load_network(bundle, store)
     check_depth(network, depths_of(network) if depths_of(network) > 1 else 2)
     assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
-    sound, _ = pass_gate(store, discover(store, images, masks).cases)
-    cases = [item.case for item in sound]
+    sound, _ = pass_gate(store, cases)
+    passed = [item.case for item in sound]
     samples = (
         found
-        for _, found in load_samples(store, cases, bundle.preprocessing)
+        for _, found in load_samples(store, passed, bundle.preprocessing)
         if isinstance(found, Sample)
     )
-    rule = calibrate(
+    return calibrate(
         network,
         samples,
         roi_size=bundle.roi_size,
         overlap=bundle.overlap,
         labels=bundle.foreground,
         promised_loss=promised_loss,
-        cohort={"cases": len(cases), "names": digest_json(sorted(case.name for case in cases))},
+        cohort={"cases": len(passed), "names": digest_json(sorted(case.name for case in passed))},
     )
-    store.write(join(bundle.url, ADAPTIVE), rule.as_bytes())
-    return rule
 
 
 def _cases(

@@ -4,6 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from unet_pipeline.config import TrainSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.training.command import command_line
+from unet_pipeline.training.history import Spread
+
 NO_LICENCE = "Not stated. Ask whoever trained this network."
 
 
@@ -28,6 +33,16 @@ class TrainingNote:
     licence: str = NO_LICENCE
     label_names: tuple[str, ...] = ()
 
+    def check(self, classes: int) -> None:
+        """Refuse more names than there are labels: ``label_names_mismatch``."""
+        if len(self.label_names) > classes - 1:
+            raise RequestError(
+                "label_names_mismatch",
+                found=f"{len(self.label_names)} label names",
+                wanted=f"at most {classes - 1}, one for each label other than background",
+                remedy="Leave the background out, or check that the masks hold all labels",
+            )
+
     def labels(self, count: int) -> dict[int, str]:
         """Return the names of ``count`` labels, background first."""
         given = dict(enumerate(self.label_names, start=1))
@@ -40,30 +55,37 @@ class CardFacts:
 
     Attributes
     ----------
-    command
-        Command line that repeats the training.
     network
         The network and its size, in words.
+    best_step
+        The step whose weights were kept; None if nothing was held out.
+    split
+        What decided which cases were held out.
+    data_digest
+        Of the names and the content of all cases.
     dice
-        Mean Dice per label over the held-out cases, in the model space.
+        Dice per label over the held-out cases, on their native grids.
     seconds
-        Wall time of the optimiser loop.
+        Wall time of the steps, without validations.
     hardware
         For example ``2 CPU threads``.
     """
 
-    command: str
+    settings: TrainSettings
     network: str
     preprocessing: Sequence[str]
     roi_size: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     steps: int
+    best_step: int | None
     batch: int
+    split: str
+    data_digest: str
     training: Sequence[str]
     held_out: Sequence[str]
     left_out: Sequence[str]
     labels: Mapping[int, str]
-    dice: Mapping[int, float | None]
+    dice: Mapping[int, Spread]
     final_loss: float
     seconds: float
     hardware: str
@@ -80,7 +102,7 @@ def model_card(note: TrainingNote, facts: CardFacts) -> str:
             *_section("Data", note.data, _counts(facts)),
             *_section("Licence", note.licence),
             *_section("Network", facts.network, _space(facts)),
-            *_section("Training", _training(facts), f"```\n{facts.command}\n```"),
+            *_section("Training", _training(facts), _command(note, facts)),
             *_section("Dice on the held-out cases", _dice_table(facts)),
             *_section("Held-out cases", ", ".join(facts.held_out) or "None."),
             *(_section("Cases left out", ", ".join(facts.left_out)) if facts.left_out else []),
@@ -97,9 +119,10 @@ def card_metadata(note: TrainingNote, facts: CardFacts) -> dict[str, Any]:
         "data_source": note.data,
         "copyright": note.licence,
         "intended_use": "Research. Not a medical device, and not for diagnosis.",
+        "data_digest": facts.data_digest,
         "eval_metrics": {
-            f"dice_{label}": None if dice is None else round(dice, 4)
-            for label, dice in facts.dice.items()
+            f"dice_{label}": None if one.mean is None else round(one.mean, 4)
+            for label, one in facts.dice.items()
         },
     }
 
@@ -114,7 +137,8 @@ def _section(title: str, *paragraphs: str) -> list[str]:
 def _counts(facts: CardFacts) -> str:
     return (
         f"{len(facts.training)} cases were trained on, {len(facts.held_out)} were held out, and "
-        f"{len(facts.left_out)} were left out because their files are at fault."
+        f"{len(facts.left_out)} were left out because their files are at fault. "
+        f"Split: {facts.split}. Digest of the data: `{facts.data_digest}`."
     )
 
 
@@ -126,18 +150,31 @@ def _space(facts: CardFacts) -> str:
 
 
 def _training(facts: CardFacts) -> str:
+    kept = "" if facts.best_step is None else f" The weights are those after {facts.best_step}."
     return (
         f"{facts.steps} steps of {facts.batch} crops in {facts.seconds:.0f} s on {facts.hardware}; "
-        f"mean loss of the last tenth {facts.final_loss:.4f}. To repeat it:"
+        f"mean loss of the last tenth {facts.final_loss:.4f}.{kept} To repeat it:"
     )
 
 
+def _command(note: TrainingNote, facts: CardFacts) -> str:
+    return f"```\n{command_line(facts.settings, note.label_names)}\n```"
+
+
 def _dice_table(facts: CardFacts) -> str:
-    rows = ["| label | name | mean Dice |", "| --- | --- | --- |"]
-    for label, dice in facts.dice.items():
-        value = "absent" if dice is None else f"{dice:.4f}"
-        rows.append(f"| {label} | {facts.labels[label]} | {value} |")
-    note = "At the deepest head, on the model's voxel grid, with windows overlapping by half."
+    rows = [
+        "| label | name | cases | mean Dice | standard deviation | lowest | highest |",
+        "| --- | --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for label, one in facts.dice.items():
+        numbers = (one.mean, one.deviation, one.low, one.high)
+        cells = ["absent" if value is None else f"{value:.4f}" for value in numbers]
+        rows.append(f"| {label} | {facts.labels[label]} | {one.cases} | {' | '.join(cells)} |")
+    note = (
+        "At the deepest head, on the grids of the files, with windows overlapping by half: as "
+        "`segment` does it. The weights were chosen by these cases, so expect a little less on "
+        "others."
+    )
     return "\n".join([*rows, "", note]) if facts.dice else "No case was held out."
 
 

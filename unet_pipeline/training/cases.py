@@ -9,15 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.gate.examine import Policy, examine
+from unet_pipeline.gate.examine import Examined, Policy, examine
+from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
 from unet_pipeline.records import Case
+from unet_pipeline.storage.ledger import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.training.crops import Sample
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
 from unet_pipeline.volume.preprocessing import parse_preprocessing
-from unet_pipeline.volume.staging import read_labels, stage
-from unet_pipeline.volume.steps import prepare
+from unet_pipeline.volume.staging import stage
+from unet_pipeline.volume.steps import Prepared, prepare
 from unet_pipeline.volume.views import ArrayView
 
 log = logging.getLogger(__name__)
@@ -30,16 +32,47 @@ _FILE_BYTES = 4_000_000_000  # of one decoded volume; training keeps all cases i
 
 @dataclass(frozen=True)
 class SoundCase:
-    """A case that passed the gate, and the grid of its image."""
+    """A case whose headers passed the gate, and the grid of its image."""
 
     case: Case
     grid: VoxelGrid
+    examined: Examined
+
+
+@dataclass(frozen=True)
+class LoadedCase:
+    """A case, read.
+
+    Attributes
+    ----------
+    sample
+        Image and labels in the model space.
+    mask_XYZ
+        The mask on the image's native grid.
+    prepared
+        The way between the two grids.
+    inputs
+        Digests of the files.
+    warnings
+        Codes of what the gate warns about.
+    """
+
+    sample: Sample
+    mask_XYZ: NDArray[Any]
+    prepared: Prepared
+    inputs: tuple[InputDigest, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def pass_gate(
-    store: Store, cases: Iterable[Case]
+    store: Store, cases: Iterable[Case], policy: Policy | None = None
 ) -> tuple[list[SoundCase], list[tuple[str, CaseError]]]:
     """Sort the cases into those to train on and those at fault, from their headers.
+
+    Parameters
+    ----------
+    policy
+        What the gate holds them against. Default: its usual tolerance, and no remedies.
 
     Returns
     -------
@@ -52,7 +85,7 @@ def pass_gate(
     for case in cases:
         try:
             channels = len(sound[0].case.images) if sound else len(case.images)
-            sound.append(_examined(store, case, channels))
+            sound.append(_examined(store, case, channels, policy or Policy()))
         except CaseError as error:
             faults.append((case.name, error))
             log.warning("%s is left out of training (%s)", case.name, error.code)
@@ -66,8 +99,13 @@ def median_spacing_mm(grids: Iterable[VoxelGrid]) -> Spacing:
     return x, y, z
 
 
-def load_sample(store: Store, case: Case, preprocessing: Sequence[Mapping[str, Any]]) -> Sample:
-    """Read a case and bring image and mask into the model space.
+def load_case(
+    store: Store,
+    item: SoundCase,
+    preprocessing: Sequence[Mapping[str, Any]],
+    policy: Policy | None = None,
+) -> LoadedCase:
+    """Read a case, show its voxels to the gate, and bring image and mask into the model space.
 
     The mask takes the geometric steps only; where a step resamples, each voxel gets the label with
     the largest interpolated share.
@@ -75,23 +113,52 @@ def load_sample(store: Store, case: Case, preprocessing: Sequence[Mapping[str, A
     Raises
     ------
     CaseError
-        As ``stage`` and ``read_labels``; ``labels_out_of_range`` for labels below 0 or over 255.
+        As ``stage`` and ``read_mask``; the first finding of the gate that fails;
+        ``labels_out_of_range`` for labels below 0 or over 255.
     """
+    policy, case = policy or Policy(), item.case
     assert case.mask is not None  # noqa: S101  the gate has seen the mask
-    staged = stage(store, case.images, parse_preprocessing(preprocessing), budget_bytes=_FILE_BYTES)
-    mask_XYZ, _ = read_labels(store, case.mask, budget_bytes=_FILE_BYTES)
-    low, high = int(mask_XYZ.min()), int(mask_XYZ.max())
-    if low < 0 or high > MAX_LABEL:
-        raise CaseError(
-            "labels_out_of_range",
-            found=f"labels from {low} to {high}",
-            wanted=f"labels from 0 to {MAX_LABEL}",
-            remedy="Renumber the labels of the mask",
-            subject=case.name,
-        )
+    staged = stage(
+        store,
+        case.images,
+        parse_preprocessing(preprocessing),
+        budget_bytes=_FILE_BYTES,
+        form=policy.form,
+        allowed_voxels=policy.tolerance.affine_voxels,
+    )
+    grid, native = staged.header.grid, staged.native
+    mask = read_mask(store, case.mask, grid, policy, _FILE_BYTES)
+    _check_range(mask.values_XYZ, case.name)
+    image_XYZ = native.inner[0].stored(Box.whole(native.shape))
+    seen = look_at_image(native.inner)
+    seen += look_at_mask(mask.values_XYZ, image_XYZ, grid, policy.labels, content=False)
+    examined = item.examined.with_findings(seen)
+    examined.sound_header()
     image_CXYZ = staged.model.read(Box.whole(staged.model.shape))
-    labels_XYZ = model_labels(mask_XYZ, staged.prepared.native, preprocessing)
-    return Sample(np.ascontiguousarray(image_CXYZ, dtype=np.float32), labels_XYZ)
+    mask_XYZ = mask.labels_XYZ.astype(np.uint8)
+    return LoadedCase(
+        Sample(
+            np.ascontiguousarray(image_CXYZ, dtype=np.float32),
+            model_labels(mask_XYZ, staged.prepared.native, preprocessing),
+        ),
+        mask_XYZ,
+        staged.prepared,
+        (*staged.inputs, *mask.inputs),
+        tuple(f.code for f in examined.findings if f.severity == "warn"),
+    )
+
+
+def load_sample(store: Store, case: Case, preprocessing: Sequence[Mapping[str, Any]]) -> Sample:
+    """Read a case that is sound, image and mask in the model space.
+
+    Raises
+    ------
+    CaseError
+        As ``load_case``.
+    """
+    examined = examine(store, case, Policy())
+    item = SoundCase(case, examined.sound_header().grid, examined)
+    return load_case(store, item, preprocessing).sample
 
 
 def load_samples(
@@ -126,7 +193,19 @@ def model_labels(
     return best
 
 
-def _examined(store: Store, case: Case, channels: int) -> SoundCase:
+def _check_range(mask_XYZ: NDArray[Any], case: str) -> None:
+    low, high = float(mask_XYZ.min()), float(mask_XYZ.max())
+    if low < 0 or high > MAX_LABEL:
+        raise CaseError(
+            "labels_out_of_range",
+            found=f"labels from {low:g} to {high:g}",
+            wanted=f"labels from 0 to {MAX_LABEL}",
+            remedy="Renumber the labels of the mask",
+            subject=case,
+        )
+
+
+def _examined(store: Store, case: Case, channels: int, policy: Policy) -> SoundCase:
     if not case.images or case.mask is None:
         raise CaseError(
             "pair_incomplete",
@@ -143,4 +222,5 @@ def _examined(store: Store, case: Case, channels: int) -> SoundCase:
             remedy="Give every case of the cohort the same channels",
             subject=case.name,
         )
-    return SoundCase(case, examine(store, case, Policy()).sound_header().grid)
+    examined = examine(store, case, policy)
+    return SoundCase(case, examined.sound_header().grid, examined)

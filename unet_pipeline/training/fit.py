@@ -1,54 +1,56 @@
-"""The optimiser loop: AdamW, warm-up and cosine decay, Dice + cross-entropy on every head."""
+"""The optimiser loop: crops, a step, now and then a validation and a checkpoint."""
 
+import json
 import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from monai.losses.dice import DiceCELoss
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LambdaLR
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.training.augment import Augmentation
+from unet_pipeline.training.checkpoint import Checkpoints
 from unet_pipeline.training.crops import ROI, CropSource, Sample
+from unet_pipeline.training.history import Dice, History, Validation
+from unet_pipeline.training.losses import deep_loss, heads_of
+from unet_pipeline.training.recipe import LARGEST_GRADIENT, Recipe, compute_type
 
 OnStep = Callable[[int, float], None]
-_WARM_UP = 0.05
+OnHistory = Callable[[History], None]
 
 
 @dataclass(frozen=True)
-class FitReport:
-    """What a fit did.
+class Watch:
+    """Who looks on while a network is trained; any of them may be missing.
 
     Attributes
     ----------
-    losses
-        Loss of each step.
-    seconds
-        Wall time of the loop.
+    validate
+        Returns the mean Dice per label of the network as it is.
+    checkpoints
+        Where to go on from, and where to write.
+    on_step
+        Called after each step with the number of steps done and the loss.
+    on_history
+        Called with what was seen so far: when training begins or goes on, and before each
+        checkpoint.
     """
 
-    losses: tuple[float, ...]
-    seconds: float
+    validate: Callable[[], Dice] | None = None
+    checkpoints: Checkpoints | None = None
+    on_step: OnStep | None = None
+    on_history: OnHistory | None = None
 
 
 def fit(
-    network: nn.Module,
-    samples: Sequence[Sample],
-    *,
-    roi_size: ROI,
-    steps: int,
-    batch: int,
-    learning_rate: float,
-    seed: int,
-    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
-    augmentation: Augmentation | None = None,
-    on_step: OnStep | None = None,
-) -> FitReport:
+    network: nn.Module, samples: Sequence[Sample], recipe: Recipe, watch: Watch | None = None
+) -> History:
     """Train ``network`` in place on random crops of ``samples``, on the device where it lies.
+
+    At the end it has the weights of its best validation, or the last ones without any.
 
     Parameters
     ----------
@@ -56,18 +58,6 @@ def fit(
         Returns scores (B, C, X, Y, Z) with C >= 2, or a list of them, shallow to deep.
     samples
         Cases in the model space.
-    roi_size
-        Crop in voxels; divisible by the network's stride.
-    steps, batch
-        Optimiser steps, and crops per step.
-    learning_rate
-        Peak of the schedule.
-    seed
-        Seed of crops, augmentation and dropout; the weights are the caller's.
-    spacing_mm
-        Model spacing, so that rotations are rotations.
-    on_step
-        Called after each step with the number of steps done and the loss.
 
     Raises
     ------
@@ -76,31 +66,130 @@ def fit(
     """
     if not samples:
         raise _no_samples()
-    rng = np.random.default_rng(seed)
+    watch = watch or Watch()
     sources = [CropSource(sample) for sample in samples]
-    augment = augmentation or Augmentation()
-    criterion = DiceCELoss(include_background=False, to_onehot_y=True, softmax=True, batch=True)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=learning_rate)
-    schedule = LambdaLR(optimiser, lambda step: rate_factor(step, steps))
-    device = next(network.parameters()).device
-    losses: list[float] = []
-    start = time.perf_counter()
-    network.train()
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for step in range(steps):
-            images, labels = draw_batch(sources, roi_size, batch, rng)
-            images, labels = augment(images.to(device), labels.to(device), spacing_mm, rng)
-            loss = deep_loss(network(images), labels, criterion)
-            losses.append(_finite(loss, step, learning_rate))
-            optimiser.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            optimiser.step()
-            schedule.step()
-            if on_step:
-                on_step(step + 1, losses[-1])
-    network.eval()
-    return FitReport(losses=tuple(losses), seconds=time.perf_counter() - start)
+    fitting = Fitting(network, recipe)
+    devices = [fitting.device] if fitting.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(recipe.seed)
+        kept = watch.checkpoints.load() if watch.checkpoints else None
+        if kept is not None:
+            fitting.restore(kept)
+        _tell(watch.on_history, fitting.history)
+        while not fitting.is_over:
+            loss = fitting.step(sources)
+            if watch.on_step:
+                watch.on_step(fitting.done, loss)
+            if watch.validate and recipe.is_validated_after(fitting.done):
+                fitting.validate(watch.validate)
+            if recipe.is_kept_after(fitting.done) or fitting.is_over:
+                _tell(watch.on_history, fitting.history)
+                if watch.checkpoints:
+                    watch.checkpoints.save(fitting.state())
+    fitting.take_best()
+    return fitting.history
+
+
+class Fitting:
+    """A training between two steps; its state is all that the next step depends on."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe) -> None:
+        self.network, self.recipe = network, recipe
+        self.device = next(network.parameters()).device
+        self.history = History()
+        self.best: dict[str, Tensor] | None = None
+        self.rng = np.random.default_rng(recipe.seed)
+        self.optimiser = recipe.make_optimiser(network.parameters())
+        self.criterion = recipe.loss.criterion().to(self.device)
+        self.dtype = compute_type(recipe.precision, self.device)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
+        if self.device.type == "cuda":
+            network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+    @property
+    def done(self) -> int:
+        """Steps done."""
+        return len(self.history.losses)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all steps are done, or patience has run out."""
+        patience = self.recipe.patience
+        tired = patience is not None and self.history.since_best >= patience
+        return self.done >= self.recipe.steps or tired
+
+    def step(self, sources: Sequence[CropSource]) -> float:
+        """Take one step and return its loss."""
+        begin = time.perf_counter()
+        recipe, rate = self.recipe, self.recipe.rate(self.done)
+        self.network.train()
+        images, labels = self._batch(sources)
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            heads = heads_of(self.network(images))
+        loss = deep_loss(heads, labels, self.criterion, recipe.loss.weights_of(len(heads)))
+        value = _finite(loss, self.done, rate)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+        torch.autograd.backward(self.scaler.scale(loss))
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_(self.network.parameters(), LARGEST_GRADIENT)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        self.history.losses.append(value)
+        self.history.rates.append(rate)
+        self.history.seconds += time.perf_counter() - begin
+        return value
+
+    def validate(self, score: Callable[[], Dice]) -> None:
+        """Add a validation to the history, and keep the weights if it is the best."""
+        begin = time.perf_counter()
+        dice = score()
+        seconds = time.perf_counter() - begin
+        self.history.validations.append(Validation(self.done, dice, seconds))
+        if self.history.since_best == 0:
+            self.best = {k: v.cpu().clone() for k, v in self.network.state_dict().items()}
+
+    def take_best(self) -> None:
+        """Give the network the weights of its best validation."""
+        if self.best is not None:
+            self.network.load_state_dict(self.best)
+        self.network.eval()
+
+    def state(self) -> dict[str, Any]:
+        """Return the state as tensors and plain values."""
+        on_cuda = self.device.type == "cuda"
+        return {
+            "network": self.network.state_dict(),
+            "best": self.best,
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "history": json.dumps(self.history.as_dict()),
+            "numpy": json.dumps(self.rng.bit_generator.state),
+            "torch": torch.get_rng_state(),
+            "cuda": torch.cuda.get_rng_state(self.device) if on_cuda else None,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Take up a state; the next step is then the one that would have followed."""
+        self.network.load_state_dict(state["network"])
+        self.best = state["best"]
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.history = History.of(json.loads(state["history"]))
+        self.rng.bit_generator.state = json.loads(state["numpy"])
+        torch.set_rng_state(state["torch"])
+        if self.device.type == "cuda" and state["cuda"] is not None:
+            torch.cuda.set_rng_state(state["cuda"], self.device)
+
+    def _batch(self, sources: Sequence[CropSource]) -> tuple[Tensor, Tensor]:
+        recipe = self.recipe
+        images, labels = draw_batch(sources, recipe.roi_size, recipe.batch, self.rng)
+        images, labels = images.to(self.device), labels.to(self.device)
+        images, labels = recipe.augmentation(images, labels, recipe.spacing_mm, self.rng)
+        if self.device.type == "cuda":
+            images = images.contiguous(memory_format=torch.channels_last_3d)
+        return images, labels
 
 
 def draw_batch(
@@ -114,33 +203,9 @@ def draw_batch(
     return torch.from_numpy(images_BCXYZ), torch.from_numpy(labels_BXYZ)
 
 
-def deep_loss(
-    output: Tensor | Sequence[Tensor],
-    labels_BXYZ: Tensor,
-    criterion: Callable[[Tensor, Tensor], Tensor],
-) -> Tensor:
-    """Return the weighted mean of the criterion over the heads (deep supervision).
-
-    Every head learns, so a network cut to fewer levels stays useful; the deepest counts most.
-    """
-    heads = [output] if isinstance(output, Tensor) else list(output)
-    target = labels_BXYZ[:, None]
-    terms = zip(head_weights(len(heads)), heads, strict=True)
-    return torch.stack([weight * criterion(head, target) for weight, head in terms]).sum()
-
-
-def head_weights(heads: int) -> list[float]:
-    """Return one weight per head, shallow to deep: each twice the one before, together 1."""
-    total = 2**heads - 1
-    return [2**index / total for index in range(heads)]
-
-
-def rate_factor(step: int, steps: int) -> float:
-    """Return the share of the peak learning rate at ``step``: linear warm-up, half a cosine."""
-    warm_up = max(1, round(_WARM_UP * steps))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+def _tell(listener: OnHistory | None, history: History) -> None:
+    if listener:
+        listener(history)
 
 
 def _finite(loss: Tensor, step: int, learning_rate: float) -> float:

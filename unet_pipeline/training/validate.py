@@ -1,72 +1,50 @@
-"""Cases kept aside from training, and the Dice of a network on them."""
+"""The Dice of a network that is being trained, as ``segment`` would find it.
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+Windows, fixed-point sums, interpolation to the native grid and decision are those of the product.
+"""
+
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
-import torch
-from monai.inferers.utils import sliding_window_inference
-from torch import nn
+import numpy.typing as npt
 
-from unet_pipeline.evaluation.metrics import dice_per_label, mean_dice
-from unet_pipeline.networks.registry import final_scores
-from unet_pipeline.training.crops import ROI, Sample
-
-
-@dataclass(frozen=True)
-class Split:
-    """Names of the cases to train on and of those kept aside, each sorted."""
-
-    training: tuple[str, ...]
-    held_out: tuple[str, ...]
-
-
-def split_cases(names: Iterable[str], holdout: float, seed: int) -> Split:
-    """Keep a share of the cases aside, chosen by ``seed`` and by the names alone.
-
-    Parameters
-    ----------
-    holdout
-        Share of the cases to keep aside, between 0 and 1. At least one case is left to train on.
-    """
-    ordered = sorted(names)
-    kept = min(round(holdout * len(ordered)), max(len(ordered) - 1, 0))
-    shuffled = np.random.default_rng(seed).permutation(len(ordered))
-    held_out = {ordered[index] for index in shuffled[:kept]}
-    return Split(
-        training=tuple(name for name in ordered if name not in held_out),
-        held_out=tuple(sorted(held_out)),
-    )
+from unet_pipeline.evaluation.metrics import dice_per_label
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.tasks import merge_tile
+from unet_pipeline.tiling.merge import Partial
+from unet_pipeline.tiling.plan import make_plan
+from unet_pipeline.training.cases import LoadedCase
+from unet_pipeline.volume.steps import covered_box
+from unet_pipeline.volume.views import ArrayView, read_with_margin
 
 
 def validate(
-    network: nn.Module,
-    samples: Iterable[Sample],
-    *,
-    roi_size: ROI,
-    overlap: float,
-    labels: Sequence[int],
+    predictor: Predictor, cases: Iterable[LoadedCase], overlap: float
 ) -> list[dict[int, float | None]]:
-    """Return the Dice per label of each sample, in the model space, at the deepest head."""
-    device = next(network.parameters()).device
-    network.eval()
-    scores = []
-    with torch.inference_mode():
-        for sample in samples:
-            output_BCXYZ = sliding_window_inference(
-                torch.from_numpy(sample.image_CXYZ)[None].to(device),
-                roi_size,
-                1,
-                lambda windows: final_scores(network(windows)),
-                overlap=overlap,
-                mode="gaussian",
-            )
-            predicted_XYZ = output_BCXYZ[0].argmax(0).to("cpu", torch.uint8).numpy()
-            scores.append(dice_per_label(predicted_XYZ, sample.labels_XYZ, labels))
-    return scores
+    """Return the Dice per label of each case, on its native grid, at the deepest head."""
+    labels = range(1, predictor.classes)
+    return [
+        dice_per_label(segmented(predictor, case, overlap), case.mask_XYZ, labels) for case in cases
+    ]
 
 
-def mean_per_label(scores: Sequence[Mapping[int, float | None]]) -> dict[int, float | None]:
-    """Return the mean Dice per label over the cases, or None where no case has the label."""
-    labels = sorted({label for score in scores for label in score})
-    return {label: mean_dice(score.get(label) for score in scores) for label in labels}
+def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDArray[Any]:
+    """Return the label map of a case that is in memory, on its native grid."""
+    prepared, image_CXYZ = case.prepared, np.asarray(case.sample.image_CXYZ)
+    plan = make_plan(
+        native_shape=prepared.native.shape,
+        model_shape=prepared.model.shape,
+        needs=lambda box: covered_box(prepared, box),
+        roi_size=predictor.roi_size,
+        overlap=overlap,
+        channels=len(image_CXYZ),
+        classes=predictor.classes,
+        tile_shape=prepared.native.shape,
+    )
+    (tile,) = plan.tiles
+    frame = plan.cover_box(tile)
+    values_CXYZ = np.require(read_with_margin(ArrayView(image_CXYZ), frame), requirements="W")
+    sums_CXYZ, _ = predictor.score(values_CXYZ, frame, tile.windows)
+    partial = Partial(frame, sums_CXYZ)
+    return merge_tile(prepared, tile, tile.windows, [partial], predictor.spec).labels_XYZ

@@ -1,0 +1,62 @@
+"""What the flows that score models share: progress, artifacts and the final state."""
+
+import base64
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import State
+from prefect.states import Completed
+
+from unet_pipeline.evaluation.standing import Evaluation
+from unet_pipeline.records import CaseRecord
+from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
+from unet_pipeline.report.speed_plot import speed_plot
+
+
+def progress_of(total: int, description: str) -> Callable[[str, CaseRecord], None]:
+    """Return what to call with each label map, so that the run's page shows how far it is."""
+    progress = cast(UUID, create_progress_artifact(0.0, description=description))
+    done = shown = 0
+
+    def advance(_entrant: str, _record: CaseRecord) -> None:
+        nonlocal done, shown
+        done += 1
+        percent = min(int(100 * done / total), 100)
+        if percent > shown:
+            update_progress_artifact(progress, progress=percent)
+            shown = percent
+
+    return advance
+
+
+def publish(evaluation: Evaluation) -> None:
+    """Show the table, the summary, the picture and the report on the run's page."""
+    kind, report = evaluation.kind, evaluation.report
+    create_table_artifact(
+        table=evaluation_rows(evaluation), key=kind, description=headline(evaluation)
+    )
+    create_markdown_artifact(
+        evaluation_markdown(evaluation) + f"\nReport: `{report}`\n", key="summary"
+    )
+    plot = speed_plot(evaluation)
+    if plot is not None:
+        picture = "data:image/png;base64," + base64.b64encode(plot).decode("ascii")
+        create_image_artifact(picture, key="speed", description="Speed against Dice")
+    link = report if "://" in report else Path(report).resolve().as_uri()
+    create_link_artifact(link, link_text="Report", key="report")
+
+
+def state_of(evaluation: Evaluation) -> State[dict[str, Any]]:
+    """Return a completed state; its name says if some case was left out."""
+    name = "CompletedWithFaults" if evaluation.left_out else "Completed"
+    return Completed(name=name, message=headline(evaluation), data=evaluation.as_dict())

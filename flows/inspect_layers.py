@@ -1,0 +1,94 @@
+"""A look inside a network as a Prefect flow: probes and replaced layers, on a cohort with masks."""
+
+import base64
+import logging
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
+from uuid import UUID
+
+from prefect import flow, get_run_logger
+from prefect.artifacts import (
+    create_image_artifact,
+    create_link_artifact,
+    create_markdown_artifact,
+    create_progress_artifact,
+    create_table_artifact,
+    update_progress_artifact,
+)
+from prefect.client.schemas.objects import State
+from prefect.states import Completed, Failed
+
+from flows.requests import absolute_output
+from unet_pipeline.config import LayersSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.inspection.request import Inspection, open_inspection
+from unet_pipeline.inspection.run import inspect_layers as run_inspection
+from unet_pipeline.records import LayerRecord, LayersSummary
+from unet_pipeline.report.layers_table import layers_markdown, layers_rows
+
+
+@flow(
+    name="inspect-layers",
+    description="Say what each layer of a network knows, and what is lost without it.",
+    validate_parameters=True,
+    persist_result=False,
+)
+def inspect_layers(settings: LayersSettings) -> State[dict[str, Any]]:
+    """Check the request, look into the layers, and report."""
+    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+    logger = get_run_logger()
+    try:
+        absolute_output(settings.output)
+        inspection = open_inspection(settings)
+        logger.info("inspection %s: %d layers", inspection.run_id, len(inspection.chosen))
+        layers, summary = _with_progress(inspection)
+    except RequestError as error:
+        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
+        return Failed(name="WrongRequest", message=str(error), data=error)
+    _publish(layers, summary, inspection)
+    name = "CompletedWithFaults" if summary.faults else "Completed"
+    return Completed(name=name, message=_headline(summary), data=summary.as_dict())
+
+
+def _with_progress(inspection: Inspection) -> tuple[list[LayerRecord], LayersSummary]:
+    """Look into the layers, and show on the run's page how far it is."""
+    description = f"Cases of inspection {inspection.run_id}"
+    progress = cast(UUID, create_progress_artifact(0.0, description=description))
+    return run_inspection(
+        inspection,
+        lambda _, done, of: cast(
+            None, update_progress_artifact(progress, progress=100 * done / of)
+        ),
+    )
+
+
+def _publish(layers: Sequence[LayerRecord], summary: LayersSummary, inspection: Inspection) -> None:
+    create_table_artifact(
+        table=layers_rows(layers), key="layers", description=f"Layers of {summary.model}"
+    )
+    create_markdown_artifact(_markdown(layers, summary), key="summary")
+    svg = base64.b64encode(inspection.store.read(summary.picture)).decode("ascii")
+    picture = f"data:image/svg+xml;base64,{svg}"
+    create_image_artifact(picture, key="network", description="Dice lost without each block")
+    report = summary.report
+    link = report if "://" in report else Path(report).resolve().as_uri()
+    create_link_artifact(link, link_text="Report of the inspection", key="report")
+
+
+def _headline(summary: LayersSummary) -> str:
+    left_out = f", {len(summary.faults)} left out" if summary.faults else ""
+    return f"Fitted on {len(summary.fitted)}, scored {len(summary.scored)}{left_out}"
+
+
+def _markdown(layers: Sequence[LayerRecord], summary: LayersSummary) -> str:
+    parts = [f"# {_headline(summary)}", summary.advice, layers_markdown(layers)]
+    return "\n\n".join([*parts, f"Report: `{summary.report}`", ""])
+
+
+if __name__ == "__main__":  # python -m flows.inspect_layers SETTINGS.json
+    try:
+        inspect_layers(LayersSettings.model_validate_json(Path(sys.argv[1]).read_text()))
+    except RequestError as wrong:
+        sys.exit(str(wrong))

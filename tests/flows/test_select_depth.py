@@ -1,0 +1,82 @@
+"""The flows that score models, on a real server: deployments, artifacts, the pruned bundle."""
+
+import json
+
+import pytest
+from bundles import random_bundle
+from flow_runs import deployment, of_run, start_run, wait_for_run
+
+from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.storage.store import Store, join
+
+pytestmark = pytest.mark.slow
+SERIAL = {"kind": "serial", "threads": 1}
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    nested = random_bundle(folder / "nested", network="unetpp", features=(2, 2, 4, 4, 4))
+    return nested, random_bundle(folder / "plain", features=(4, 8))
+
+
+def test_a_depth_is_chosen_from_its_deployment(deployed, cohort, models):
+    bucket, small = cohort
+    settings = {
+        "images": small.images, "masks": small.masks, "model": models[0], "cluster": SERIAL,
+        "output": join(bucket, "depths"),
+    }  # fmt: skip
+    run = wait_for_run(deployed, start_run(deployed, "depths", settings, "select-depth"))
+    assert run["state_name"] == "CompletedWithFaults", run["state"]["message"]
+    artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
+    rows = json.loads(artifacts["depths"]["data"])
+    names = [row["depth"].removesuffix(" (chosen)") for row in rows]
+    assert names == ["L1", "L2", "L3", "L4", "mean", "adaptive"]
+    assert artifacts["speed"]["data"].startswith("data:image/png;base64,")
+    assert "origin_mismatch" in artifacts["summary"]["data"].replace("\\", "")
+    (page,) = [url for url in Store().list_files(bucket) if url.endswith("report.html")]
+    assert page in artifacts["report"]["data"]
+    result = json.loads(Store().read(page.replace("report.html", "result.json")))
+    pruned, adaptive = result["bundles"].values()
+    assert load_bundle(pruned, Store()).name == f"nested-L{result['choice']['depth']}"
+    assert load_bundle(adaptive, Store()).adaptive is not None
+
+
+def test_bundles_are_compared_from_their_deployment(deployed, cohort, models):
+    bucket, small = cohort
+    settings = {
+        "images": small.images, "masks": small.masks, "models": list(models), "cluster": SERIAL,
+        "output": join(bucket, "compared"),
+    }  # fmt: skip
+    run = wait_for_run(deployed, start_run(deployed, "compare", settings, "compare-bundles"))
+    assert run["state_name"] == "CompletedWithFaults", run["state"]["message"]
+    artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
+    assert [row["bundle"] for row in json.loads(artifacts["compare"]["data"])] == [
+        "nested", "plain",
+    ]  # fmt: skip
+    assert "plain` less `nested" in artifacts["summary"]["data"]
+
+
+def test_a_wrong_request_fails_with_its_sentence(deployed, cohort, models):
+    bucket, small = cohort
+    settings = {
+        "images": small.images, "masks": small.masks, "model": models[1], "cluster": SERIAL,
+        "output": join(bucket, "depths"),
+    }  # fmt: skip
+    run = wait_for_run(deployed, start_run(deployed, "depths", settings, "select-depth"))
+    assert run["state_name"] == "WrongRequest"
+    assert "network with 1 depth" in run["state"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("name", "flow", "settings"),
+    [
+        ("depths", "select-depth", "DepthsSettings"),
+        ("compare", "compare-bundles", "CompareSettings"),
+    ],
+)
+def test_the_run_forms_say_what_each_setting_is(deployed, name, flow, settings):
+    definitions = deployment(deployed, name, flow)["parameter_openapi_schema"]["definitions"]
+    for kind in (settings, "ScoringSettings"):
+        fields = definitions[kind]["properties"].values()
+        assert all(field.get("description") for field in fields)

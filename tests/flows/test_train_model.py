@@ -1,0 +1,71 @@
+"""The training flow on a real server: its deployment, its artifacts, its bundle."""
+
+import json
+
+import pytest
+from flow_runs import deployment, of_run, start_run, wait_for_run
+
+from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.storage.store import Store, join
+
+pytestmark = pytest.mark.slow
+FLOW = "train-model"
+
+
+def settings_of_training(bucket, small, **changes):
+    return {
+        "images": small.images,
+        "masks": small.masks,
+        "output": join(bucket, "model"),
+        "network": "unetplus",
+        "features": [4, 8],
+        "roi_size": [16, 16, 16],
+        "spacing": [4, 4, 4],
+        "steps": 4,
+        "batch": 1,
+        "holdout": 0.4,
+        "checkpoint_every": 2,
+        "validation": {"every": 2},
+        "threads": 1,
+        **changes,
+    }
+
+
+def test_a_training_from_its_deployment(deployed, cohort):
+    bucket, small = cohort
+    settings = settings_of_training(bucket, small)
+    run = wait_for_run(deployed, start_run(deployed, "train", settings, FLOW))
+    assert run["state_name"] == "CompletedWithFaults"
+    assert run["state"]["message"].endswith("on 1 cases kept aside")
+    bundle = load_bundle(settings["output"], Store())
+    assert bundle.out_channels == 3
+
+    found = of_run(deployed, "artifacts", run)
+    curves = [one["data"] for one in found if one["key"] == "curves"]
+    assert len(set(curves)) == 2  # after each validation
+    assert all(picture.startswith("data:image/png;base64,") for picture in curves)
+    artifacts = {one["key"]: one for one in found}
+    rows = json.loads(artifacts["dice"]["data"])
+    assert [row["label"] for row in rows] == [1, 2]
+    summary = artifacts["summary"]["data"]
+    assert small.misaligned in summary
+    assert "origin_mismatch" in summary
+
+
+def test_labels_without_a_channel_fail_with_their_sentence(deployed, cohort):
+    bucket, small = cohort
+    settings = settings_of_training(bucket, small, classes=2)
+    run = wait_for_run(deployed, start_run(deployed, "train", settings, FLOW))
+    assert run["state_name"] == "WrongRequest"
+    assert "labels up to 2" in run["state"]["message"]
+    assert Store().list_files(settings["output"]) == []
+
+
+def test_the_training_form_has_its_settings(deployed):
+    schema = deployment(deployed, "train", FLOW)["parameter_openapi_schema"]
+    fields = schema["definitions"]["TrainSettings"]["properties"]
+    assert {"images", "masks", "output", "network", "loss", "optimiser", "validation"} <= set(
+        fields
+    )
+    assert all(field.get("description") for field in fields.values())
+    assert {"title", "licence"} <= set(schema["definitions"]["CardSettings"]["properties"])

@@ -1,0 +1,245 @@
+"""`depths` from phantoms to the pruned bundle, by the path of a nightly run."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from bundles import random_bundle
+from cohorts import small_cohort
+
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cohort import segment_all
+from unet_pipeline.config import ClusterSettings, DepthsSettings, SegmentSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.evaluation.scores import score_labels
+from unet_pipeline.networks.bundle import PACKAGED
+from unet_pipeline.networks.loading import load_bundle, load_network
+from unet_pipeline.networks.pruning import depths_of
+from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.request import open_run
+from unet_pipeline.selection.depths import open_depths, run_depths
+from unet_pipeline.storage.store import Store
+
+SERIAL = ClusterSettings(kind="serial", threads=1)
+DEPTHS = ["L1", "L2", "L3", "L4", "mean", "adaptive"]
+
+
+def settings_for(folder: Path, **changes) -> DepthsSettings:
+    given = {
+        "images": str(folder / "images"), "masks": str(folder / "masks"), "cluster": SERIAL,
+        "model": str(folder / "model"), "output": str(folder / "out"),
+    }  # fmt: skip
+    return DepthsSettings(**{**given, **changes})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Phantoms with a trained bundle without a rule; two cases are sound."""
+    folder = tmp_path_factory.mktemp("depths")
+    small = small_cohort(Store(), str(folder))
+    shutil.copytree(PACKAGED / "phantom", folder / "model")
+    (folder / "model/configs/adaptive.json").unlink(missing_ok=True)
+    return folder, small
+
+
+@pytest.fixture(scope="module")
+def finished(place):
+    folder, _ = place
+    seen = []
+    evaluation = run_depths(
+        open_depths(settings_for(folder)),
+        SerialExecutor(),
+        lambda name, record: seen.append((name, record)),
+    )
+    return evaluation, seen
+
+
+@pytest.mark.slow
+def test_every_depth_is_scored_on_the_sound_cases(place, finished):
+    _, small = place
+    evaluation, seen = finished
+    assert [standing.name for standing in evaluation.standings] == DEPTHS
+    assert evaluation.cases == len(small.sound) == 2
+    assert {one.case: one.code for one in evaluation.left_out} == {
+        small.misaligned: "origin_mismatch",
+        small.cut_short: "file_truncated",
+    }
+    tried = [record.case for name, record in seen if name == "L2"]
+    assert sorted(tried) == sorted(small.sound)  # what L1 could not be run on is not tried again
+    by_name = {standing.name: standing for standing in evaluation.standings}
+    for standing in evaluation.standings:
+        assert standing.metrics["dice"].value > 0.9
+        assert standing.metrics["iou"].value < standing.metrics["dice"].value
+        assert set(standing.labels) == {"1", "2"}
+        assert standing.price.ms_per_window > 0
+    adds = [by_name[name].price.multiply_adds for name in DEPTHS]
+    assert adds[:5] == sorted(adds[:5])
+    assert adds[0] < adds[5] <= adds[4]
+    assert by_name["L1"].price.parameters < by_name["L4"].price.parameters
+    assert by_name[evaluation.against].difference is None
+
+
+@pytest.mark.slow
+def test_scores_are_those_of_the_label_maps_on_disk(place, finished):
+    """Read by nibabel, whole, and held against the masks; Dice is that of the run's own record."""
+    folder, small = place
+    evaluation, seen = finished
+    with Path(evaluation.folder, "cases.csv").open(newline="") as file:
+        rows = {(r["case"], r["entrant"], r["label"]): r for r in csv.DictReader(file)}
+    assert len(rows) == 2 * len(DEPTHS) * 2
+    records = {(record.case, name): record for name, record in seen}
+    for name in ("L1", "adaptive"):
+        for case in small.sound:
+            mask = nib.load(folder / "masks" / f"{case}.nii.gz")
+            found = nib.load(folder / "out/labels" / name / f"{case}_dseg.nii.gz")
+            scores = score_labels(
+                np.asarray(found.dataobj), np.asarray(mask.dataobj), [1, 2],
+                mask.header.get_zooms(), evaluation.surface_mm,
+            )  # fmt: skip
+            for label, score in scores.items():
+                row = rows[case, name, str(label)]
+                assert float(row["dice"]) == pytest.approx(score.dice, abs=1e-5)
+                assert float(row["nsd"]) == pytest.approx(score.nsd, abs=1e-5)
+                assert float(row["hd95_mm"]) == pytest.approx(score.hd95_mm, abs=1e-4)
+                assert records[case, name].dice[str(label)] == pytest.approx(score.dice)
+
+
+@pytest.mark.slow
+def test_label_maps_are_those_of_a_nightly_run(place, finished, tmp_path):
+    folder, small = place
+    settings = SegmentSettings(
+        images=str(folder / "images"), model=str(folder / "model"), output=str(tmp_path),
+        cluster=SERIAL, depth="2",
+    )  # fmt: skip
+    done = [r for r in segment_all(open_run(settings), SerialExecutor()) if r.output]
+    for record in done:
+        if record.case in small.sound:
+            again = folder / "out/labels/L2" / f"{record.case}_dseg.nii.gz"
+            assert again.read_bytes() == Path(record.output).read_bytes()
+
+
+@pytest.mark.slow
+def test_the_bundles_that_are_written(place, finished):
+    folder, _ = place
+    evaluation, _ = finished
+    store, depth = Store(), evaluation.choice.depth
+    assert list(evaluation.bundles) == [f"model-L{depth}", "model-adaptive"]
+    pruned, adaptive = (load_bundle(url, store) for url in evaluation.bundles.values())
+    chosen = next(s for s in evaluation.standings if s.name == f"L{depth}")
+    network = load_network(pruned, store)
+    assert depths_of(network) == 1
+    assert sum(p.numel() for p in network.parameters()) == chosen.price.parameters
+    assert f"Pruned to L{depth} of 4 depths" in Path(pruned.url, "docs/README.md").read_text()
+    assert adaptive.adaptive.promised_loss == 0.002
+    assert adaptive.adaptive.cohort["cases"] == 2
+    assert load_bundle(str(folder / "model"), store).adaptive is None  # as it was
+
+
+@pytest.mark.slow
+def test_the_report_and_what_it_warns_of(finished):
+    evaluation, _ = finished
+    codes = [remark.code for remark in evaluation.remarks]
+    assert {"few_cases", "adaptive_not_independent"} <= set(codes)
+    result = json.loads(Path(evaluation.folder, "result.json").read_text())
+    assert result["choice"]["depth"] == evaluation.choice.depth
+    assert result["bundles"] == dict(evaluation.bundles)
+    page = Path(evaluation.report).read_text()
+    assert page.count("data:image/png") >= 1
+    assert "origin_mismatch" in page
+    assert Path(evaluation.folder, "speed.png").read_bytes().startswith(b"\x89PNG")
+    with Path(evaluation.table).open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["entrant"] for row in rows] == DEPTHS
+    assert [row["chosen"] for row in rows].count("yes") == 1
+
+
+@pytest.mark.slow
+def test_a_second_run_makes_no_label_map_again(place, finished):
+    folder, _ = place
+    before, _ = finished
+    seen = []
+    again = open_depths(settings_for(folder, adaptive_loss=None))
+    evaluation = run_depths(again, SerialExecutor(), lambda _, record: seen.append(record))
+    assert {record.status for record in seen} == {"skipped", "quarantined"}
+    for now, then in zip(evaluation.standings, before.standings[:5], strict=True):
+        assert (now.name, now.metrics, now.labels) == (then.name, then.metrics, then.labels)
+        assert now.price.windows == then.price.windows
+    assert evaluation.choice == before.choice
+    assert evaluation.folder != before.folder
+
+
+@pytest.fixture(scope="module")
+def untrained(tmp_path_factory):
+    """A small nested network of random weights, and two phantoms."""
+    folder = tmp_path_factory.mktemp("untrained")
+    write_cohort(Store(), str(folder), 2)
+    random_bundle(folder / "model", network="unetpp", features=(2, 2, 4, 4, 4))
+    random_bundle(folder / "plain", features=(4, 8))
+    return folder
+
+
+def code_of(settings: DepthsSettings) -> str:
+    with pytest.raises(RequestError) as caught:
+        run_depths(open_depths(settings), SerialExecutor())
+    return caught.value.code
+
+
+def test_a_network_of_one_depth_is_refused_before_work(untrained):
+    assert code_of(settings_for(untrained, model=str(untrained / "plain"))) == "depth_invalid"
+    assert not (untrained / "out").exists()
+
+
+def test_a_cohort_without_masks_or_cases_is_refused_before_work(untrained, tmp_path):
+    assert code_of(settings_for(untrained, masks=None)) == "masks_missing"
+    assert code_of(settings_for(untrained, masks=str(tmp_path))) == "masks_empty"
+    assert code_of(settings_for(untrained, images=str(tmp_path))) == "cohort_empty"
+    lone = str(untrained / "images/phantom-01.nii.gz")
+    assert code_of(settings_for(untrained, images=lone)) == "masks_missing"
+    assert not list((untrained / "out").rglob("*.nii.gz"))
+
+
+def test_cases_that_a_manifest_keeps_for_training_are_not_scored(untrained, tmp_path):
+    lines = ["case,image,mask,split"]
+    for name, split in (("a", "train"), ("b", "val"), ("c", ""), ("d", "val")):
+        mask = "" if name == "d" else untrained / "masks/phantom-01.nii.gz"
+        lines.append(f"{name},{untrained}/images/phantom-01.nii.gz,{mask},{split}")
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text("\n".join(lines))
+    run = open_depths(settings_for(untrained, images=str(manifest), masks=None))
+    assert [case.name for case in run.cases] == ["b", "c"]
+    (entrant, *_) = run.entrants
+    assert [(one.case, one.code) for one in entrant.left_out] == [("d", "mask_missing")]
+    assert [remark.code for remark in entrant.remarks] == ["training_split"]
+    manifest.write_text("\n".join(lines[:3]))
+    assert code_of(settings_for(untrained, images=str(manifest), masks=None)) == "masks_missing"
+
+
+def test_too_few_sound_cases_leave_no_bundle(untrained, tmp_path):
+    for kind in ("images", "masks"):
+        shutil.copytree(untrained / kind, tmp_path / kind)
+    image = tmp_path / "images/phantom-02.nii.gz"
+    image.write_bytes(image.read_bytes()[:1000])
+    settings = settings_for(tmp_path, model=str(untrained / "model"))
+    assert code_of(settings) == "cases_too_few"
+    assert not (tmp_path / "out/runs").exists()
+
+
+@pytest.mark.slow
+def test_without_adaptive_depth_on_dask_the_numbers_are_the_same(untrained, tmp_path):
+    from unet_pipeline.cluster.backends import open_executor
+
+    found = []
+    for kind in ("serial", "local"):
+        settings = settings_for(untrained, output=str(tmp_path / kind), adaptive_loss=None)
+        run = open_depths(settings)
+        with open_executor(kind) as executor:
+            found.append(run_depths(run, executor))
+    serial, dask = found
+    assert [s.name for s in serial.standings] == DEPTHS[:5]
+    assert [s.metrics for s in serial.standings] == [s.metrics for s in dask.standings]
+    assert serial.choice == dask.choice
+    assert len(serial.bundles) == 1

@@ -1,0 +1,246 @@
+"""The command that looks inside a network: layers."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from unet_pipeline.cli.common import (
+    Endpoint,
+    Json,
+    Masks,
+    MemoryGb,
+    Model,
+    Profile,
+    Remedies,
+    ToleranceVoxels,
+    numbers,
+    print_json,
+    remedies_of,
+    request_errors,
+    settings_of,
+)
+from unet_pipeline.config import LayersSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.records import LayerRecord, LayersSummary
+
+_NOWHERE = "memory://nothing"
+
+
+def layers(
+    model: Model,
+    images: Annotated[
+        str | None,
+        typer.Argument(help="Images, as for segment, that the model was not trained on."),
+    ] = None,
+    masks: Masks = None,
+    output: Annotated[
+        str | None, typer.Option(help="Prefix that the report, table and pictures go to.")
+    ] = None,
+    list_only: Annotated[
+        bool,
+        typer.Option("--list", help="Show the layers of the bundle, and do no more."),
+    ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="With --list: every layer, not only the blocks.")
+    ] = False,
+    names: Annotated[
+        str | None,
+        typer.Option(
+            "--layers",
+            metavar="A,B,...",
+            help="Layers to look into: names or patterns such as upcat_0_*. Default: the blocks.",
+        ),
+    ] = None,
+    depth: Annotated[
+        int | None, typer.Option(help="Depth of a nested U-Net to look into. Default: all of it.")
+    ] = None,
+    fit_cases: Annotated[int, typer.Option(help="Cases to fit means and probes on.")] = 4,
+    score_cases: Annotated[int, typer.Option(help="Other cases, to score everything on.")] = 6,
+    windows: Annotated[
+        int, typer.Option(help="Windows of a case at most: those with most foreground.")
+    ] = 4,
+    groups: Annotated[
+        int, typer.Option(help="Channel groups of each layer to replace one by one; 0: none.")
+    ] = 4,
+    voxels: Annotated[int, typer.Option(help="Voxels that probes are fitted on.")] = 12_000,
+    view: Annotated[
+        str,
+        typer.Option(metavar="axial|coronal|sagittal", help="Plane of the feature maps."),
+    ] = "axial",
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Slices of the feature maps, as voxels of the model grid. Default: the one with "
+            "most foreground.",
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the drawn voxels.")] = 0,
+    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run Python code of the bundle; only if you know its source."),
+    ] = False,
+    remedies: Remedies = None,
+    tolerance: ToleranceVoxels = 0.05,
+    memory_gb: MemoryGb = 2.0,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Look inside a network: what each layer knows, and what is lost without it.
+
+    Fits a linear probe on every block with some cases, scores it on others, replaces every block
+    and channel group by its mean, and draws feature maps and the network.
+
+    Example: `unet-pipeline layers s3://scans/ --masks s3://masks/ --model hippocampus --output
+    s3://reports/`, or `unet-pipeline layers --model hippocampus --list`
+    """
+    with request_errors():
+        if not list_only and (images is None or output is None):
+            raise RequestError(
+                "setting_invalid",
+                found="no IMAGES" if images is None else "no --output",
+                wanted="images with masks to score on, and a place for the report",
+                remedy="Give both, or say --list to see the layers only",
+            )
+        settings = settings_of(
+            LayersSettings,
+            images=images or _NOWHERE,
+            masks=masks,
+            model=model,
+            output=output or _NOWHERE,
+            layers=tuple(part.strip() for part in names.split(",")) if names else (),
+            depth=depth,
+            trust=trust,
+            fit_cases=fit_cases,
+            score_cases=score_cases,
+            windows=windows,
+            groups=groups,
+            voxels=voxels,
+            view=view,
+            slices=numbers(slices, int, "--slices") or (),
+            seed=seed,
+            threads=threads,
+            memory_gb=memory_gb,
+            gate={"remedies": remedies_of(remedies), "affine_voxels": tolerance},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+        )
+        left_out = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
+    raise typer.Exit(1 if left_out else 0)
+
+
+def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
+    """Show the layers of a bundle; no case is looked at, so none is left out."""
+    from unet_pipeline import console
+    from unet_pipeline.inspection.request import bundle_layers
+
+    with console.waiting("Running one window"):
+        found = [one for one in bundle_layers(settings) if every or one.block]
+    for one in found:
+        print_json(_listed(one), when=as_json)
+    if not as_json:
+        console.out.print(_catalog_table(found, settings.model))
+    return 0
+
+
+def _inspect(settings: LayersSettings, as_json: bool) -> int:
+    """Look into the layers; return how many cases were left out."""
+    from unet_pipeline import console
+    from unet_pipeline.inspection.request import open_inspection
+    from unet_pipeline.inspection.run import inspect_layers
+
+    with console.waiting("Running one window, listing the cohort"):
+        inspection = open_inspection(settings)
+    total = settings.fit_cases + settings.score_cases
+    with console.case_progress(total, "Looking inside") as progress:
+
+        def advance(what: str, done: int, of: int) -> None:
+            progress.update(progress.task_ids[0], completed=done, total=of, last=what)
+
+        found, summary = inspect_layers(inspection, advance)
+    for one in found:
+        print_json({**_listed(one), "dice_lost": one.lost, **_probe(one)}, when=as_json)
+    if as_json:
+        print_json(summary.as_dict())
+    else:
+        _print(found, summary)
+    return len(summary.faults)
+
+
+def _listed(one: LayerRecord) -> dict[str, Any]:
+    names = ("layer", "kind", "block", "side", "shape", "scale", "parameters", "multiply_adds")
+    return {name: getattr(one, name) for name in names}
+
+
+def _probe(one: LayerRecord) -> dict[str, Any]:
+    return {"probe_dice": dict(one.probe_dice), "probe_iou": dict(one.probe_iou)}
+
+
+def _print(found: Sequence[LayerRecord], summary: LayersSummary) -> None:
+    from rich.text import Text
+
+    from unet_pipeline.console import out
+
+    for fault in summary.faults:
+        out.print(Text("left out ", style="yellow") + Text(fault["message"]), soft_wrap=True)
+    out.print(_findings_table(found, summary))
+    out.print(summary.advice, highlight=False)
+    for name, url in (("Report", summary.report), ("Table ", summary.table)):
+        out.print(Text(f"{name}  {url}"), soft_wrap=True)
+
+
+def _catalog_table(found: Sequence[LayerRecord], model: str) -> Any:
+    from rich.table import Table
+
+    from unet_pipeline.report.u_picture import scale_text
+
+    table = Table(title=f"Layers of {model}", title_justify="left", header_style="bold")
+    table.add_column("layer", overflow="fold")
+    for name in ("kind", "side"):
+        table.add_column(name)
+    for name in ("output", "scale", "para-\nmeters", "multiply-\nadds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for one in found:
+        table.add_row(
+            one.layer,
+            one.kind,
+            one.side,
+            "x".join(map(str, one.shape)),
+            scale_text(one.scale),
+            _short(one.parameters),
+            _short(one.multiply_adds),
+            style="bold" if one.block and len({o.block for o in found}) > 1 else "",
+        )
+    return table
+
+
+def _short(count: float) -> str:
+    """Return a number for people: ``361 M``."""
+    for unit in ("", " k", " M", " G"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:,.3g} T"
+
+
+def _findings_table(found: Sequence[LayerRecord], summary: LayersSummary) -> Any:
+    from rich.table import Table
+
+    from unet_pipeline.report.layers_table import labels_of_layers
+    from unet_pipeline.report.table import digits
+    from unet_pipeline.report.u_picture import scale_text
+
+    labels = labels_of_layers(found)
+    title = f"Layers of {summary.model}, mean Dice {digits(summary.mean_dice, 3)} as it is"
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("layer", overflow="fold")
+    table.add_column("side")
+    for name in ("scale", "Dice lost", *(f"probe {label}\nDice" for label in labels)):
+        table.add_column(name, justify="right")
+    for one in found:
+        probes = [digits(one.probe_dice.get(label), 3) for label in labels]
+        lost = digits(one.lost, 4)
+        table.add_row(one.layer, one.side, scale_text(one.scale), lost, *probes)
+    return table

@@ -1,0 +1,233 @@
+"""The commands that choose: depths, compare."""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from unet_pipeline.cli.common import (
+    Endpoint,
+    Images,
+    Json,
+    MemoryGb,
+    Overlap,
+    Profile,
+    Remedies,
+    ToleranceVoxels,
+    print_json,
+    remedies_of,
+    request_errors,
+    settings_of,
+)
+from unet_pipeline.config import CompareSettings, DepthsSettings
+
+if TYPE_CHECKING:  # these import torch, which takes seconds
+    from unet_pipeline.evaluation.standing import Evaluation
+    from unet_pipeline.selection.compare import CompareRun
+    from unet_pipeline.selection.depths import DepthsRun
+
+Masks = Annotated[
+    str | None,
+    typer.Option(help="Reference masks, found by name. Default: those that a manifest names."),
+]
+SurfaceMm = Annotated[
+    float,
+    typer.Option(
+        help="Distance up to which surfaces count as the same (NSD), in mm.",
+        rich_help_panel="Scoring",
+    ),
+]
+Confidence = Annotated[
+    float,
+    typer.Option(help="Of intervals and of the bound on a loss.", rich_help_panel="Scoring"),
+]
+Resamples = Annotated[
+    int, typer.Option(help="Cohorts drawn anew (bootstrap).", rich_help_panel="Scoring")
+]
+Seed = Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel="Scoring")]
+Batch = Annotated[int, typer.Option(help="Windows per forward pass.", rich_help_panel="Windows")]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="serial|local|cuda|tcp://...",
+        help="This process, Dask workers here, one worker per GPU, or a running scheduler.",
+        rich_help_panel="Cluster",
+    ),
+]
+Workers = Annotated[
+    int | None, typer.Option(help="Worker processes. Default: 1.", rich_help_panel="Cluster")
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads of one forward pass. Default: all cores.", rich_help_panel="Cluster"
+    ),
+]
+
+
+def depths(
+    images: Images,
+    model: Annotated[
+        str, typer.Option(help="Bundle of a nested U-Net with a head at every depth.")
+    ],
+    output: Annotated[
+        str, typer.Option(help="Prefix of label maps, report and the pruned bundle.")
+    ],
+    masks: Masks = None,
+    tolerance: Annotated[
+        float, typer.Option(help="Mean Dice that may be lost against the best depth.")
+    ] = 0.005,
+    adaptive_loss: Annotated[
+        float, typer.Option(help="Mean Dice that adaptive depth may cost, by its calibration.")
+    ] = 0.002,
+    adaptive: Annotated[
+        bool, typer.Option(help="Calibrate adaptive depth, and score it, too.")
+    ] = True,
+    surface_mm: SurfaceMm = 1.0,
+    confidence: Confidence = 0.95,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    overlap: Overlap = None,
+    batch: Batch = 1,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    threads: Threads = None,
+    remedies: Remedies = None,
+    affine_tolerance: ToleranceVoxels = 0.05,
+    memory_gb: MemoryGb = 2.0,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Score every depth of a nested U-Net on cases it was not trained on, and choose one.
+
+    Prints Dice, surface Dice and Hausdorff distance of each depth with intervals, and what it
+    costs; writes a report, the bundle pruned to the cheapest depth that is good enough, and one
+    calibrated for adaptive depth. Exit status 1 if some case was left out.
+
+    Example: `unet-pipeline depths s3://scans/val --masks s3://masks --model hippocampus
+    --output s3://results/depths`
+    """
+    from unet_pipeline.selection.depths import open_depths, run_depths
+
+    with request_errors():
+        settings = settings_of(
+            DepthsSettings,
+            images=images,
+            masks=masks,
+            model=model,
+            output=output,
+            tolerance=tolerance,
+            adaptive_loss=adaptive_loss if adaptive else None,
+            scoring={
+                "surface_mm": surface_mm,
+                "confidence": confidence,
+                "resamples": resamples,
+                "seed": seed,
+            },
+            windows={"overlap": overlap, "batch": batch},
+            cluster={"kind": cluster, "workers": workers, "threads": threads},
+            gate={"remedies": remedies_of(remedies), "affine_voxels": affine_tolerance},
+            budget={"memory_gb": memory_gb},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+        )
+        evaluation = _run(settings, open_depths, run_depths, as_json)
+    raise typer.Exit(1 if evaluation.left_out else 0)
+
+
+def compare(
+    images: Images,
+    models: Annotated[
+        list[str],
+        typer.Argument(
+            help="Two bundles or more; the first is what the others are held against. NAME=BUNDLE "
+            "gives a name, and bundles of one name are averaged (seeds)."
+        ),
+    ],
+    output: Annotated[str, typer.Option(help="Prefix of label maps and report.")],
+    masks: Masks = None,
+    all_pairs: Annotated[
+        bool, typer.Option("--all-pairs", help="Test all pairs, not only those with the first.")
+    ] = False,
+    trust: Annotated[
+        bool,
+        typer.Option("--trust", help="Run networks that are programs; only for bundles you know."),
+    ] = False,
+    surface_mm: SurfaceMm = 1.0,
+    confidence: Confidence = 0.95,
+    resamples: Resamples = 2000,
+    seed: Seed = 0,
+    batch: Batch = 1,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    threads: Threads = None,
+    remedies: Remedies = None,
+    affine_tolerance: ToleranceVoxels = 0.05,
+    memory_gb: MemoryGb = 2.0,
+    endpoint_url: Endpoint = None,
+    profile: Profile = None,
+    as_json: Json = False,
+) -> None:
+    """Score several bundles on one cohort, test them in pairs, and show where they differ most.
+
+    Bundles may have any spacing and windows of their own: the label maps are compared on the grid
+    of the files. Exit status 1 if some case was left out.
+
+    Example: `unet-pipeline compare s3://scans/val full=s3://models/a half=s3://models/b
+    --masks s3://masks --output s3://results/compare`
+    """
+    from unet_pipeline.selection.compare import open_compare, run_compare
+
+    with request_errors():
+        settings = settings_of(
+            CompareSettings,
+            images=images,
+            masks=masks,
+            models=tuple(models),
+            output=output,
+            pairs="all" if all_pairs else "first",
+            trust=trust,
+            scoring={
+                "surface_mm": surface_mm,
+                "confidence": confidence,
+                "resamples": resamples,
+                "seed": seed,
+            },
+            windows={"batch": batch},
+            cluster={"kind": cluster, "workers": workers, "threads": threads},
+            gate={"remedies": remedies_of(remedies), "affine_voxels": affine_tolerance},
+            budget={"memory_gb": memory_gb},
+            storage={"endpoint_url": endpoint_url, "profile": profile},
+        )
+        evaluation = _run(settings, open_compare, run_compare, as_json)
+    raise typer.Exit(1 if evaluation.left_out else 0)
+
+
+def _run(
+    settings: Any,
+    open_run: "Callable[[Any], DepthsRun | CompareRun]",
+    run: "Callable[[Any, Any, Any], Evaluation]",
+    as_json: bool,
+) -> "Evaluation":
+    """Check the request, run it with a bar, and print the result."""
+    from unet_pipeline import console
+    from unet_pipeline.cli.selection_tables import print_evaluation
+    from unet_pipeline.cluster.backends import open_executor
+
+    with console.waiting("Checking the request"):
+        request = open_run(settings)
+    with (
+        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        console.case_progress(request.work, "Scoring") as progress,
+    ):
+
+        def advance(entrant: str, record: Any) -> None:
+            console.advance(progress, record)
+            print_json({"entrant": entrant, **record.as_dict()}, when=as_json)
+
+        evaluation = run(request, executor, advance)
+    if as_json:
+        print_json(evaluation.as_dict())
+    else:
+        print_evaluation(evaluation)
+    return evaluation

@@ -1,0 +1,1 @@
+"""Look inside a network: what each layer knows, and what is lost without it."""

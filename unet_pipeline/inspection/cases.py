@@ -1,0 +1,180 @@
+"""A case as an inspection sees it: a block of windows of the model grid, with its labels.
+
+All numbers of a case are taken on the voxels of one block of neighbouring windows, laid where the
+product lays them. A small volume is such a block as a whole; of a large one it is the block with
+most foreground, so that memory and time do not grow with the volume.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.tasks import VolumeJob, stage_case
+from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.plan import window_starts
+from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.steps import Change, Prepared
+from unet_pipeline.volume.views import ArrayView, View, Voxels, read_with_margin, slabs
+
+OUTSIDE = -1  # the label of voxels of a window that lie outside the volume
+_LARGEST_LABEL = np.iinfo(np.int16).max
+
+
+@dataclass(frozen=True)
+class CaseBlock:
+    """The part of a case that is looked at.
+
+    Attributes
+    ----------
+    grid
+        The model grid.
+    windows
+        First model voxel of each window.
+    frame
+        The model voxels that the windows cover; may hang over the volume.
+    values_CXYZ
+        What the network sees of the frame.
+    labels_XYZ
+        Labels of the mask on the frame, int16; ``OUTSIDE`` where there is no volume.
+    """
+
+    name: str
+    grid: VoxelGrid
+    windows: tuple[Index3, ...]
+    roi_size: Index3
+    frame: Box
+    values_CXYZ: Voxels
+    labels_XYZ: NDArray[np.int16]
+
+    def boxes(self) -> Iterator[tuple[slice, slice, slice]]:
+        """Yield where each window lies in the frame."""
+        for start in self.windows:
+            yield Box.at(start, self.roi_size).within(self.frame)
+
+
+def load_block(job: VolumeJob, most_windows: int) -> CaseBlock:
+    """Read a case with a mask as ``segment`` does, and cut out the block of windows to look at.
+
+    Raises
+    ------
+    CaseError
+        As ``stage_case`` and ``model_labels``.
+    """
+    staged = stage_case(job)
+    prepared, model = staged.volume.prepared, staged.volume.model
+    labels_XYZ = model_labels(staged.mask_XYZ, prepared)
+    return cut_block(
+        job.case,
+        model,
+        prepared.model,
+        labels_XYZ,
+        roi_size=job.spec.roi_size,
+        overlap=job.overlap,
+        most_windows=most_windows,
+    )
+
+
+def cut_block(
+    name: str,
+    model: View,
+    grid: VoxelGrid,
+    labels_XYZ: NDArray[np.int16],
+    *,
+    roi_size: Index3,
+    overlap: float,
+    most_windows: int,
+) -> CaseBlock:
+    """Cut the block of windows with most foreground out of a volume on the model grid."""
+    windows = foreground_windows(labels_XYZ, roi_size, overlap, most_windows)
+    frame = Box.at(windows[0], roi_size).union(Box.at(windows[-1], roi_size))
+    framed_XYZ = np.full(frame.shape, OUTSIDE, np.int16)
+    whole = Box.whole(labels_XYZ.shape)
+    inside = frame.intersect(whole)
+    framed_XYZ[inside.within(frame)] = labels_XYZ[inside.within(whole)]
+    values_CXYZ = read_with_margin(model, frame)
+    return CaseBlock(name, grid, windows, roi_size, frame, values_CXYZ, framed_XYZ)
+
+
+def foreground_windows(
+    labels_XYZ: NDArray[np.int16], roi_size: Index3, overlap: float, most: int
+) -> tuple[Index3, ...]:
+    """Return the windows of a block of at most ``most``: all, or those with most foreground.
+
+    The block is widened window by window along the axis of which it has the smallest share, and
+    then laid axis by axis where it holds most voxels of foreground.
+    """
+    axes = [window_starts(n, r, overlap) for n, r in zip(labels_XYZ.shape, roi_size, strict=True)]
+    counts = _block_shape([len(starts) for starts in axes], most)
+    chosen = []
+    part = labels_XYZ > 0
+    for axis, (starts, count) in enumerate(zip(axes, counts, strict=True)):
+        others = tuple(other for other in range(3) if other != axis)
+        run = _fullest(part.sum(axis=others), starts, roi_size[axis], count)
+        chosen.append(run)
+        kept = slice(max(run[0], 0), run[-1] + roi_size[axis])
+        part = part[tuple(kept if a == axis else slice(None) for a in range(3))]
+    return tuple((x, y, z) for x, y, z in product(*chosen))
+
+
+def _block_shape(available: Sequence[int], most: int) -> list[int]:
+    counts = [1, 1, 1]
+    while True:
+        wider = [
+            axis
+            for axis in range(3)
+            if counts[axis] < available[axis]
+            and prod(counts) // counts[axis] * (counts[axis] + 1) <= most
+        ]
+        if not wider:
+            return counts
+        counts[min(wider, key=lambda axis: counts[axis] / available[axis])] += 1
+
+
+def _fullest(
+    foreground: NDArray[np.int64], starts: Sequence[int], roi: int, count: int
+) -> Sequence[int]:
+    """Return the run of ``count`` windows with most foreground; of equal ones the middle one."""
+    runs = [starts[first : first + count] for first in range(len(starts) - count + 1)]
+    held = np.array([foreground[max(run[0], 0) : run[-1] + roi].sum() for run in runs])
+    (best,) = np.nonzero(held == held.max())
+    return runs[int(best[len(best) // 2])]
+
+
+def model_labels(mask_XYZ: NDArray[Any] | None, prepared: Prepared) -> NDArray[np.int16]:
+    """Bring a mask to the model grid by the geometric steps that the image took.
+
+    Where a step resamples, a voxel gets the label of the largest interpolated share.
+
+    Raises
+    ------
+    CaseError
+        ``labels_out_of_range`` for labels that are no 15-bit numbers.
+    """
+    assert mask_XYZ is not None  # noqa: S101  the case has a mask
+    labels = [int(label) for label in np.unique(mask_XYZ)]
+    if labels[0] < 0 or labels[-1] > _LARGEST_LABEL:
+        raise CaseError(
+            "labels_out_of_range",
+            found=f"labels from {labels[0]} to {labels[-1]}",
+            wanted=f"labels from 0 to {_LARGEST_LABEL}",
+            remedy="Renumber the labels of the mask",
+        )
+    geometry = [step for step in prepared.steps if not isinstance(step, Change)]
+    best_XYZ = np.zeros(prepared.model.shape, np.int16)
+    share_XYZ = np.zeros(prepared.model.shape, np.float32)
+    for label in labels:
+        view: View = ArrayView((mask_XYZ == label)[None])
+        for step in geometry:
+            view = step.apply(view)
+        for box in slabs(view):
+            part = box.within(Box.whole(prepared.model.shape))
+            candidate_XYZ = view.read(box)[0]
+            best_XYZ[part][candidate_XYZ > share_XYZ[part]] = label
+            np.maximum(share_XYZ[part], candidate_XYZ, out=share_XYZ[part])
+    return best_XYZ

@@ -1,0 +1,148 @@
+"""A request to look inside a network, checked before any work."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from unet_pipeline.config import Budget, ClusterSettings, LayersSettings, SegmentSettings
+from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.gate.examine import examine
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inspection.catalog import choose_layers, list_layers
+from unet_pipeline.inspection.subject import Subject
+from unet_pipeline.inspection.wiring import wired
+from unet_pipeline.networks.slices import SliceNetwork
+from unet_pipeline.records import Case, LayerRecord
+from unet_pipeline.request import Model, job_of, new_run_id, open_model, open_store
+from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.tasks import VolumeJob
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """A checked request.
+
+    Attributes
+    ----------
+    layers, chosen
+        All layers of the network, wired; those that are looked into.
+    cases, faults
+        The cohort, and cases that were at fault already when it was listed.
+    """
+
+    run_id: str
+    settings: LayersSettings
+    store: Store
+    model: Model
+    subject: Subject
+    layers: tuple[LayerRecord, ...]
+    chosen: tuple[LayerRecord, ...]
+    cases: tuple[Case, ...]
+    faults: tuple[tuple[str, CaseError], ...]
+
+    @property
+    def folder(self) -> str:
+        """URL of the folder that everything is written to."""
+        return join(self.settings.output, "runs", self.run_id)
+
+    @property
+    def blocks(self) -> tuple[LayerRecord, ...]:
+        """The blocks of the network, whether they are looked into or not."""
+        return tuple(one for one in self.layers if one.block)
+
+    def job(self, case: Case) -> VolumeJob:
+        """Return what reads a case, once its headers have passed the gate.
+
+        Raises
+        ------
+        CaseError
+            The first finding that fails.
+        """
+        examined = examine(self.store, case, self.model.policy)
+        examined.sound_header()
+        return job_of(_as_segment(self.settings), self.model, case, {}, examined)
+
+    def shuffled(self) -> Iterator[Case]:
+        """Yield the cases in an order that depends on the seed and on their names alone."""
+        ordered = sorted(self.cases, key=lambda case: case.name)
+        for index in np.random.default_rng(self.settings.seed).permutation(len(ordered)):
+            yield ordered[index]
+
+
+def open_inspection(settings: LayersSettings) -> Inspection:
+    """Check everything about a request that can be checked before work starts.
+
+    Raises
+    ------
+    RequestError
+        For storage that cannot be reached or written, a bundle or a layer that cannot be looked
+        into, or a cohort without a case.
+    """
+    store = open_store(settings.storage)
+    model = open_model(_as_segment(settings), store)
+    cohort = discover(store, settings.images, settings.masks)
+    store.check_writable(settings.output)
+    subject = open_subject(model)
+    layers = wired(subject, list_layers(subject))
+    chosen = choose_layers(layers, settings.layers)
+    return Inspection(
+        run_id=new_run_id(),
+        settings=settings,
+        store=store,
+        model=model,
+        subject=subject,
+        layers=tuple(layers),
+        chosen=tuple(chosen),
+        cases=cohort.cases,
+        faults=tuple((case.name, error) for case, error in cohort.faults),
+    )
+
+
+def bundle_layers(settings: LayersSettings) -> list[LayerRecord]:
+    """Return the layers of a bundle's network, wired; the cohort is not looked at."""
+    model = open_model(_as_segment(settings), open_store(settings.storage))
+    subject = open_subject(model)
+    return wired(subject, list_layers(subject))
+
+
+def open_subject(model: Model) -> Subject:
+    """Load a bundle's network as the product runs it, ready to be looked into.
+
+    Raises
+    ------
+    RequestError
+        As ``load_network`` and ``at_depth``; ``layers_hidden`` for a network without parameters
+        of its own (a program).
+    """
+    network, bundle = Predictor(model.spec).network, model.bundle
+    if isinstance(network, SliceNetwork):
+        network = network.network
+    if not any(True for _ in network.parameters()):
+        raise RequestError(
+            "layers_hidden",
+            subject=bundle.name,
+            found="a network that is a program (TorchScript, torch.export)",
+            wanted="one of modules, whose outputs can be looked at",
+            remedy="Take a bundle with weights and a network_def",
+        )
+    return Subject(
+        network, bundle.in_channels, bundle.out_channels, bundle.roi_size, bundle.slice_axis
+    )
+
+
+def _as_segment(settings: LayersSettings) -> SegmentSettings:
+    """Return the settings with which ``segment`` would read the same cases."""
+    return SegmentSettings(
+        images=settings.images,
+        model=settings.model,
+        output=settings.output,
+        masks=settings.masks,
+        depth=None if settings.depth is None else str(settings.depth),
+        trust=settings.trust,
+        cluster=ClusterSettings(kind="serial", threads=settings.threads),
+        storage=settings.storage,
+        budget=Budget(memory_gb=settings.memory_gb),
+        gate=settings.gate,
+    )

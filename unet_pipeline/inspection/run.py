@@ -1,0 +1,272 @@
+"""An inspection: fit on some cases, score others, draw, and write the report."""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from time import perf_counter
+
+import unet_pipeline
+from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.evaluation.metrics import mean_dice
+from unet_pipeline.inspection.cases import CaseBlock, load_block
+from unet_pipeline.inspection.drawing import feature_figures
+from unet_pipeline.inspection.findings import advice, mean_per_label, side_of, with_findings
+from unet_pipeline.inspection.observe import Observer
+from unet_pipeline.inspection.request import Inspection
+from unet_pipeline.inspection.scoring import CaseScores, Question, score_case
+from unet_pipeline.records import Case, LayerRecord, LayersSummary, json_bytes
+from unet_pipeline.report.layers_page import layers_html
+from unet_pipeline.report.layers_table import layers_csv
+from unet_pipeline.report.u_picture import u_picture
+from unet_pipeline.storage.store import join
+from unet_pipeline.tasks import VolumeJob
+
+log = logging.getLogger(__name__)
+
+SIDES = ("encoder", "decoder")
+OnCase = Callable[[str, int, int], None]  # what was done, how many cases are done, of how many
+_Faults = list[tuple[str, CaseError]]
+_Figures = list[tuple[str, bytes]]
+
+
+def inspect_layers(
+    inspection: Inspection, on_case: OnCase | None = None
+) -> tuple[list[LayerRecord], LayersSummary]:
+    """Look into the chosen layers, and write report, table and pictures.
+
+    Parameters
+    ----------
+    on_case
+        Called after each case that was fitted on or scored.
+
+    Returns
+    -------
+    layers, summary
+        The chosen layers with what was found, in order of execution.
+
+    Raises
+    ------
+    RequestError
+        ``inspection_impossible`` if no case is left to fit on or to score.
+    """
+    begin, faults = perf_counter(), list(inspection.faults)
+    to_fit, to_score = _split(inspection, faults)
+    done = _Counter(on_case, len(to_fit) + len(to_score))
+    names = [one.layer for one in inspection.chosen]
+    observer = _fit(inspection, to_fit, names, faults, done)
+    question = _question(inspection, observer)
+    scores, figures = _score(inspection, to_score, question, faults, done)
+    _require(bool(scores), faults, "score")
+    layers = [with_findings(one, scores) for one in inspection.chosen]
+    layers = _write_figures(inspection, layers, figures)
+    summary = _summary(inspection, layers, observer.names, scores, faults, begin)
+    _write(inspection, layers, summary, figures)
+    return layers, summary
+
+
+class _Counter:
+    """Counts the cases for whoever shows how far the work is."""
+
+    def __init__(self, on_case: OnCase | None, total: int) -> None:
+        self.on_case, self.total, self.count = on_case, total, 0
+
+    def __call__(self, what: str) -> None:
+        self.count += 1
+        if self.on_case is not None:
+            self.on_case(what, self.count, self.total)
+
+
+def _split(inspection: Inspection, faults: _Faults) -> tuple[list[VolumeJob], list[VolumeJob]]:
+    """Choose cases whose headers are sound: the first to fit on, the next to score."""
+    settings, jobs = inspection.settings, list[VolumeJob]()
+    for case in inspection.shuffled():
+        if len(jobs) == settings.fit_cases + settings.score_cases:
+            break
+        try:
+            jobs.append(_job(inspection, case))
+        except CaseError as error:
+            _leave_out(faults, case.name, error)
+    _require(len(jobs) > 1, faults, "fit on and to score")
+    share = settings.fit_cases / (settings.fit_cases + settings.score_cases)
+    to_fit = min(max(1, round(share * len(jobs))), len(jobs) - 1)
+    return jobs[:to_fit], jobs[to_fit:]
+
+
+def _job(inspection: Inspection, case: Case) -> VolumeJob:
+    if case.mask is None:
+        raise CaseError(
+            "mask_missing",
+            found="an image without a mask",
+            wanted="a reference mask: layers are scored against it",
+            remedy="Give masks with --masks, or in the manifest's column mask",
+            subject=case.name,
+        )
+    return inspection.job(case)
+
+
+def _fit(
+    inspection: Inspection,
+    jobs: Sequence[VolumeJob],
+    names: Sequence[str],
+    faults: _Faults,
+    done: _Counter,
+) -> Observer:
+    labels = sorted(inspection.model.bundle.labels)
+    each = -(-inspection.settings.voxels // len(jobs))
+    observer = Observer(inspection.subject, names, labels, each, inspection.settings.seed)
+    for block in _blocks(inspection, jobs, faults):
+        observer.add(block)
+        done(f"fitted on {block.name}")
+    _require(bool(observer.names), faults, "fit on")
+    return observer
+
+
+def _question(inspection: Inspection, observer: Observer) -> Question:
+    compared = inspection.blocks if not inspection.settings.layers else ()
+    return Question(
+        layers=dict(observer.fitted()),
+        sides={side: [one.layer for one in compared if one.side == side] for side in SIDES},
+        groups=inspection.settings.groups,
+        decision=inspection.model.bundle.decision,
+        labels=observer.labels,
+        blend=inspection.model.spec.blend,
+    )
+
+
+def _score(
+    inspection: Inspection,
+    jobs: Sequence[VolumeJob],
+    question: Question,
+    faults: _Faults,
+    done: _Counter,
+) -> tuple[list[CaseScores], _Figures]:
+    """Score the cases; the first is also drawn."""
+    scores: list[CaseScores] = []
+    figures: _Figures = []
+    for block in _blocks(inspection, jobs, faults):
+        try:
+            scores.append(score_case(inspection.subject, block, question))
+        except CaseError as error:
+            _leave_out(faults, block.name, error)
+            continue
+        if not figures:
+            figures = list(
+                feature_figures(
+                    inspection.subject,
+                    block,
+                    [one.layer for one in inspection.chosen],
+                    inspection.settings.view,
+                    inspection.settings.slices,
+                )
+            )
+        done(f"scored {block.name}")
+    return scores, figures
+
+
+def _blocks(
+    inspection: Inspection, jobs: Sequence[VolumeJob], faults: _Faults
+) -> Iterator[CaseBlock]:
+    """Read one case after the other; only one is in memory."""
+    for job in jobs:
+        try:
+            yield load_block(job, inspection.settings.windows)
+        except CaseError as error:
+            _leave_out(faults, job.case, error)
+
+
+def _leave_out(faults: _Faults, case: str, error: CaseError) -> None:
+    faults.append((case, error))
+    log.warning("%s is left out (%s)", case, error.code)
+
+
+def _require(found: bool, faults: _Faults, purpose: str) -> None:
+    if not found:
+        codes = ", ".join(sorted({error.code for _, error in faults})) or "none at fault"
+        raise RequestError(
+            "inspection_impossible",
+            found=f"too few sound cases to {purpose}; {len(faults)} left out ({codes})",
+            wanted="at least two cases with masks: one to fit on, another to score",
+            remedy="Give a larger cohort, or run unet-pipeline check on it",
+        )
+
+
+def _write_figures(
+    inspection: Inspection, layers: Sequence[LayerRecord], figures: _Figures
+) -> list[LayerRecord]:
+    """Write the feature maps, and return the layers with the URLs of theirs."""
+    urls: dict[str, list[str]] = {}
+    for title, png in figures:
+        layer, _, where = title.partition(", ")
+        name = f"{layer.replace('.', '-')}_{where.replace(' ', '-')}.png"
+        url = join(inspection.folder, "features", name)
+        inspection.store.write(url, png)
+        urls.setdefault(layer, []).append(url)
+    return [replace(one, figures=tuple(urls.get(one.layer, ()))) for one in layers]
+
+
+def _summary(
+    inspection: Inspection,
+    layers: Sequence[LayerRecord],
+    fitted: Sequence[str],
+    scores: Sequence[CaseScores],
+    faults: _Faults,
+    begin: float,
+) -> LayersSummary:
+    sides = {side: side_of(side, inspection.blocks, scores) for side in SIDES}
+    folder, dice = inspection.folder, mean_per_label(scores)
+    return LayersSummary(
+        run_id=inspection.run_id,
+        model=inspection.model.bundle.name,
+        fitted=tuple(fitted),
+        scored=tuple(one.case for one in scores),
+        faults=tuple(
+            {"case": case, "code": error.code, "message": str(error)} for case, error in faults
+        ),
+        dice=dice,
+        groups=inspection.settings.groups,
+        sides=tuple(sides.values()),
+        advice=advice(
+            sides,
+            [one for one in layers if one.block],
+            inspection.settings.groups,
+            mean_dice(dice.values()),
+        ),
+        seconds=round(perf_counter() - begin, 3),
+        table=join(folder, "layers.csv"),
+        report=join(folder, "layers.html"),
+        picture=join(folder, "network.svg"),
+    )
+
+
+def _write(
+    inspection: Inspection,
+    layers: Sequence[LayerRecord],
+    summary: LayersSummary,
+    figures: _Figures,
+) -> None:
+    measured = {one.layer: one for one in layers}
+    numbers = {one.layer: number for number, one in enumerate(layers, start=1)}
+    svg = u_picture([measured.get(one.layer, one) for one in inspection.blocks], numbers)
+    page = layers_html(summary, layers, svg, figures, _context(inspection))
+    write, folder = inspection.store.write, inspection.folder
+    write(summary.picture, svg.encode())
+    write(summary.table, layers_csv(layers).encode())
+    write(summary.report, page.encode())
+    content = {**summary.as_dict(), "layers": [one.as_dict() for one in layers]}
+    write(join(folder, "layers.json"), json_bytes(content))
+
+
+def _context(inspection: Inspection) -> Mapping[str, str]:
+    settings, bundle = inspection.settings, inspection.model.bundle
+    window = " x ".join(map(str, bundle.roi_size))
+    return {
+        "Images": settings.images,
+        "Masks": settings.masks or "named by the manifest",
+        "Model": f"{settings.model} ({bundle.weights_digest})",
+        "Depth": "all" if settings.depth is None else str(settings.depth),
+        "Windows": f"{window} voxels, overlap {inspection.model.overlap:g}, at most "
+        f"{settings.windows} of a case",
+        "Probes": f"{settings.voxels:,} voxels, seed {settings.seed}",
+        "Channel groups": str(settings.groups),
+        "Version": unet_pipeline.__version__,
+    }

@@ -1,0 +1,187 @@
+"""An evaluation as tables: CSV for machines; cells for the page, the terminal and Prefect."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from unet_pipeline.evaluation.standing import METRICS, Evaluation, Interval, Metric, Standing
+from unet_pipeline.report.table import as_code, cell_text, clean, digits, escape_markdown
+
+SCORES = 5  # the columns of ``cells`` that come first: the name and the scores; then the costs
+CHOSEN = "(chosen)"
+_PRICE = (
+    ("parameters", 0),
+    ("multiply_adds", 0),
+    ("multiply_adds_per_case", 0),
+    ("windows", 2),
+    ("ms_per_window", 3),
+    ("forward_seconds", 4),
+    ("seconds", 4),
+)
+CaseScore = Mapping[str, Any]  # case, entrant, label, and a value or None per metric
+
+
+def headings(evaluation: Evaluation) -> list[str]:
+    """Return the headings of ``cells``; the first is of text, the others of numbers."""
+    per = "window" if evaluation.kind == "depths" else "case"
+    return [
+        "depth" if evaluation.kind == "depths" else "bundle",
+        "Dice",
+        f"less {evaluation.against}",
+        f"NSD at {evaluation.surface_mm:g} mm",
+        "HD95 (mm)",
+        "parameters",
+        f"multiply-adds per {per}",
+        "ms per window",
+        "s per case",
+    ]
+
+
+def cells(evaluation: Evaluation) -> list[list[str]]:
+    """Return what people read of each entrant, a row each."""
+    chosen = None if evaluation.choice is None else f"L{evaluation.choice.depth}"
+    return [
+        [
+            f"{standing.name} {CHOSEN}" if standing.name == chosen else standing.name,
+            with_interval(standing.metrics["dice"], 3),
+            with_interval(standing.difference, 4, signed=True),
+            with_interval(standing.metrics["nsd"], 3),
+            with_interval(standing.metrics["hd95_mm"], 2),
+            f"{standing.price.parameters:,}",
+            _large(_adds(evaluation, standing)),
+            f"{standing.price.ms_per_window:.1f}",
+            f"{standing.price.seconds:.2f}",
+        ]
+        for standing in evaluation.standings
+    ]
+
+
+def with_interval(interval: Interval | None, places: int, signed: bool = False) -> str:
+    """Return ``0.879 (0.862 to 0.893)``, or nothing where there is no value."""
+    if interval is None:
+        return ""
+    sign = "+" if signed else ""
+    value, low, high = (
+        f"{v:{sign}.{places}f}" for v in (interval.value, interval.low, interval.high)
+    )
+    return f"{value} ({low} to {high})"
+
+
+def headline(evaluation: Evaluation) -> str:
+    """Return the result in one sentence."""
+    choice = evaluation.choice
+    if choice is not None:
+        bound = choice.loss_bounds[choice.depth - 1]
+        if choice.depth == choice.best:
+            return f"L{choice.depth} is the best depth, and no cheaper one is surely good enough"
+        return (
+            f"L{choice.depth} is enough: at most {max(bound, 0):.4f} Dice below L{choice.best} "
+            f"with {choice.confidence:.0%} confidence"
+        )
+    surely = [c for c in evaluation.comparisons if c.p_holm < 1 - evaluation.confidence]
+    if not surely:
+        return "No difference that chance could not explain"
+    best = max(surely, key=lambda one: abs(one.difference.value))
+    word = "better" if best.difference.value > 0 else "worse"
+    more = f", and {len(surely) - 1} more differ" if len(surely) > 1 else ""
+    return (
+        f"{best.entrant} is {word} than {best.against} by {abs(best.difference.value):.4f} Dice"
+        f"{more}"
+    )
+
+
+def evaluation_csv(evaluation: Evaluation) -> str:
+    """Return one line per entrant as RFC 4180, each mean with its interval, per label too."""
+    labels = sorted({k for s in evaluation.standings for k in s.labels}, key=int)
+    named: list[tuple[Metric, str]] = [(metric, metric) for metric in METRICS]
+    named += [(metric, f"{metric}_{label}") for label in labels for metric in METRICS]
+    spread = [f"{name}{end}" for _, name in named for end in ("", "_low", "_high")]
+    lines: list[list[str]] = [
+        ["entrant", "chosen", "cases", *spread, "difference", "difference_low",
+         "difference_high", *(name for name, _ in _PRICE)]
+    ]  # fmt: skip
+    for standing in evaluation.standings:
+        found = [standing.metrics.get(metric) for metric in METRICS]
+        found += [standing.labels.get(k, {}).get(metric) for k in labels for metric in METRICS]
+        chosen = evaluation.choice is not None and standing.name == f"L{evaluation.choice.depth}"
+        lines.append(
+            [
+                cell_text(standing.name),
+                "yes" if chosen else "",
+                str(evaluation.cases),
+                *(part for interval in found for part in _parts(interval)),
+                *_parts(standing.difference),
+                *(digits(getattr(standing.price, name), places) for name, places in _PRICE),
+            ]
+        )
+    return _csv(lines)
+
+
+def case_scores_csv(scores: Iterable[CaseScore]) -> str:
+    """Return one line per case, entrant and label; an empty cell where nothing is to measure."""
+    lines = [["case", "entrant", "label", *METRICS]]
+    for score in scores:
+        numbers = [digits(score[metric], 5) for metric in METRICS]
+        names = [cell_text(score["case"]), cell_text(score["entrant"])]
+        lines.append([*names, str(score["label"]), *numbers])
+    return _csv(lines)
+
+
+def evaluation_rows(evaluation: Evaluation) -> list[dict[str, str]]:
+    """Return one dictionary per entrant, for a table artifact of a run."""
+    names = headings(evaluation)
+    return [
+        {name: clean(text) for name, text in zip(names, row, strict=True)}
+        for row in cells(evaluation)
+    ]
+
+
+def evaluation_markdown(evaluation: Evaluation) -> str:
+    """Return the result as Markdown: the sentence, the remarks, the table, what was left out."""
+    names = headings(evaluation)
+    lines = [f"# {escape_markdown(headline(evaluation))}", ""]
+    lines += [f"{evaluation.cases} cases, {evaluation.seconds:.0f} s.", ""]
+    lines += [f"- {as_code(one.code)} {escape_markdown(one.text)}" for one in evaluation.remarks]
+    lines += ["", f"| {' | '.join(names)} |", f"| --- |{' ---: |' * (len(names) - 1)}"]
+    lines += [f"| {' | '.join(map(escape_markdown, row))} |" for row in cells(evaluation)]
+    if evaluation.comparisons:
+        lines += ["", "| Pair | Difference of Dice | p (Holm) |", "| --- | ---: | ---: |"]
+        lines += [
+            f"| {as_code(one.entrant)} less {as_code(one.against)} | "
+            f"{with_interval(one.difference, 4, signed=True)} | {one.p_holm:.3g} |"
+            for one in evaluation.comparisons
+        ]
+    lines += [""] + [f"Left out: {as_code(one.case)} {as_code(one.code)}\n"
+                     for one in evaluation.left_out[:50]]  # fmt: skip
+    lines += [f"Bundle {as_code(name)}: {as_code(url)}\n" for name, url in
+              evaluation.bundles.items()]  # fmt: skip
+    return "\n".join(lines) + "\n"
+
+
+def _adds(evaluation: Evaluation, standing: Standing) -> float | None:
+    price = standing.price
+    return price.multiply_adds if evaluation.kind == "depths" else price.multiply_adds_per_case
+
+
+def _large(count: float | None) -> str:
+    """Return a large number for people: ``7.37 G``."""
+    if count is None:
+        return "unknown"
+    for unit in ("", " k", " M", " G"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:,.3g} T"
+
+
+def _parts(interval: Interval | None) -> list[str]:
+    if interval is None:
+        return ["", "", ""]
+    return [digits(value, 5) for value in (interval.value, interval.low, interval.high)]
+
+
+def _csv(lines: Sequence[Sequence[str]]) -> str:
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\r\n").writerows(lines)
+    return out.getvalue()

@@ -1,0 +1,330 @@
+"""Entrants: bundles at a depth, run over one cohort as a night would run them, and scored.
+
+Label maps go to ``<output>/labels/<entrant>`` with their sidecars, so a run that was killed is
+finished by the next, and what is scored can be looked at.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean, median
+
+import torch
+
+from unet_pipeline.cluster.executor import Executor, Handle
+from unet_pipeline.cohort import segment_all
+from unet_pipeline.config import CompareSettings, DepthsSettings, SegmentSettings
+from unet_pipeline.errors import CaseError, PipelineError, RequestError
+from unet_pipeline.evaluation.scores import LabelScore, score_labels
+from unet_pipeline.evaluation.standing import LeftOut, Price, Remark
+from unet_pipeline.gate.examine import Policy, examine
+from unet_pipeline.gate.inspect import read_mask
+from unet_pipeline.networks.bundle_tools import parameters_of
+from unet_pipeline.networks.costs import multiply_adds
+from unet_pipeline.networks.loading import load_network
+from unet_pipeline.networks.pruning import at_depth
+from unet_pipeline.records import Case, CaseRecord
+from unet_pipeline.request import Model, Run, job_of, open_run
+from unet_pipeline.selection.timing import CASES, milliseconds_per_window
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.training.split import TRAINING
+from unet_pipeline.volume.staging import read_labels
+
+log = logging.getLogger(__name__)
+
+FEWEST_CASES = 2  # that a spread can be told of
+OnCase = Callable[[str, CaseRecord], None]
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """A bundle at a depth, checked and ready to run.
+
+    Attributes
+    ----------
+    cases
+        Cases with a mask, without those that a manifest says are for training.
+    left_out
+        Cases that are at fault already.
+    """
+
+    name: str
+    run: Run
+    cases: tuple[Case, ...]
+    left_out: tuple[LeftOut, ...]
+
+    @property
+    def remarks(self) -> list[Remark]:
+        """What to know about the cases."""
+        count = sum(case.split in TRAINING for case in self.run.cases)
+        text = f"{count} cases are for training, by the manifest's split; they are not scored."
+        return [Remark("training_split", text)] if count else []
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one entrant did: by case name."""
+
+    scores: Mapping[str, Mapping[int, LabelScore]]
+    records: Mapping[str, CaseRecord]
+    left_out: tuple[LeftOut, ...]
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """A label map to hold against its mask; small, travels to a worker."""
+
+    store: Store
+    case: Case
+    label_map: str
+    policy: Policy
+    labels: tuple[int, ...]
+    surface_mm: float
+    memory_bytes: int
+
+
+@dataclass
+class _Gathered:
+    """What comes in while an entrant runs."""
+
+    records: dict[str, CaseRecord] = field(default_factory=dict)
+    handles: dict[str, Handle] = field(default_factory=dict)
+    scores: dict[str, Mapping[int, LabelScore]] = field(default_factory=dict)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+
+def segment_settings(
+    settings: DepthsSettings | CompareSettings,
+    name: str,
+    model: str,
+    depth: str | None = None,
+    trust: bool = False,
+) -> SegmentSettings:
+    """Return the request of one entrant."""
+    return SegmentSettings(
+        images=settings.images,
+        masks=settings.masks,
+        model=model,
+        output=join(settings.output, "labels", name),
+        depth=depth,
+        trust=trust,
+        windows=settings.windows,
+        cluster=settings.cluster,
+        storage=settings.storage,
+        budget=settings.budget,
+        gate=settings.gate,
+    )
+
+
+def open_entrant(name: str, settings: SegmentSettings) -> Entrant:
+    """Check everything about an entrant that can be checked before work starts.
+
+    Raises
+    ------
+    RequestError
+        What ``open_run`` raises; ``masks_missing`` if fewer than two cases have a mask.
+    """
+    run = open_run(settings)
+    unseen = [case for case in run.cases if case.split not in TRAINING]
+    cases = tuple(case for case in unseen if case.mask is not None)
+    if len(cases) < FEWEST_CASES:
+        raise RequestError(
+            "masks_missing",
+            found=f"{len(cases)} of {len(run.cases) + len(run.faults)} cases with a mask that are "
+            "not for training",
+            wanted=f"at least {FEWEST_CASES} such cases, better twenty",
+            remedy="Name the masks (--masks), or give a larger cohort",
+            subject=settings.images,
+        )
+    faults = [_left_out(case.name, error) for case, error in run.faults]
+    faults += [_left_out(case.name, _no_mask()) for case in unseen if case.mask is None]
+    return Entrant(name, run, cases, tuple(faults))
+
+
+def run_entrant(
+    entrant: Entrant,
+    cases: Sequence[Case],
+    executor: Executor,
+    surface_mm: float,
+    on_case: OnCase,
+) -> Outcome:
+    """Segment the cases and score their label maps; a case at fault is left out."""
+    run = replace(entrant.run, cases=tuple(cases))
+    by_name = {case.name: case for case in cases}
+    found = _Gathered()
+    for record in segment_all(run, executor):
+        if record.output is None:
+            found.left_out.append(LeftOut(record.case, record.code, record.message))
+        else:
+            job = _score_job(run, by_name[record.case], record.output, surface_mm)
+            _submit(found, job, executor)
+            found.records[record.case] = record
+        on_case(entrant.name, record)
+    for name, handle in found.handles.items():
+        try:
+            found.scores[name] = executor.result(handle)
+        except CaseError as error:
+            found.left_out.append(_left_out(name, error))
+    return Outcome(found.scores, found.records, tuple(found.left_out))
+
+
+def run_entrants(
+    entrants: Iterable[Entrant],
+    cases: Sequence[Case],
+    executor: Executor,
+    surface_mm: float,
+    on_case: OnCase,
+) -> dict[str, Outcome]:
+    """Run one entrant after the other; a case that is at fault for one is not run by the next.
+
+    Raises
+    ------
+    RequestError
+        ``cases_too_few`` if fewer than two cases are left.
+    """
+    outcomes = {}
+    for entrant in entrants:
+        outcome = run_entrant(entrant, cases, executor, surface_mm, on_case)
+        outcomes[entrant.name] = outcome
+        cases = [case for case in cases if case.name in outcome.scores]
+        if len(cases) < FEWEST_CASES:
+            raise _too_few(entrant, len(cases), outcome.left_out)
+        log.info("%s: scored on %d cases", entrant.name, len(cases))
+    return outcomes
+
+
+def score_case(job: ScoreJob) -> dict[int, LabelScore]:
+    """Hold a label map against its mask, as the gate lets it be read.
+
+    Raises
+    ------
+    CaseError
+        If one of the two can no longer be read.
+    """
+    assert job.case.mask is not None  # noqa: S101  entrants have only such cases
+    grid = examine(job.store, job.case, job.policy).sound_header().grid
+    mask = read_mask(job.store, job.case.mask, grid, job.policy, job.memory_bytes)
+    labels_XYZ, _ = read_labels(job.store, job.label_map, budget_bytes=job.memory_bytes)
+    return score_labels(labels_XYZ, mask.labels_XYZ, job.labels, grid.spacing_mm, job.surface_mm)
+
+
+def time_windows(
+    entrants: Sequence[Entrant], names: Sequence[str], executor: Executor
+) -> dict[str, float]:
+    """Return the time of a window in the network of each entrant, in ms, as a worker has it.
+
+    Nothing is returned if that fails: an evaluation is not lost for want of it.
+
+    Parameters
+    ----------
+    names
+        Cases that every entrant was scored on; a few of them are used.
+    """
+    step = max(1, len(names) // CASES)
+    cases = [c for c in entrants[0].cases if c.name in set(names[::step][:CASES])]
+    try:
+        jobs = [[_volume_job(entrant.run, case) for case in cases] for entrant in entrants]
+        found = executor.result(executor.submit(milliseconds_per_window, jobs))
+    except CaseError as error:
+        log.warning("windows are not timed in turns: %s", error)
+        return {}
+    return dict(zip((entrant.name for entrant in entrants), found, strict=True))
+
+
+def price_of(model: Model, ms_per_window: float | None, records: Sequence[CaseRecord]) -> Price:
+    """Return what an entrant costs: of its network, and as measured on the cases.
+
+    Parameters
+    ----------
+    ms_per_window
+        Of ``time_windows``, or None to take the median over the cases.
+    """
+    parameters, adds = network_cost(model)
+    windows = fmean(record.windows for record in records)
+    if ms_per_window is None:
+        ms_per_window = median(
+            1000 * record.seconds.get("forward", 0.0) / max(record.windows, 1) for record in records
+        )
+    return Price(
+        parameters=parameters,
+        multiply_adds=adds,
+        windows=windows,
+        ms_per_window=ms_per_window,
+        forward_seconds=windows * ms_per_window / 1000,
+        seconds=median(record.seconds.get("total", 0.0) for record in records),
+    )
+
+
+def network_cost(model: Model) -> tuple[int, int | None]:
+    """Return the parameters of a model at its depth, and the multiply-adds of a window.
+
+    Those of adaptive depth are the mean over the windows that its rule was calibrated on.
+    """
+    bundle, spec = model.bundle, model.spec
+    adaptive = spec.depth == "adaptive"
+    whole = load_network(bundle, spec.store)
+    network = at_depth(whole, "mean" if adaptive else spec.depth)
+    x = torch.zeros(1, bundle.in_channels, *bundle.in_plane_roi)
+    adds, _ = multiply_adds(network.eval(), x)
+    if bundle.slice_axis is not None:
+        adds *= bundle.roi_size[bundle.slice_axis]
+    if adaptive and bundle.adaptive is not None:
+        adds = round(adds * bundle.adaptive.multiply_adds_share)
+    return parameters_of(network), adds * 2 ** len(spec.mirror) or None
+
+
+def all_left_out(entrants: Sequence[Entrant], outcomes: Iterable[Outcome]) -> tuple[LeftOut, ...]:
+    """Return the cases that took no part, each once, by name."""
+    found = {one.case: one for entrant in entrants for one in entrant.left_out}
+    for outcome in outcomes:
+        for one in outcome.left_out:
+            found.setdefault(one.case, one)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _volume_job(run: Run, case: Case) -> VolumeJob:
+    examined = examine(run.store, case, run.model.policy)
+    return job_of(run.settings, run.model, case, run.record, examined)
+
+
+def _score_job(run: Run, case: Case, label_map: str, surface_mm: float) -> ScoreJob:
+    return ScoreJob(
+        store=run.store,
+        case=case,
+        label_map=label_map,
+        policy=run.model.policy,
+        labels=run.model.bundle.foreground,
+        surface_mm=surface_mm,
+        memory_bytes=int(run.settings.budget.memory_gb * 1e9),
+    )
+
+
+def _submit(found: _Gathered, job: ScoreJob, executor: Executor) -> None:
+    try:
+        found.handles[job.case.name] = executor.submit(score_case, job)
+    except CaseError as error:  # the serial executor runs it at once
+        found.left_out.append(_left_out(job.case.name, error))
+
+
+def _left_out(case: str, error: PipelineError) -> LeftOut:
+    return LeftOut(case, error.code, str(error.about(case)))
+
+
+def _no_mask() -> CaseError:
+    return CaseError(
+        "mask_missing",
+        found="an image without a mask",
+        wanted="a mask to hold its label map against",
+        remedy="Add the mask, or leave the case as it is: it takes no part",
+    )
+
+
+def _too_few(entrant: Entrant, count: int, left_out: Sequence[LeftOut]) -> RequestError:
+    reasons = "; ".join(f"{one.case}: {one.code}" for one in left_out[:3])
+    return RequestError(
+        "cases_too_few",
+        found=f"{count} cases that {entrant.name} could be scored on ({reasons})",
+        wanted=f"at least {FEWEST_CASES}",
+        remedy="Put the cases right (unet-pipeline check says how), or give a larger cohort",
+    )

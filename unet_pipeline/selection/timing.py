@@ -1,0 +1,76 @@
+"""What a window costs in time: entrants take turns, so that a busy machine slows all alike.
+
+The entrants of an evaluation run one after the other, over minutes or hours in which the machine
+may have other work; times of those runs cannot be held against each other.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from statistics import median
+from typing import NamedTuple
+
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.tasks import VolumeJob, plan_volume, prepared_of, read_tile, stage_case
+from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.volume.views import Voxels
+
+ROUNDS = 3
+CASES = 3  # that windows are taken from
+WINDOWS = 4  # of each case, evenly spaced
+
+
+class Window(NamedTuple):
+    """What the network sees of one window."""
+
+    values_CXYZ: Voxels
+    frame: Box
+    start: Index3
+
+
+def milliseconds_per_window(entrants: Sequence[Sequence[VolumeJob]]) -> list[float]:
+    """Return the time of a window in the network of each entrant, in ms.
+
+    Parameters
+    ----------
+    entrants
+        Jobs of each entrant, for a few cases.
+
+    Returns
+    -------
+    list of float
+        The median of ``ROUNDS`` rounds over real windows. With batches of several windows, the
+        time of a full batch over their number.
+    """
+    known: dict[tuple[object, ...], list[Window]] = {}
+    spent: list[list[float]] = [[] for _ in entrants]
+    for _ in range(ROUNDS):
+        for times, jobs in zip(spent, entrants, strict=True):
+            windows = [window for job in jobs for window in _windows_of(job, known)]
+            predictor = Predictor(jobs[0].spec)
+            _forward(predictor, windows[0])  # what is done once only
+            forward = sum(_forward(predictor, window) for window in windows)
+            times.append(1000 * forward / len(windows) / jobs[0].spec.batch)
+    return [median(times) for times in spent]
+
+
+def _forward(predictor: Predictor, window: Window) -> float:
+    _, seconds = predictor.score(window.values_CXYZ, window.frame, [window.start])
+    return seconds["forward"]
+
+
+def _windows_of(job: VolumeJob, known: dict[tuple[object, ...], list[Window]]) -> list[Window]:
+    """Return a few windows of a case; entrants with one preprocessing share what was read."""
+    key = (job.case, job.spec.bundle.config_digest, job.spec.roi_size, job.overlap)
+    if key not in known:
+        known[key] = list(_read_windows(replace(job, mask=None)))
+    return known[key]
+
+
+def _read_windows(job: VolumeJob) -> Iterator[Window]:
+    staged = stage_case(job)
+    plan = plan_volume(prepared_of(staged), job)
+    starts = [start for tile in plan.tiles for start in tile.windows]
+    step = max(1, len(starts) // WINDOWS)
+    for start in starts[step // 2 :: step][:WINDOWS]:
+        frame = Box.at(start, job.spec.roi_size)
+        yield Window(read_tile(staged, frame), frame, start)
