@@ -19,9 +19,7 @@ Voxels = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
-NetworkName = Literal[
-    "unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"
-]
+NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ClusterKind = Annotated[str, Field(pattern=r"^(serial|local|cuda|(tcp|tls)://.+:\d+)$")]
 

@@ -5,9 +5,7 @@ from typing import Any, Literal
 
 from unet_pipeline.networks.registry import MONAI_NETS, OUR_NETS
 
-NetworkName = Literal[
-    "unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"
-]
+NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 _NESTED = f"{OUR_NETS}.nested.NestedUNet"
 _ASYMMETRIC = f"{OUR_NETS}.asymmetric.AsymmetricUNet"
 

@@ -19,9 +19,10 @@ _DARK_INK, _LIGHT_INK, _FIRST_LIGHT = "#0b1f33", "#ffffff", 5
 _WIDTH, _HEIGHT = 122, 52
 _ROW, _LEFT, _TOP, _LEGEND = 92, 76, 26, 84
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#1a1d21}.soft{fill:#565d66}"
-    ".name{font-weight:600}.edge{fill:none;stroke:#8a929b;stroke-width:1.2}.node{stroke:#565d66;stroke-width:1}"
-    "@media (prefers-color-scheme:dark){text{fill:#e7eaed}.soft{fill:#a6aeb7}"
+    ".paper{fill:#ffffff}text{font:12px system-ui,sans-serif;fill:#1a1d21}.soft{fill:#565d66}"
+    ".name{font-weight:600}.edge{fill:none;stroke:#8a929b;stroke-width:1.2}"
+    ".node{stroke:#565d66;stroke-width:1}"
+    "@media (prefers-color-scheme:dark){.paper{fill:#14171a}text{fill:#e7eaed}.soft{fill:#a6aeb7}"
     ".edge{stroke:#6b747d}.node{stroke:#a6aeb7}}"
 )
 _NESTED = re.compile(r"(conv|upcat|final_conv)_(\d+)_(\d+)")
@@ -48,7 +49,8 @@ def u_picture(blocks: Sequence[LayerRecord], numbers: Mapping[str, int]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" {size} '
         f'viewBox="0 0 {canvas.width:.0f} {canvas.height:.0f}" role="img">'
         f"<title>Blocks of the network, coloured by the Dice lost without each</title>"
-        f"<style>{_STYLE}</style>{''.join(parts)}</svg>\n"
+        f"<style>{_STYLE}</style>"
+        f'<rect class="paper" width="100%" height="100%"/>{"".join(parts)}</svg>\n'
     )
 
 

@@ -28,13 +28,13 @@ from unet_pipeline.selection.entrants import (
     OnCase,
     Outcome,
     all_left_out,
+    no_dice,
     open_entrant,
-    price_of,
     run_entrants,
     segment_settings,
-    time_windows,
 )
 from unet_pipeline.selection.files import write_evaluation
+from unet_pipeline.selection.prices import price_of, time_windows
 from unet_pipeline.storage.store import Store, join
 
 MOST_DISAGREEMENTS = 12
@@ -120,18 +120,10 @@ def run_compare(
     each = score_table({k: v.scores for k, v in outcomes.items()}, labels)
     members = {name: [one.name for one in group] for name, group in run.groups.items()}
     table = each.grouped(members)
-    against, *others = run.groups
+    against = next(iter(run.groups))
     if np.isnan(table.dice_of(against)).all():
-        raise RequestError(
-            "dice_missing",
-            found="masks without any of the networks' labels, and label maps as empty",
-            wanted=f"labels {', '.join(map(str, labels))}",
-            remedy="Check the masks, or choose bundles that belong to them",
-        )
-    first = [(name, against) for name in others]
-    pairs = first if run.settings.pairs == "first" else [
-        (other, one) for one, other in combinations(run.groups, 2)
-    ]  # fmt: skip
+        raise no_dice(labels)
+    pairs = _pairs(run)
     times = time_windows(run.entrants, table.cases, executor)
     standings = tuple(
         _standing(name, group, times, outcomes, each, table, against, bootstrap)
@@ -214,6 +206,12 @@ def check_same_task(bundles: Sequence[Bundle]) -> None:
                 remedy="Compare bundles for the same images",
                 subject=bundle.name,
             )
+
+
+def _pairs(run: CompareRun) -> list[tuple[str, str]]:
+    """Return the pairs to test, each the later one and what it is held against."""
+    pairs = [(other, one) for one, other in combinations(run.groups, 2)]
+    return pairs if run.settings.pairs == "all" else pairs[: len(run.groups) - 1]
 
 
 def _standing(

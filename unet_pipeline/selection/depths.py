@@ -30,13 +30,13 @@ from unet_pipeline.selection.entrants import (
     OnCase,
     Outcome,
     all_left_out,
+    no_dice,
     open_entrant,
-    price_of,
     run_entrants,
     segment_settings,
-    time_windows,
 )
 from unet_pipeline.selection.files import write_evaluation
+from unet_pipeline.selection.prices import price_of, time_windows
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.calibrate import calibrate_on
@@ -146,15 +146,10 @@ def _conclude(
     scoring = run.settings.scoring
     bootstrap = Bootstrap(scoring.resamples, scoring.seed, scoring.confidence)
     table = score_table({k: v.scores for k, v in outcomes.items()}, run.bundle.foreground)
-    dice_CD = np.stack([table.dice_of(f"L{depth + 1}") for depth in range(run.depths)], axis=1)
+    dice_CD = np.stack([table.dice_of(f"L{depth}") for depth in range(1, run.depths + 1)], axis=1)
     known_CD = dice_CD[~np.isnan(dice_CD).any(axis=1)]
     if not len(known_CD):
-        raise RequestError(
-            "dice_missing",
-            found="masks without any of the network's labels, and label maps as empty",
-            wanted=f"labels {', '.join(map(str, run.bundle.foreground))}",
-            remedy="Check the masks, or choose the bundle that belongs to them",
-        )
+        raise no_dice(run.bundle.foreground)
     choice = choose_depth(known_CD, tolerance=run.settings.tolerance, bootstrap=bootstrap)
     best, chosen = f"L{choice.best}", f"L{choice.depth}"
     times = time_windows(entrants, table.cases, executor)
@@ -162,8 +157,8 @@ def _conclude(
         _standing(one, times.get(one.name), outcomes[one.name], table, best, bootstrap)
         for one in entrants
     )
-    pairs = [(f"L{depth}", best) for depth in range(1, run.depths + 1) if depth != choice.best]
-    shown = [(chosen, best)] if chosen != best else pairs
+    others = [f"L{depth}" for depth in range(1, run.depths + 1) if depth != choice.best]
+    shown = [(name, best) for name in ([chosen] if chosen != best else others)]
     evaluation = Evaluation(
         kind="depths",
         run_id=run.run_id,

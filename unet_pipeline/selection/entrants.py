@@ -7,27 +7,18 @@ finished by the next, and what is scored can be looked at.
 import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from statistics import fmean, median
-
-import torch
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.cohort import segment_all
 from unet_pipeline.config import CompareSettings, DepthsSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.evaluation.scores import LabelScore, score_labels
-from unet_pipeline.evaluation.standing import LeftOut, Price, Remark
+from unet_pipeline.evaluation.standing import LeftOut, Remark
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import read_mask
-from unet_pipeline.networks.bundle_tools import parameters_of
-from unet_pipeline.networks.costs import multiply_adds
-from unet_pipeline.networks.loading import load_network
-from unet_pipeline.networks.pruning import at_depth
 from unet_pipeline.records import Case, CaseRecord
-from unet_pipeline.request import Model, Run, job_of, open_run
-from unet_pipeline.selection.timing import CASES, milliseconds_per_window
+from unet_pipeline.request import Run, open_run
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.tasks import VolumeJob
 from unet_pipeline.training.split import TRAINING
 from unet_pipeline.volume.staging import read_labels
 
@@ -209,71 +200,6 @@ def score_case(job: ScoreJob) -> dict[int, LabelScore]:
     return score_labels(labels_XYZ, mask.labels_XYZ, job.labels, grid.spacing_mm, job.surface_mm)
 
 
-def time_windows(
-    entrants: Sequence[Entrant], names: Sequence[str], executor: Executor
-) -> dict[str, float]:
-    """Return the time of a window in the network of each entrant, in ms, as a worker has it.
-
-    Nothing is returned if that fails: an evaluation is not lost for want of it.
-
-    Parameters
-    ----------
-    names
-        Cases that every entrant was scored on; a few of them are used.
-    """
-    step = max(1, len(names) // CASES)
-    cases = [c for c in entrants[0].cases if c.name in set(names[::step][:CASES])]
-    try:
-        jobs = [[_volume_job(entrant.run, case) for case in cases] for entrant in entrants]
-        found = executor.result(executor.submit(milliseconds_per_window, jobs))
-    except CaseError as error:
-        log.warning("windows are not timed in turns: %s", error)
-        return {}
-    return dict(zip((entrant.name for entrant in entrants), found, strict=True))
-
-
-def price_of(model: Model, ms_per_window: float | None, records: Sequence[CaseRecord]) -> Price:
-    """Return what an entrant costs: of its network, and as measured on the cases.
-
-    Parameters
-    ----------
-    ms_per_window
-        Of ``time_windows``, or None to take the median over the cases.
-    """
-    parameters, adds = network_cost(model)
-    windows = fmean(record.windows for record in records)
-    if ms_per_window is None:
-        ms_per_window = median(
-            1000 * record.seconds.get("forward", 0.0) / max(record.windows, 1) for record in records
-        )
-    return Price(
-        parameters=parameters,
-        multiply_adds=adds,
-        windows=windows,
-        ms_per_window=ms_per_window,
-        forward_seconds=windows * ms_per_window / 1000,
-        seconds=median(record.seconds.get("total", 0.0) for record in records),
-    )
-
-
-def network_cost(model: Model) -> tuple[int, int | None]:
-    """Return the parameters of a model at its depth, and the multiply-adds of a window.
-
-    Those of adaptive depth are the mean over the windows that its rule was calibrated on.
-    """
-    bundle, spec = model.bundle, model.spec
-    adaptive = spec.depth == "adaptive"
-    whole = load_network(bundle, spec.store)
-    network = at_depth(whole, "mean" if adaptive else spec.depth)
-    x = torch.zeros(1, bundle.in_channels, *bundle.in_plane_roi)
-    adds, _ = multiply_adds(network.eval(), x)
-    if bundle.slice_axis is not None:
-        adds *= bundle.roi_size[bundle.slice_axis]
-    if adaptive and bundle.adaptive is not None:
-        adds = round(adds * bundle.adaptive.multiply_adds_share)
-    return parameters_of(network), adds * 2 ** len(spec.mirror) or None
-
-
 def all_left_out(entrants: Sequence[Entrant], outcomes: Iterable[Outcome]) -> tuple[LeftOut, ...]:
     """Return the cases that took no part, each once, by name."""
     found = {one.case: one for entrant in entrants for one in entrant.left_out}
@@ -281,11 +207,6 @@ def all_left_out(entrants: Sequence[Entrant], outcomes: Iterable[Outcome]) -> tu
         for one in outcome.left_out:
             found.setdefault(one.case, one)
     return tuple(found[name] for name in sorted(found))
-
-
-def _volume_job(run: Run, case: Case) -> VolumeJob:
-    examined = examine(run.store, case, run.model.policy)
-    return job_of(run.settings, run.model, case, run.record, examined)
 
 
 def _score_job(run: Run, case: Case, label_map: str, surface_mm: float) -> ScoreJob:
@@ -305,6 +226,16 @@ def _submit(found: _Gathered, job: ScoreJob, executor: Executor) -> None:
         found.handles[job.case.name] = executor.submit(score_case, job)
     except CaseError as error:  # the serial executor runs it at once
         found.left_out.append(_left_out(job.case.name, error))
+
+
+def no_dice(labels: Sequence[int]) -> RequestError:
+    """Return the error of a cohort on which nothing can be measured."""
+    return RequestError(
+        "dice_missing",
+        found="masks without any label of the network, and label maps as empty",
+        wanted=f"labels {', '.join(map(str, labels))}",
+        remedy="Check the masks, or choose a bundle that belongs to them",
+    )
 
 
 def _left_out(case: str, error: PipelineError) -> LeftOut:
