@@ -7,7 +7,7 @@ import time
 import dask
 import pytest
 
-from unet_pipeline.cluster import backends
+from unet_pipeline.cluster import backends, dask_executor
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.errors import CaseError, RequestError
 
@@ -34,6 +34,11 @@ def test_a_time_limit_ends_the_wait_and_not_the_work_of_others(executor):
         limited.wait_for_room([limited.submit(time.sleep, 1)], 1)
     assert raised.value.code == "time_limit"
     assert executor.result(executor.submit(int, "4")) == 4
+
+
+def test_a_result_that_takes_longer_to_fetch_than_a_wait_comes_whole(executor, monkeypatch):
+    monkeypatch.setattr(dask_executor, "POLL_SECONDS", 0.005)
+    assert len(executor.result(executor.submit(bytes, 200_000_000))) == 200_000_000
 
 
 def test_room_is_there_once_few_enough_are_unfinished(executor):

@@ -41,18 +41,22 @@ class DaskExecutor:
             raise _cluster_closed() from error
 
     def result(self, handle: Handle) -> Any:
-        """Wait for a call, in short steps, and return its result or raise its error."""
-        while True:
-            try:
-                return handle.result(timeout=POLL_SECONDS)
-            except TimeoutError:
+        """Wait for a call, in short steps, and return its result or raise its error.
+
+        Fetching the result has no time limit: distributed fails if one ends in the middle of it.
+        """
+        try:
+            while _wait_briefly([handle]):
                 self._check_deadline()
-            except Exception as error:
-                if self.client.status in {"closing", "closed"}:  # whatever it then says
-                    raise _cluster_closed() from error
-                if isinstance(error, (KilledWorker, FutureCancelledError)):
-                    raise _worker_lost() from error
-                raise
+            return handle.result()
+        except CaseError:
+            raise
+        except Exception as error:
+            if self.client.status in {"closing", "closed"}:  # whatever it then says
+                raise _cluster_closed() from error
+            if isinstance(error, (KilledWorker, FutureCancelledError)):
+                raise _worker_lost() from error
+            raise
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these futures are unfinished; return those."""
