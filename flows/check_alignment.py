@@ -21,7 +21,7 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.requests import absolute_output
+from flows.requests import absolute_output, link_to
 from unet_pipeline.audit.run import Audit, check_all, close_audit, open_audit
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
@@ -87,8 +87,7 @@ def _publish(summary: AuditSummary, records: list[CheckRecord]) -> None:
     create_markdown_artifact(_headline(summary) + audit_markdown(ordered, 50), key="summary")
     if summary.report:
         report = summary.report
-        link = report if "://" in report else Path(report).resolve().as_uri()
-        create_link_artifact(link, link_text="Report of the audit", key="report")
+        create_link_artifact(link_to(report), link_text="Report of the audit", key="report")
 
 
 def _headline(summary: AuditSummary) -> str:

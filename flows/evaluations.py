@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from flows.requests import link_to
 from unet_pipeline.evaluation.standing import Evaluation
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
@@ -52,8 +52,7 @@ def publish(evaluation: Evaluation) -> None:
     if plot is not None:
         picture = "data:image/png;base64," + base64.b64encode(plot).decode("ascii")
         create_image_artifact(picture, key="speed", description="Speed against Dice")
-    link = report if "://" in report else Path(report).resolve().as_uri()
-    create_link_artifact(link, link_text="Report", key="report")
+    create_link_artifact(link_to(report), link_text="Report", key="report")
 
 
 def state_of(evaluation: Evaluation) -> State[dict[str, Any]]:

@@ -20,7 +20,7 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.requests import absolute_output
+from flows.requests import absolute_output, link_to
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inspection.request import Inspection, open_inspection
@@ -73,8 +73,7 @@ def _publish(layers: Sequence[LayerRecord], summary: LayersSummary, inspection: 
     picture = f"data:image/svg+xml;base64,{svg}"
     create_image_artifact(picture, key="network", description="Dice lost without each block")
     report = summary.report
-    link = report if "://" in report else Path(report).resolve().as_uri()
-    create_link_artifact(link, link_text="Report of the inspection", key="report")
+    create_link_artifact(link_to(report), link_text="Report of the inspection", key="report")
 
 
 def _headline(summary: LayersSummary) -> str:

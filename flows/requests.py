@@ -1,4 +1,4 @@
-"""What all flows ask of a request before they hand it to the package."""
+"""What all flows ask of a request before they hand it to the package, and links to its output."""
 
 from pathlib import Path
 
@@ -17,3 +17,8 @@ def absolute_output(output: str) -> None:
             wanted="a URL or an absolute path",
             remedy="Give the whole path of the output",
         )
+
+
+def link_to(place: str) -> str:
+    """Return what a browser opens: the URL itself, or that of a local file."""
+    return place if "://" in place else Path(place).resolve().as_uri()

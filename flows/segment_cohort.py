@@ -29,7 +29,7 @@ from prefect.states import Completed, Failed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from flows.requests import absolute_output
+from flows.requests import absolute_output, link_to
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.cohort import (
@@ -157,8 +157,7 @@ def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
     )
     create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
     report = summary.report
-    link = report if "://" in report else Path(report).resolve().as_uri()
-    create_link_artifact(link, link_text="Report of the run", key="report")
+    create_link_artifact(link_to(report), link_text="Report of the run", key="report")
 
 
 def _headline(summary: RunSummary) -> str:

@@ -22,9 +22,10 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed, Failed
 
-from flows.requests import absolute_output
+from flows.requests import absolute_output, link_to
 from unet_pipeline.config import CardSettings, TrainSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import TrainingNote
 from unet_pipeline.training.history import History
 from unet_pipeline.training.report import TrainReport
@@ -93,8 +94,7 @@ def _publish(report: TrainReport) -> None:
         create_table_artifact(table=rows, key="dice", description=text)
     create_markdown_artifact(_headline(report), key="summary")
     bundle = report.bundle
-    link = bundle if "://" in bundle else Path(bundle).resolve().as_uri()
-    create_link_artifact(link, link_text="The bundle", key="bundle")
+    create_link_artifact(link_to(bundle), link_text="The bundle", key="bundle")
 
 
 def _headline(report: TrainReport) -> str:
@@ -104,9 +104,9 @@ def _headline(report: TrainReport) -> str:
         f"{len(report.history.losses)} steps on {len(report.training)} cases in "
         f"{report.seconds:.0f} s" + (f"; the best weights were those after {best.step}." if best
         else "."),
-        f"Bundle: `{report.bundle}`",
+        f"Bundle: {as_code(report.bundle)}",
     ]  # fmt: skip
-    lines += [f"Left out: `{case}` ({error.code})" for case, error in report.faults]
+    lines += [f"Left out: {as_code(case)} ({error.code})" for case, error in report.faults]
     return "\n\n".join([*lines, ""])
 
 

@@ -85,7 +85,7 @@ def write_model(
         "resampling_fn_data_kwargs": SPLINES,
         "resampling_fn_seg_kwargs": {**LINEAR, "is_seg": True},
         "resampling_fn_probabilities_kwargs": LINEAR,
-        **(_old(kwargs) if old else {"architecture": _architecture(network, kwargs)}),
+        **(_old(network, kwargs) if old else {"architecture": _architecture(network, kwargs)}),
         **(changes or {}),
     }
     plans = {
@@ -154,12 +154,13 @@ def _architecture(network: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _old(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+def _old(network: str, kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    convs = "n_conv_per_stage" if network == UNET else "n_blocks_per_stage"
     return {
-        "UNet_class_name": "PlainConvUNet",
+        "UNet_class_name": network.rpartition(".")[2],
         "UNet_base_num_features": kwargs["features_per_stage"][0],
         "unet_max_num_features": 320,
-        "n_conv_per_stage_encoder": kwargs["n_conv_per_stage"],
+        "n_conv_per_stage_encoder": kwargs[convs],
         "n_conv_per_stage_decoder": kwargs["n_conv_per_stage_decoder"],
         "num_pool_per_axis": [len(kwargs["strides"]) - 1] * len(kwargs["strides"][0]),
         "pool_op_kernel_sizes": kwargs["strides"],

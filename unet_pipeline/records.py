@@ -9,6 +9,9 @@ Status = Literal["done", "skipped", "quarantined"]
 Verdict = Literal["pass", "warn", "fail"]
 
 
+TRAINING = frozenset({"train", "training"})  # words of a manifest's column split
+
+
 @dataclass(frozen=True)
 class Case:
     """One subject's image and, where there is one, its reference mask.
@@ -36,6 +39,11 @@ class Case:
     def output_name(self) -> str:
         """Path of the label map under the output prefix, without suffix: ``<name>_dseg``."""
         return f"{self.name}_dseg"
+
+    @property
+    def is_for_training(self) -> bool:
+        """Whether a manifest gives the case to training, so that no score is taken on it."""
+        return self.split in TRAINING
 
 
 @dataclass(frozen=True)

@@ -142,8 +142,11 @@ def stage_case(job: VolumeJob) -> StagedCase:
 
 
 def prepared_of(staged: StagedCase) -> Prepared:
-    """Return the small part of a staged case that says where everything lies."""
-    return staged.volume.prepared
+    """Return the small part of a staged case that says where everything lies.
+
+    Every merge is given it, so it must not hold what steps measured voxel by voxel.
+    """
+    return staged.volume.prepared.geometry
 
 
 def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:

@@ -1,16 +1,11 @@
-"""Which windows of a case are looked at, and the labels on the model grid."""
+"""Which windows of a case are looked at."""
 
 import numpy as np
 import pytest
 
-from unet_pipeline.errors import CaseError
-from unet_pipeline.inspection.cases import OUTSIDE, cut_block, foreground_windows, model_labels
+from unet_pipeline.inspection.cases import OUTSIDE, cut_block, foreground_windows
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.preprocessing import parse_preprocessing
-from unet_pipeline.volume.steps import prepare
 from unet_pipeline.volume.views import ArrayView
-
-GRID = VoxelGrid.of((4, 4, 2), np.diag([-1.0, 1.0, 1.0, 1.0]))  # axis 0 grows to the left
 
 
 def with_label_at(shape, voxel):
@@ -49,38 +44,3 @@ def test_what_lies_outside_a_small_volume_is_marked():
     assert block.labels_XYZ[:, 1, 1].tolist() == [OUTSIDE, 0, 0, OUTSIDE]
     assert block.values_CXYZ[0, :, 1, 1].tolist() == [0, 1, 1, 0]
     assert block.labels_XYZ[1, 0, 0] == 1
-
-
-def test_a_mask_takes_the_geometric_steps_only():
-    steps = parse_preprocessing(
-        [
-            {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
-            {"_target_": "NormalizeIntensityd", "keys": "image"},
-            {"_target_": "DivisiblePadd", "keys": "image", "k": 4, "method": "end"},
-        ]
-    )
-    image = np.random.default_rng(0).normal(size=(4, 4, 2))
-    mask = np.zeros((4, 4, 2), np.uint8)
-    mask[0, 1, 1] = 7
-    prepared = prepare(steps, ArrayView(image[None]), GRID)
-    labels = model_labels(mask, prepared)
-    assert labels.shape == (4, 4, 4)  # padded at the end of its third axis
-    assert np.argwhere(labels == 7).tolist() == [[3, 1, 1]]  # mirrored along its first
-    assert np.count_nonzero(labels) == 1
-
-
-def test_a_resampled_mask_has_the_label_of_the_largest_share():
-    spacing = [{"_target_": "Spacingd", "keys": "image", "pixdim": (0.5, 1.0, 1.0)}]
-    mask = np.zeros((4, 1, 1), np.uint8)
-    mask[2:] = 3
-    grid = VoxelGrid.of((4, 1, 1), np.eye(4))
-    prepared = prepare(parse_preprocessing(spacing), ArrayView(mask[None]), grid)
-    labels = model_labels(mask, prepared)[:, 0, 0].tolist()
-    assert labels == [0, 0, 0, 0, 3, 3, 3]  # of two equal shares the lower label
-
-
-def test_labels_that_are_no_small_numbers_are_refused():
-    prepared = prepare((), ArrayView(np.zeros((1, 2, 2, 2))), VoxelGrid.of((2, 2, 2), np.eye(4)))
-    with pytest.raises(CaseError) as caught:
-        model_labels(np.full((2, 2, 2), 70_000), prepared)
-    assert caught.value.code == "labels_out_of_range"

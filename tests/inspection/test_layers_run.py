@@ -67,6 +67,18 @@ def test_a_cohort_with_faults(tmp_path, cohort):
     assert page.count("data:image/png") == 3
 
 
+def test_cases_that_a_manifest_gives_to_training_are_not_looked_at(tmp_path, cohort):
+    model = random_bundle(tmp_path / "model", features=(4, 8), classes=3)
+    lines = ["case,image,mask,split"]
+    for name, split in (("a", "train"), ("b", "val"), ("c", "")):
+        file = f"{cohort.sound[0]}.nii.gz"
+        lines.append(f"{name},{cohort.images}/{file},{cohort.masks}/{file},{split}")
+    (tmp_path / "cohort.csv").write_text("\n".join(lines))
+    images = str(tmp_path / "cohort.csv")
+    inspection = open_inspection(settings_for(cohort, model, tmp_path, images=images, masks=None))
+    assert [case.name for case in inspection.cases] == ["b", "c"]
+
+
 def test_the_same_request_gives_the_same_numbers(tmp_path, cohort):
     model = random_bundle(tmp_path / "model", features=(4, 8), classes=3)
     settings = settings_for(cohort, model, tmp_path)

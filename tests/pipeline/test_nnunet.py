@@ -1,6 +1,6 @@
 """Models of nnU-Net run as they are: the oracle is its own predictor on the same folder."""
 
-import json
+import pickle
 import warnings
 from pathlib import Path
 
@@ -20,18 +20,19 @@ with warnings.catch_warnings():
         compute_steps_for_sliding_window,
     )
 
-from nnunet_models import LINEAR, RESIDUAL, read_model, teach, write_model
+from nnunet_models import LINEAR, RESIDUAL, teach, write_model
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cohort import open_run, segment_all
-from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
-from unet_pipeline.errors import RequestError
+from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.plan import window_starts
 from unet_pipeline.volume.preprocessing import parse_preprocessing
 from unet_pipeline.volume.staging import stage
-from unet_pipeline.volume.views import materialised
+from unet_pipeline.volume.views import ArrayView, materialised
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans:UserWarning")
 CPU = torch.device("cpu")
@@ -83,10 +84,14 @@ def theirs(model: Path, images, output: Path, **options) -> np.ndarray:
     return np.asanyarray(nib.load(output).dataobj)
 
 
-def segmented(model: str | Path, image: str | Path, output: Path, mirror=None) -> np.ndarray:
+def segmented(
+    model: str | Path, image: str | Path, output: Path, mirror=None, tile=None, memory_gb=2.0
+) -> np.ndarray:
     settings = SegmentSettings(
         images=str(image), model=str(model), output=str(output),
-        cluster=ClusterSettings(kind="serial", threads=1), windows=WindowSettings(mirror=mirror),
+        cluster=ClusterSettings(kind="serial", threads=1),
+        windows=WindowSettings(mirror=mirror, tile=tile),
+        budget=Budget(memory_gb=memory_gb, scratch=str(output / "scratch")),
     )  # fmt: skip
     (record,) = segment_all(open_run(settings), SerialExecutor())
     assert record.status == "done", record.message
@@ -135,6 +140,8 @@ PREPARED = {
     "masked": ("brain/tcia_example_t1c.nii.gz", {"spacing": (2.0, 2.5, 1.7), "masked": [True]}),
     "reoriented": ("abdomen_ct/example_ct_sm.nii.gz",
                    {"reader": "NibabelIOWithReorient", "transpose": (1, 2, 0)}),
+    "reoriented by SimpleITK": ("abdomen_ct/example_ct_sm.nii.gz",
+                                {"reader": "SimpleITKIOWithReorient", "spacing": (4, 3, 3)}),
     "transposed": ("spine/t2.nii.gz", {"transpose": (2, 0, 1), "spacing": (1.1, 0.7, 0.9)}),
     "not normalised": ("spine/t2.nii.gz", {"schemes": ["NoNormalization"]}),
     "linear": ("spine/t2.nii.gz",
@@ -181,6 +188,24 @@ SEGMENTED = {
     "3d_fullres": {"spacing": (1.5, 1.5, 1.5)},
     "old plan": {"spacing": (1.0, 1.2, 1.2), "old": True},
     "residual": {"spacing": (1.0, 1.2, 1.2), "network": RESIDUAL},
+    "slices one by one": {"spacing": (4.0, 0.9, 1.1), "changes": TORCH},
+    "larger window": {
+        "spacing": (1.0, 1.0, 1.0),
+        "patch": (64, 64, 40),
+        "strides": ((1, 1, 1), (2, 2, 2)),
+    },
+    "old 2d, transposed": {
+        "patch": (32, 32),
+        "spacing": (1.2, 1.0),
+        "strides": ((1, 1), (2, 2)),
+        "old": True,
+        "transpose": (2, 0, 1),
+    },
+    "labels as texts and lists": {"labels": {"background": "0", "two": "2", "one": [1]}},
+    "regions out of order": {
+        "labels": {"background": 0, "posterior": [2], "all": [1, 2]},
+        "regions": [5, 1],
+    },
     "2d": {"patch": (32, 32), "spacing": (1.0, 1.0), "strides": ((1, 1), (2, 2), (2, 2))},
     "regions": {"labels": {"background": 0, "all": [1, 2], "posterior": [2]}, "regions": [1, 2]},
     "transposed": {"transpose": (1, 0, 2), "reader": "NibabelIOWithReorient"},
@@ -223,6 +248,57 @@ def test_one_fold_alone(shared_data, tmp_path):
     assert both.weights_digest != load_bundle(str(model / "fold_1"), Store()).weights_digest
 
 
+CUT = {
+    "cubic, masked": {"spacing": (1.4, 0.8, 1.2), "masked": [True]},
+    "slices one by one": {"spacing": (4.0, 0.9, 1.1)},
+    "linear, transposed": {"changes": {"resampling_fn_data_kwargs": LINEAR}, "transpose": (1, 2, 0),
+                           "spacing": (0.8, 1.3, 1.1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CUT)
+def test_neither_tiles_nor_memory_change_the_labels(name, shared_data, tmp_path):
+    image = shared_data / "hippocampus/images/hippocampus_001.nii.gz"
+    model = write_model(tmp_path / "model", patch=(16, 16, 16), **CUT[name])
+    whole = segmented(model, image, tmp_path / "whole")
+    assert set(np.unique(whole)) == {0, 1, 2}
+    for tile, memory_gb in [((13, 30, 9), 2.0), ((20, 18, 17), 5e-5)]:  # the image has 125 kB
+        output = tmp_path / str(memory_gb)
+        found = segmented(model, image, output, tile=tile, memory_gb=memory_gb)
+        assert (output / "scratch").exists() == (memory_gb < 1)
+        np.testing.assert_array_equal(found, whole)
+
+
+def test_what_merges_are_given_is_small(shared_data, tmp_path):
+    image = shared_data / "brain/tcia_example_t1c.nii.gz"
+    model = write_model(tmp_path / "model", spacing=(2.0, 2.5, 1.7), masked=[True])
+    steps = parse_preprocessing(load_bundle(str(model), Store()).preprocessing)
+    staged = stage(Store(), [str(image)], steps, budget_bytes=10**9)
+    whole, small = staged.prepared, staged.prepared.geometry
+    assert len(pickle.dumps(whole)) > 100_000 > 10_000 > len(pickle.dumps(small))
+    scores = ArrayView(staged.model.read(Box.whole(whole.model.shape)))
+    box = Box.whole(whole.native.shape)
+    np.testing.assert_array_equal(
+        small.backward(scores).read(box), whole.backward(scores).read(box)
+    )
+
+
+def test_a_volume_thinner_than_half_a_voxel_of_the_model(tmp_path):
+    values = np.ones((40, 40, 1), np.float32)
+    nib.save(nib.Nifti1Image(values, np.diag([1.0, 1.0, 0.5, 1])), tmp_path / "thin.nii.gz")
+    model = write_model(tmp_path / "model", spacing=(1.5, 1.0, 1.0))
+    with pytest.raises(CaseError, match=r"0\.5 x 40 x 40 mm") as caught:
+        model_view(model, [tmp_path / "thin.nii.gz"])
+    assert caught.value.code == "volume_too_small"
+
+
+def test_values_that_are_no_colours(shared_data, tmp_path):
+    model = write_model(tmp_path / "model", schemes=["RGBTo01Normalization"])
+    with pytest.raises(CaseError, match="0 to 255") as caught:
+        model_view(model, [shared_data / "brain/tcia_example_t1c.nii.gz"])
+    assert caught.value.code == "values_not_rgb"
+
+
 def test_a_model_in_object_storage(s3, tmp_path):
     folder = write_model(tmp_path / "Dataset001_Test" / "nnUNetTrainer__nnUNetPlans__3d_fullres")
     url = f"{s3.bucket()}/Dataset001_Test/{folder.name}"
@@ -235,73 +311,9 @@ def test_a_model_in_object_storage(s3, tmp_path):
     assert (bundle.roi_size, bundle.mirror_axes) == ((16, 32, 32), (0, 1, 2))
 
 
-REFUSED = {
-    "cascade": ({"changes": {"previous_stage": "3d_lowres"}}, "plan_unsupported", "cascade"),
-    "layer": ({"network": "other.PrimusM"}, "network_unknown", "PrimusM"),
-    "reader": ({"reader": "Tiff3DIO"}, "plan_unsupported", "Tiff3DIO"),
-    "resampling": ({"changes": {"resampling_fn_data": "mine"}}, "plan_unsupported", "mine"),
-    "scheme": ({"changes": {"normalization_schemes": ["Mine"]}}, "plan_unsupported", "Mine"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_has_no_translation_is_refused_by_name(name, tmp_path):
-    options, code, named = REFUSED[name]
-    wanted = options.pop("network", None)
-    model = write_model(tmp_path / "model", **options)
-    if wanted:
-        plans = read_model(model)
-        plans["configurations"]["base"]["architecture"]["network_class_name"] = wanted
-        (model / "plans.json").write_text(json.dumps(plans))
-    with pytest.raises(RequestError, match=named) as caught:
-        parse_preprocessing(load_bundle(str(model), Store()).preprocessing)
-    assert caught.value.code == code
-
-
-def test_a_fold_that_is_not_there(tmp_path):
-    model = write_model(tmp_path / "model")
-    with pytest.raises(RequestError, match="fold_3") as caught:
-        load_bundle(str(model / "fold_3"), Store())
-    assert caught.value.code == "bundle_invalid"
-
-
 def test_axes_that_were_not_trained_for_mirroring(shared_data, tmp_path):
     image = shared_data / "hippocampus/images/hippocampus_001.nii.gz"
     model = write_model(tmp_path / "model", mirror=(1, 2))
     with pytest.raises(RequestError, match="--mirror y,z") as caught:
         segmented(model, image, tmp_path / "out", "x,y")
     assert caught.value.code == "mirror_invalid"
-
-
-class Harmful:
-    """Unpickled without care, it makes a folder."""
-
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self):
-        import os
-
-        return os.mkdir, (self.path,)
-
-
-def test_a_checkpoint_cannot_run_code(tmp_path):
-    model = write_model(tmp_path / "model")
-    path = model / "fold_0/checkpoint_final.pth"
-    checkpoint = torch.load(path, weights_only=False)
-    harm = str(tmp_path / "harm")
-    torch.save({**checkpoint, "logging": Harmful(harm)}, path)
-    with pytest.raises(RequestError) as caught:
-        load_bundle(str(model), Store())
-    assert caught.value.code == "weights_unsafe"
-    assert not Path(harm).exists()
-    torch.load(path, weights_only=False)
-    assert Path(harm).exists()  # it would have run
-
-
-def test_a_damaged_checkpoint_is_refused(tmp_path):
-    path = write_model(tmp_path / "model") / "fold_0/checkpoint_final.pth"
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(RequestError) as caught:
-        load_bundle(str(tmp_path / "model"), Store())
-    assert caught.value.code in {"checkpoint_invalid", "weights_unsafe"}

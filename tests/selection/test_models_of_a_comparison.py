@@ -22,6 +22,7 @@ def test_names_and_seeds():
         "phantom": ["phantom"],
     }
     assert parse_models(["/a/run 1=x/net+", "b"]) == {"net+": ["/a/run 1=x/net+"], "b": ["b"]}
+    assert parse_models(["..", "/x/.hidden"]) == {"model": [".."], "hidden": ["/x/.hidden"]}
 
 
 @pytest.mark.parametrize(

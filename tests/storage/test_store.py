@@ -196,6 +196,15 @@ def test_probes_leave_nothing_behind(place):
     store.check_reachable(root)
 
 
+def test_an_output_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "notes.txt").write_text("x")
+    for url in (tmp_path / "notes.txt", tmp_path / "notes.txt" / "deeper"):
+        with pytest.raises(RequestError) as caught:
+            Store().check_writable(str(url))
+        assert caught.value.code == "output_is_file"
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_local_folder_that_is_missing(tmp_path):
     for url in (tmp_path / "none", tmp_path / "none" / "*.nii"):
         with pytest.raises(RequestError) as caught:

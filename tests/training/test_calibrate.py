@@ -4,13 +4,16 @@ import json
 import shutil
 
 import pytest
+from bundles import random_bundle
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.gate.examine import Policy
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store
-from unet_pipeline.training.calibrate import calibrate_bundle
+from unet_pipeline.training.calibrate import calibrate_bundle, calibrate_on
 
 
 @pytest.fixture
@@ -50,3 +53,17 @@ def test_one_case_calibrates_nothing(tmp_path, bundle):
     with pytest.raises(RequestError) as caught:
         calibrate_bundle(bundle, Store(), str(tmp_path / "images"), str(tmp_path / "masks"), 0.01)
     assert caught.value.code == "calibration_impossible"
+
+
+def test_what_the_gate_may_put_right_is_calibrated_on(tmp_path):
+    write_cohort(Store(), str(tmp_path), 3, misaligned=True)
+    broken = tmp_path / "images/phantom-01.nii.gz"
+    broken.write_bytes(broken.read_bytes()[:-3000])  # the header is sound, the voxels are not
+    model = random_bundle(tmp_path / "model", network="unetpp", features=(2, 2, 4, 4, 4))
+    bundle = load_bundle(model, Store())
+    cases = discover(Store(), str(tmp_path / "images"), str(tmp_path / "masks")).cases
+    with pytest.raises(RequestError, match="1 cases") as caught:
+        calibrate_on(bundle, Store(), cases, 0.01)
+    assert caught.value.code == "calibration_impossible"
+    rule = calibrate_on(bundle, Store(), cases, 0.01, Policy(fixes=frozenset({"resample-mask"})))
+    assert rule.cohort["cases"] == 2

@@ -10,10 +10,8 @@ from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.cases import (
     load_case,
-    load_sample,
     load_samples,
     median_spacing_mm,
-    model_labels,
     pass_gate,
 )
 from unet_pipeline.volume.grid import VoxelGrid
@@ -58,8 +56,8 @@ def test_the_median_spacing_is_taken_along_world_axes():
 
 
 def test_a_sample_is_normalised_and_lies_in_the_model_space(cohort):
-    case = cases_of(cohort)[1]
-    sample = load_sample(STORE, case, standard_preprocessing((3.0, 3.0, 4.0)))
+    sound, _ = pass_gate(STORE, cases_of(cohort)[1:2])
+    sample = load_case(STORE, sound[0], standard_preprocessing((3.0, 3.0, 4.0))).sample
     phantom = make_phantom(1, axcodes="LPS")
     assert sample.image_CXYZ.shape == (1, 32, 28, 24)
     assert sample.image_CXYZ.dtype == np.float32
@@ -76,22 +74,6 @@ def test_a_sample_is_normalised_and_lies_in_the_model_space(cohort):
     assert small[1] > large[1]
 
 
-def test_a_mask_on_the_model_grid_is_copied():
-    phantom = make_phantom(0)
-    grid = VoxelGrid.of(phantom.mask_XYZ.shape, phantom.affine)
-    labels = model_labels(phantom.mask_XYZ, grid, standard_preprocessing((1.5, 1.5, 2.0)))
-    assert np.array_equal(labels, phantom.mask_XYZ)
-
-
-def test_a_resampled_mask_has_no_labels_between_its_own():
-    mask_XYZ = np.zeros((4, 4, 4), dtype=np.int16)
-    mask_XYZ[2:] = 7
-    grid = VoxelGrid.of(mask_XYZ.shape, np.eye(4))
-    labels = model_labels(mask_XYZ, grid, standard_preprocessing((0.4, 1.0, 1.0)))
-    # Voxel k lies at 0.4 k: 0, 0.4, 0.8, 1.2 are nearer to voxels 0 and 1, from 1.6 on to 2 and 3.
-    assert labels[:, 0, 0].tolist() == [0, 0, 0, 0, 7, 7, 7, 7]
-
-
 def test_labels_that_are_no_labels_keep_a_case_out(tmp_path):
     phantom = make_phantom(0, (16, 16, 16), (6.0, 6.0, 6.0))
     header = header_of((16, 16, 16), phantom.affine, np.int16)
@@ -99,7 +81,8 @@ def test_labels_that_are_no_labels_keep_a_case_out(tmp_path):
         STORE.write(f"{tmp_path}/images/{name}.nii.gz", encode_labels(phantom.image_XYZ, header))
         mask = phantom.mask_XYZ.astype(np.int16) + np.int16(offset)
         STORE.write(f"{tmp_path}/masks/{name}.nii.gz", encode_labels(mask, header))
-    loaded = dict(load_samples(STORE, cases_of(tmp_path), standard_preprocessing((6.0, 6.0, 6.0))))
+    sound, _ = pass_gate(STORE, cases_of(tmp_path))
+    loaded = dict(load_samples(STORE, sound, standard_preprocessing((6.0, 6.0, 6.0))))
     assert isinstance(loaded["below"], CaseError)
     assert {name: getattr(found, "code", "") for name, found in loaded.items()} == {
         "above": "labels_out_of_range",
@@ -108,12 +91,21 @@ def test_labels_that_are_no_labels_keep_a_case_out(tmp_path):
     }
 
 
+def test_a_mask_is_padded_as_its_image_is(tmp_path):
+    write_cohort(STORE, str(tmp_path), 1)
+    pad = {"_target_": "DivisiblePadd", "keys": "image", "k": 10}
+    sound, _ = pass_gate(STORE, cases_of(tmp_path))
+    sample = load_case(STORE, sound[0], [*standard_preprocessing((1.5, 1.5, 2.0)), pad]).sample
+    assert sample.image_CXYZ.shape[1:] == sample.labels_XYZ.shape == (70, 60, 50)
+
+
 def test_voxels_are_shown_to_the_gate_too(tmp_path):
     write_cohort(STORE, str(tmp_path), 2)
     header = header_of((64, 56, 48), make_phantom(0).affine, np.int16)
     flat = np.full((64, 56, 48), 7, np.int16)
     STORE.write(f"{tmp_path}/images/phantom-01.nii.gz", encode_labels(flat, header))
-    loaded = dict(load_samples(STORE, cases_of(tmp_path), standard_preprocessing((6.0, 6.0, 6.0))))
+    sound, _ = pass_gate(STORE, cases_of(tmp_path))
+    loaded = dict(load_samples(STORE, sound, standard_preprocessing((6.0, 6.0, 6.0))))
     assert loaded["phantom-01"].code == "image_constant"
     assert not isinstance(loaded["phantom-02"], CaseError)
 

@@ -1,5 +1,7 @@
 """A training that goes on from a checkpoint is the training that was left alone, to the bit."""
 
+import io
+
 import pytest
 import torch
 from fits import SMALL, phantom_sample, recipe, weights_of
@@ -78,7 +80,22 @@ def test_other_settings_do_not_go_on_with_it(tmp_path):
     assert "loss {'name': 'focal'}, now None; steps 8, now 9" in str(error.value)
 
 
-@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 cut", b"nonsense"])
+def stored(content):
+    data = io.BytesIO()
+    torch.save(content, data)
+    return data.getvalue()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"PK\x03\x04 cut",
+        b"nonsense",
+        stored(torch.ones(3)),
+        stored({"format": 1, "state": {}}),
+    ],
+)
 def test_a_file_that_is_no_checkpoint_is_named(tmp_path, data):
     STORE.write(checkpoints(tmp_path).url, data)
     with pytest.raises(RequestError) as error:

@@ -52,6 +52,11 @@ def test_a_fold_is_kept_aside():
     assert "fold 0 of 0, 1, 2" in split.how
 
 
+def test_a_fold_is_named_in_any_case():
+    split = split_of(cases(fold=["a", "b"]), holdout=0.2, seed=0, fold=" B ")
+    assert (split.training, split.held_out) == (("c0",), ("c1",))
+
+
 @pytest.mark.parametrize(
     ("listed", "fold", "code", "said"),
     [

@@ -9,8 +9,9 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
-from unet_pipeline.training.card import TrainingNote
+from unet_pipeline.training.card import CardFacts, TrainingNote, model_card
 from unet_pipeline.training.command import command_line
+from unet_pipeline.training.history import Spread
 from unet_pipeline.training.run import train
 
 STORE = Store()
@@ -121,6 +122,28 @@ def test_a_manifest_says_what_is_kept_aside(cohort, tmp_path):
     assert "phantom-04" not in (tmp_path / "model/docs/README.md").read_text()
 
 
+def test_a_training_under_way_is_not_gone_on_with_on_another_split(cohort, tmp_path):
+    def settings(*parts):
+        rows = ["case,image,mask,split"]
+        for number, part in zip((1, 3, 4), parts, strict=True):
+            files = [f"{cohort}/{kind}/phantom-{number:02d}.nii.gz" for kind in ("images", "masks")]
+            rows.append(",".join([f"phantom-{number:02d}", *files, part]))
+        (tmp_path / "cohort.csv").write_text("\n".join(rows))
+        return settings_for(
+            cohort, tmp_path / "model", images=str(tmp_path / "cohort.csv"), masks=None
+        )
+
+    def stop(done, _loss):
+        if done == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        train(settings("train", "train", "val"), on_step=stop)
+    with pytest.raises(RequestError, match="split sha256") as error:
+        train(settings("train", "val", "train"))  # what was trained on would be scored
+    assert error.value.code == "checkpoint_other"
+
+
 def test_the_command_repeats_what_was_asked():
     settings = TrainSettings(
         images="s3://b/my images",
@@ -167,6 +190,18 @@ def test_a_wrong_request_is_refused_before_the_first_step(cohort, tmp_path, chan
         train(settings_for(cohort, tmp_path / "model", **changes))
     assert error.value.code == code
     assert files_of(tmp_path) == set()
+
+
+def test_names_of_files_are_no_markdown_on_the_card():
+    note = TrainingNote(label_names=("a|b",))
+    facts = CardFacts(
+        TrainSettings(images="i", output="o"), "unet", [], (8, 8, 8), (1.0, 1.0, 1.0), 1, 1, 1,
+        "by seed", "sha256:0", ["x"], ["<b>y_1", "z"], [], {0: "background", 1: "a|b"},
+        {1: Spread.of([0.5])}, 0.1, 1.0, "1 CPU thread",
+    )  # fmt: skip
+    card = model_card(note, facts)
+    assert "`<b>y_1`, `z`" in card
+    assert r"| 1 | a\|b | 1 | 0.5000 |" in card
 
 
 def test_more_names_than_labels_are_refused(cohort, tmp_path):

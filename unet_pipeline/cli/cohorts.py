@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from unet_pipeline.cli.common import (
+    Batch,
+    Cluster,
     Endpoint,
     Images,
     Json,
@@ -15,9 +17,11 @@ from unet_pipeline.cli.common import (
     Overlap,
     Profile,
     Remedies,
+    Threads,
     Tile,
     ToleranceVoxels,
     Trust,
+    Workers,
     print_json,
     remedies_of,
     request_errors,
@@ -60,30 +64,10 @@ def segment(
         ),
     ] = None,
     tile: Tile = None,
-    batch: Annotated[
-        int, typer.Option(help="Windows per forward pass.", rich_help_panel="Windows")
-    ] = 1,
-    cluster: Annotated[
-        str,
-        typer.Option(
-            metavar="serial|local|cuda|tcp://...",
-            help="This process, Dask workers here, one worker per GPU, or a running scheduler.",
-            rich_help_panel="Cluster",
-        ),
-    ] = "local",
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            help="Worker processes. Default: 1 for local, one per GPU for cuda.",
-            rich_help_panel="Cluster",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="CPU threads of one forward pass. Default: all cores.", rich_help_panel="Cluster"
-        ),
-    ] = None,
+    batch: Batch = 1,
+    cluster: Cluster = "local",
+    workers: Workers = None,
+    threads: Threads = None,
     remedies: Remedies = None,
     tolerance: ToleranceVoxels = 0.05,
     content: Annotated[

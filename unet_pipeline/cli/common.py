@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated, Any, NoReturn, TypeVar
 
@@ -12,6 +12,13 @@ from pydantic import BaseModel, ValidationError
 from unet_pipeline.errors import PipelineError, RequestError
 
 _S = TypeVar("_S", bound=BaseModel)
+_NAMED: dict[tuple[str, ...], str] = {  # options that are not named as the last part of the setting
+    ("cluster", "kind"): "cluster",
+    ("gate", "affine_voxels"): "tolerance (in voxels)",
+    ("loss", "name"): "loss",
+    ("optimiser", "name"): "optimiser",
+    ("validation", "every"): "validate-every",
+}
 
 Images = Annotated[
     str,
@@ -62,6 +69,28 @@ Tile = Annotated[
         rich_help_panel="Windows",
     ),
 ]
+Batch = Annotated[int, typer.Option(help="Windows per forward pass.", rich_help_panel="Windows")]
+Cluster = Annotated[
+    str,
+    typer.Option(
+        metavar="serial|local|cuda|tcp://...",
+        help="This process, Dask workers here, one worker per GPU, or a running scheduler.",
+        rich_help_panel="Cluster",
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        help="Worker processes. Default: 1 for local, one per GPU for cuda.",
+        rich_help_panel="Cluster",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(
+        help="CPU threads of one forward pass. Default: all cores.", rich_help_panel="Cluster"
+    ),
+]
 Remedies = Annotated[
     str | None,
     typer.Option(
@@ -90,7 +119,13 @@ MemoryGb = Annotated[
 
 @contextmanager
 def request_errors(case_too: bool = False) -> Iterator[None]:
-    """Turn a wrong request into one line and exit status 2."""
+    """Turn a wrong request into one line and exit status 2.
+
+    Parameters
+    ----------
+    case_too
+        Also a fault of one object: where no case can be quarantined, it ends the command.
+    """
     from unet_pipeline.console import say_error
 
     try:
@@ -108,14 +143,19 @@ def settings_of(kind: type[_S], **values: Any) -> _S:
         return kind(**values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + str(first["loc"][-1] if first["loc"] else "").replace("_", "-")
         raise RequestError(
             "setting_invalid",
-            subject=name,
+            subject=_option(first["loc"]),
             found=repr(first["input"]),
             wanted=first["msg"][0].lower() + first["msg"][1:],
             remedy="See --help",
         ) from error
+
+
+def _option(place: Sequence[int | str]) -> str:
+    """Return the option that fills a place in the settings, such as ``("cluster", "kind")``."""
+    names = tuple(part for part in place if isinstance(part, str))  # a number: place in a list
+    return "--" + _NAMED.get(names, "".join(names[-1:])).replace("_", "-")
 
 
 def three(text: str | None) -> tuple[int, ...] | None:

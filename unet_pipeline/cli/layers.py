@@ -14,6 +14,7 @@ from unet_pipeline.cli.common import (
     Profile,
     Remedies,
     ToleranceVoxels,
+    Trust,
     numbers,
     print_json,
     remedies_of,
@@ -78,10 +79,7 @@ def layers(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the split and of the drawn voxels.")] = 0,
     threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Run Python code of the bundle; only if you know its source."),
-    ] = False,
+    trust: Trust = False,
     remedies: Remedies = None,
     tolerance: ToleranceVoxels = 0.05,
     memory_gb: MemoryGb = 2.0,
@@ -97,7 +95,7 @@ def layers(
     Example: `unet-pipeline layers s3://scans/ --masks s3://masks/ --model hippocampus --output
     s3://reports/`, or `unet-pipeline layers --model hippocampus --list`
     """
-    with request_errors():
+    with request_errors(case_too=True):
         if not list_only and (images is None or output is None):
             raise RequestError(
                 "setting_invalid",
@@ -194,6 +192,7 @@ def _print(found: Sequence[LayerRecord], summary: LayersSummary) -> None:
 def _catalog_table(found: Sequence[LayerRecord], model: str) -> Any:
     from rich.table import Table
 
+    from unet_pipeline.report.table import large
     from unet_pipeline.report.u_picture import scale_text
 
     table = Table(title=f"Layers of {model}", title_justify="left", header_style="bold")
@@ -209,20 +208,11 @@ def _catalog_table(found: Sequence[LayerRecord], model: str) -> Any:
             one.side,
             "x".join(map(str, one.shape)),
             scale_text(one.scale),
-            _short(one.parameters),
-            _short(one.multiply_adds),
+            large(one.parameters),
+            large(one.multiply_adds),
             style="bold" if one.block and len({o.block for o in found}) > 1 else "",
         )
     return table
-
-
-def _short(count: float) -> str:
-    """Return a number for people: ``361 M``."""
-    for unit in ("", " k", " M", " G"):
-        if count < 1000:
-            return f"{count:.3g}{unit}"
-        count /= 1000
-    return f"{count:,.3g} T"
 
 
 def _findings_table(found: Sequence[LayerRecord], summary: LayersSummary) -> Any:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.cli.common import (
+    Batch,
+    Cluster,
     Endpoint,
     Images,
     Json,
@@ -13,7 +15,10 @@ from unet_pipeline.cli.common import (
     Overlap,
     Profile,
     Remedies,
+    Threads,
     ToleranceVoxels,
+    Trust,
+    Workers,
     print_json,
     remedies_of,
     request_errors,
@@ -45,24 +50,6 @@ Resamples = Annotated[
     int, typer.Option(help="Cohorts drawn anew (bootstrap).", rich_help_panel="Scoring")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel="Scoring")]
-Batch = Annotated[int, typer.Option(help="Windows per forward pass.", rich_help_panel="Windows")]
-Cluster = Annotated[
-    str,
-    typer.Option(
-        metavar="serial|local|cuda|tcp://...",
-        help="This process, Dask workers here, one worker per GPU, or a running scheduler.",
-        rich_help_panel="Cluster",
-    ),
-]
-Workers = Annotated[
-    int | None, typer.Option(help="Worker processes. Default: 1.", rich_help_panel="Cluster")
-]
-Threads = Annotated[
-    int | None,
-    typer.Option(
-        help="CPU threads of one forward pass. Default: all cores.", rich_help_panel="Cluster"
-    ),
-]
 
 
 def depths(
@@ -110,7 +97,7 @@ def depths(
     """
     from unet_pipeline.selection.depths import open_depths, run_depths
 
-    with request_errors():
+    with request_errors(case_too=True):
         settings = settings_of(
             DepthsSettings,
             images=images,
@@ -149,10 +136,7 @@ def compare(
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Test all pairs, not only those with the first.")
     ] = False,
-    trust: Annotated[
-        bool,
-        typer.Option("--trust", help="Run networks that are programs; only for bundles you know."),
-    ] = False,
+    trust: Trust = False,
     surface_mm: SurfaceMm = 1.0,
     confidence: Confidence = 0.95,
     resamples: Resamples = 2000,
@@ -178,7 +162,7 @@ def compare(
     """
     from unet_pipeline.selection.compare import open_compare, run_compare
 
-    with request_errors():
+    with request_errors(case_too=True):
         settings = settings_of(
             CompareSettings,
             images=images,

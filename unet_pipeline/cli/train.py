@@ -1,6 +1,6 @@
 """The command train."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,10 @@ from unet_pipeline.cli.common import (
     three,
 )
 from unet_pipeline.config import TrainSettings
+
+if TYPE_CHECKING:  # these import torch, which takes seconds
+    from unet_pipeline.training.card import TrainingNote
+    from unet_pipeline.training.report import TrainReport
 
 _LEARNING, _DATA, _WATCH, _CARD = "How it learns", "Data", "While it runs", "Model card"
 
@@ -221,13 +225,14 @@ def train(
 
     Only pairs that pass the geometry gate are trained on. Loss and Dice are in
     `OUTPUT/training/curves.png` while it runs, and for TensorBoard in the same folder. If it is
-    killed, the same command goes on from the last checkpoint.
+    killed, the same command goes on from the last checkpoint. Exit status 1 if some case was left
+    out.
 
     Example: `unet-pipeline train s3://scans/t1 s3://scans/labels --steps 1500 --output s3://models/t1`
     """
     from unet_pipeline.training.card import TrainingNote
 
-    with request_errors():
+    with request_errors(case_too=True):
         settings = settings_of(
             TrainSettings,
             images=images,
@@ -269,17 +274,20 @@ def train(
             storage={"endpoint_url": endpoint_url, "profile": profile},
         )
         given = {"title": title, "data": data, "licence": licence}
-        names = tuple(label_names.split(",")) if label_names else ()
+        names = tuple(name.strip() for name in label_names.split(",")) if label_names else ()
         note = TrainingNote(**{k: v for k, v in given.items() if v}, label_names=names)
-        _train(settings, note, as_json)
+        report = _train(settings, note, as_json)
+    raise typer.Exit(1 if report.faults else 0)
 
 
-def _train(settings: TrainSettings, note: Any, as_json: bool) -> None:
+def _train(settings: TrainSettings, note: "TrainingNote", as_json: bool) -> "TrainReport":
     from unet_pipeline import console
     from unet_pipeline.training.run import train as run_training
 
     with console.step_progress(settings.steps) as (on_step, on_history):
         report = run_training(settings, note, on_step, on_history)
     if as_json:
-        return print_json(report.as_dict())
-    return console.print_training(report)
+        print_json(report.as_dict())
+    else:
+        console.print_training(report)
+    return report

@@ -8,6 +8,7 @@ from unet_pipeline.config.parts import (
     GateSettings,
     Settings,
     StorageSettings,
+    Trust,
     WindowSettings,
 )
 
@@ -57,12 +58,7 @@ class SegmentSettings(Settings):
         "and fastest, mean averages the heads, adaptive goes as deep as each window needs. "
         "Default: the deepest.",
     )
-    trust: bool = Field(
-        False,
-        description="Run what a bundle brings of its own: a network that is a program "
-        "(TorchScript, torch.export), expressions and Python code. It could do anything: only for "
-        "bundles whose source you know.",
-    )
+    trust: Trust = False
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")
     storage: StorageSettings = Field(

@@ -5,18 +5,27 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Voxels = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
 NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Trust = Annotated[
+    bool,
+    Field(
+        description="Run what a bundle brings of its own: a network that is a program "
+        "(TorchScript, torch.export), expressions and Python code. It could do anything: only for "
+        "bundles whose source you know."
+    ),
+]
 ClusterKind = Annotated[str, Field(pattern=r"^(serial|local|cuda|(tcp|tls)://.+:\d+)$")]
 
 
 class Settings(BaseModel):
-    """Settings that name no field but their own, and do not change."""
+    """Settings that name no field but their own, hold finite numbers, and do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class StorageSettings(Settings):

@@ -12,6 +12,7 @@ from unet_pipeline.config.parts import (
     Place,
     Settings,
     StorageSettings,
+    Trust,
     WindowSettings,
 )
 
@@ -89,9 +90,7 @@ class CompareSettings(Settings):
     pairs: Literal["first", "all"] = Field(
         "first", description="Which pairs to test: each bundle with the first, or all pairs."
     )
-    trust: bool = Field(
-        False, description="Run networks that are programs. Only for bundles whose source you know."
-    )
+    trust: Trust = False
     scoring: ScoringSettings = Field(ScoringSettings(), description="Tolerance and confidence.")
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(
@@ -122,9 +121,7 @@ class LayersSettings(Settings):
     depth: int | None = Field(
         None, ge=1, description="Depth of a nested U-Net to look into. Default: all of it."
     )
-    trust: bool = Field(
-        False, description="Run Python code of the bundle. Only for bundles whose source you know."
-    )
+    trust: Trust = False
     fit_cases: int = Field(4, ge=1, description="Cases that means and probes are fitted on.")
     score_cases: int = Field(6, ge=1, description="Other cases, that everything is scored on.")
     windows: int = Field(

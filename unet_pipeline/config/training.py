@@ -8,6 +8,8 @@ from unet_pipeline.config.parts import (
     GateSettings,
     NetworkName,
     NotNegative,
+    Place,
+    Positive,
     Settings,
     StorageSettings,
     Voxels,
@@ -25,7 +27,7 @@ class LossSettings(Settings):
         "class, for small structures. focal: Dice + focal loss, which looks at what is hard. "
         "tversky: false positives and false negatives weigh differently.",
     )
-    class_weights: tuple[NotNegative, ...] | None = Field(
+    class_weights: tuple[Positive, ...] | None = Field(
         None,
         description="Weight of each class, background first, for weighted and focal. Default: for "
         "weighted the median frequency over the class's own, for focal none.",
@@ -104,14 +106,14 @@ class CardSettings(Settings):
 class TrainSettings(Settings):
     """Train a network on image and mask pairs, and write it as a bundle."""
 
-    images: str = Field(
+    images: Place = Field(
         description="Images, as for segment. A manifest's column split (train, validation, test) "
         "or fold says which cases are kept aside."
     )
     masks: str | None = Field(
         None, description="Reference masks, found by name. A manifest names them itself."
     )
-    output: str = Field(
+    output: Place = Field(
         description="Folder of the bundle to write. A training that was stopped goes on from the "
         "checkpoint in it."
     )
@@ -136,7 +138,7 @@ class TrainSettings(Settings):
     roi_size: tuple[Voxels, Voxels, Voxels] = Field(
         (32, 48, 32), description="Window in voxels; each size divisible by the network's stride."
     )
-    spacing: tuple[float, float, float] | None = Field(
+    spacing: tuple[Positive, Positive, Positive] | None = Field(
         None, description="Model spacing in mm. Default: the median of the cohort."
     )
     steps: int = Field(300, ge=1, description="Optimiser steps.")

@@ -9,21 +9,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_pipeline.errors import CaseError
 from unet_pipeline.tasks import VolumeJob, stage_case
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.plan import window_starts
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.steps import Change, Prepared
-from unet_pipeline.volume.views import ArrayView, View, Voxels, read_with_margin, slabs
+from unet_pipeline.volume.labels import model_labels
+from unet_pipeline.volume.views import View, Voxels, read_with_margin
 
 OUTSIDE = -1  # the label of voxels of a window that lie outside the volume
-_LARGEST_LABEL = np.iinfo(np.int16).max
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,7 @@ def load_block(job: VolumeJob, most_windows: int) -> CaseBlock:
     """
     staged = stage_case(job)
     prepared, model = staged.volume.prepared, staged.volume.model
+    assert staged.mask_XYZ is not None  # noqa: S101  the case has a mask
     labels_XYZ = model_labels(staged.mask_XYZ, prepared)
     return cut_block(
         job.case,
@@ -144,37 +142,3 @@ def _fullest(
     held = np.array([foreground[max(run[0], 0) : run[-1] + roi].sum() for run in runs])
     (best,) = np.nonzero(held == held.max())
     return runs[int(best[len(best) // 2])]
-
-
-def model_labels(mask_XYZ: NDArray[Any] | None, prepared: Prepared) -> NDArray[np.int16]:
-    """Bring a mask to the model grid by the geometric steps that the image took.
-
-    Where a step resamples, a voxel gets the label of the largest interpolated share.
-
-    Raises
-    ------
-    CaseError
-        ``labels_out_of_range`` for labels that are no 15-bit numbers.
-    """
-    assert mask_XYZ is not None  # noqa: S101  the case has a mask
-    labels = [int(label) for label in np.unique(mask_XYZ)]
-    if labels[0] < 0 or labels[-1] > _LARGEST_LABEL:
-        raise CaseError(
-            "labels_out_of_range",
-            found=f"labels from {labels[0]} to {labels[-1]}",
-            wanted=f"labels from 0 to {_LARGEST_LABEL}",
-            remedy="Renumber the labels of the mask",
-        )
-    geometry = [step for step in prepared.steps if not isinstance(step, Change)]
-    best_XYZ = np.zeros(prepared.model.shape, np.int16)
-    share_XYZ = np.zeros(prepared.model.shape, np.float32)
-    for label in labels:
-        view: View = ArrayView((mask_XYZ == label)[None])
-        for step in geometry:
-            view = step.apply(view)
-        for box in slabs(view):
-            part = box.within(Box.whole(prepared.model.shape))
-            candidate_XYZ = view.read(box)[0]
-            best_XYZ[part][candidate_XYZ > share_XYZ[part]] = label
-            np.maximum(share_XYZ[part], candidate_XYZ, out=share_XYZ[part])
-    return best_XYZ

@@ -29,7 +29,8 @@ class Inspection:
     layers, chosen
         All layers of the network, wired; those that are looked into.
     cases, faults
-        The cohort, and cases that were at fault already when it was listed.
+        The cohort without cases that a manifest says are for training, and cases that were at fault
+        already when it was listed.
     """
 
     run_id: str
@@ -95,7 +96,7 @@ def open_inspection(settings: LayersSettings) -> Inspection:
         subject=subject,
         layers=tuple(layers),
         chosen=tuple(chosen),
-        cases=cohort.cases,
+        cases=tuple(case for case in cohort.cases if not case.is_for_training),
         faults=tuple((case.name, error) for case, error in cohort.faults),
     )
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle import INFERENCE, METADATA, WEIGHTS, Bundle
-from unet_pipeline.networks.bundle_config import invalid
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import Mode, check_depth, depths_of, prune
@@ -110,10 +109,17 @@ def convert_bundle(bundle: Bundle, store: Store, output: str) -> None:
     Raises
     ------
     RequestError
-        ``bundle_invalid`` for a model of nnU-Net, whose plan has no translation to MONAI.
+        ``bundle_invalid`` for a model of nnU-Net, whose plan has no translation to MONAI, and for a
+        program.
     """
     if bundle.weights_file not in WEIGHTS:
-        raise invalid(bundle.url, f"weights in {bundle.weights_file}", " or ".join(WEIGHTS))
+        raise RequestError(
+            "bundle_invalid",
+            found=f"weights in {bundle.weights_file}",
+            wanted=f"a MONAI bundle with {' or '.join(WEIGHTS)}",
+            remedy="Use the model as it is: nothing of it is run unless you say --trust",
+            subject=bundle.url,
+        )
     config = json.loads(store.read(join(bundle.url, INFERENCE)))
     _write(bundle, store, output, config, load_network(bundle, store), bundle.network_def)
 

@@ -33,6 +33,10 @@ from unet_pipeline.networks.nnunet import architecture
 MONAI_NETS = "monai.networks.nets"
 OUR_NETS = "unet_pipeline.networks"
 _IGNORED_KEYS = frozenset({"_target_", "_desc_"})
+_WRONG_ARGUMENTS = (  # what constructors raise for arguments of wrong types or numbers
+    ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError,
+    ValueError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -137,7 +141,7 @@ def build_network(network_def: Mapping[str, Any], *, seed: int | None = None) ->
             torch.manual_seed(seed)
         try:
             return kind.build(**arguments)
-        except (TypeError, ValueError, KeyError, AssertionError, RuntimeError) as error:
+        except _WRONG_ARGUMENTS as error:
             raise _invalid(network_def, error) from error
 
 
@@ -158,10 +162,16 @@ def network_contract(network_def: Mapping[str, Any]) -> NetworkContract:
             in_channels=int(given["in_channels"]),
             out_channels=int(given["out_channels"]),
             spatial_dims=int(given["spatial_dims"]),
-            stride=kind.stride(given),
+            stride=_positive(kind.stride(given)),
         )
-    except (TypeError, ValueError, KeyError) as error:
+    except _WRONG_ARGUMENTS as error:
         raise _invalid(network_def, error) from error
+
+
+def _positive(stride: tuple[int, ...]) -> tuple[int, ...]:
+    if min(stride) < 1:
+        raise ValueError(f"strides whose product is {stride}")
+    return stride
 
 
 def check_window(network_def: Mapping[str, Any], window: Sequence[int]) -> None:

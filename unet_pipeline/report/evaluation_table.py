@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_pipeline.evaluation.standing import METRICS, Evaluation, Interval, Metric, Standing
-from unet_pipeline.report.table import as_code, cell_text, clean, digits, escape_markdown
+from unet_pipeline.report.table import as_code, cell_text, clean, digits, escape_markdown, large
 
 SCORES = 5  # the columns of ``cells`` that come first: the name and the scores; then the costs
 CHOSEN = "(chosen)"
@@ -49,7 +49,7 @@ def cells(evaluation: Evaluation) -> list[list[str]]:
             with_interval(standing.metrics["nsd"], 3),
             with_interval(standing.metrics["hd95_mm"], 2),
             f"{standing.price.parameters:,}",
-            _large(_adds(evaluation, standing)),
+            large(_adds(evaluation, standing)),
             f"{standing.price.ms_per_window:.1f}",
             f"{standing.price.seconds:.2f}",
         ]
@@ -162,17 +162,6 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
 def _adds(evaluation: Evaluation, standing: Standing) -> float | None:
     price = standing.price
     return price.multiply_adds if evaluation.kind == "depths" else price.multiply_adds_per_case
-
-
-def _large(count: float | None) -> str:
-    """Return a large number for people: ``7.37 G``."""
-    if count is None:
-        return "unknown"
-    for unit in ("", " k", " M", " G"):
-        if count < 1000:
-            return f"{count:.3g}{unit}"
-        count /= 1000
-    return f"{count:,.3g} T"
 
 
 def _parts(interval: Interval | None) -> list[str]:

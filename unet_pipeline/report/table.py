@@ -55,6 +55,17 @@ def number(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
+def large(count: float | None) -> str:
+    """Return a large number for people: ``7.37 G``."""
+    if count is None:
+        return "unknown"
+    for unit in ("", " k", " M", " G"):
+        if count < 1000:
+            return f"{count:.3g}{unit}"
+        count /= 1000
+    return f"{count:,.3g} T"
+
+
 def clean(text: str) -> str:
     """Return text that can be encoded as UTF-8 (a file name may hold bytes that cannot)."""
     return text.encode("utf-8", "replace").decode("utf-8")

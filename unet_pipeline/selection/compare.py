@@ -163,7 +163,7 @@ def parse_models(models: Sequence[str]) -> dict[str, list[str]]:
     for text in models:
         named = _NAMED.fullmatch(text)
         model = named["model"] if named else text
-        name = named["name"] if named else _UNSAFE.sub("-", text.rstrip("/").rsplit("/", 1)[-1])
+        name = named["name"] if named else _last_part(text)
         members = groups.setdefault(name, [])
         if model in members or (members and (named is None or name in unnamed)):
             raise RequestError(
@@ -184,6 +184,11 @@ def parse_models(models: Sequence[str]) -> dict[str, list[str]]:
             remedy="Name another bundle",
         )
     return groups
+
+
+def _last_part(url: str) -> str:
+    """Return a name for a bundle that is also the name of a folder: never ``..``."""
+    return _UNSAFE.sub("-", url.rstrip("/").rsplit("/", 1)[-1]).lstrip(".-_+") or "model"
 
 
 def check_same_task(bundles: Sequence[Bundle]) -> None:

@@ -186,9 +186,10 @@ def _conclude(
 
 def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
     """Calibrate adaptive depth on the cases, in a copy of the bundle; None where it cannot be."""
-    assert run.settings.adaptive_loss is not None  # noqa: S101  else it is not asked for
+    loss, policy = run.settings.adaptive_loss, run.entrants[0].run.model.policy
+    assert loss is not None  # noqa: S101  else it is not asked for
     try:
-        rule = calibrate_on(run.bundle, run.store, cases, run.settings.adaptive_loss)
+        rule = calibrate_on(run.bundle, run.store, cases, loss, policy)
     except RequestError as error:
         log.warning("adaptive depth is left out: %s", error)
         return None

@@ -19,7 +19,6 @@ from unet_pipeline.gate.inspect import read_mask
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import Run, open_run
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.training.split import TRAINING
 from unet_pipeline.volume.staging import read_labels
 
 log = logging.getLogger(__name__)
@@ -48,7 +47,7 @@ class Entrant:
     @property
     def remarks(self) -> list[Remark]:
         """What to know about the cases."""
-        count = sum(case.split in TRAINING for case in self.run.cases)
+        count = sum(case.is_for_training for case in self.run.cases)
         text = f"{count} cases are for training, by the manifest's split; they are not scored."
         return [Remark("training_split", text)] if count else []
 
@@ -117,7 +116,7 @@ def open_entrant(name: str, settings: SegmentSettings) -> Entrant:
         What ``open_run`` raises; ``masks_missing`` if fewer than two cases have a mask.
     """
     run = open_run(settings)
-    unseen = [case for case in run.cases if case.split not in TRAINING]
+    unseen = [case for case in run.cases if not case.is_for_training]
     cases = tuple(case for case in unseen if case.mask is not None)
     if len(cases) < FEWEST_CASES:
         raise RequestError(

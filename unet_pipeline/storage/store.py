@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from unet_pipeline.errors import CaseError
+from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.storage.faults import explained, is_past_end
 from unet_pipeline.storage.filesystems import StorageOptions, filesystem
 from unet_pipeline.storage.local import is_part, walk, write_atomically
@@ -188,12 +188,22 @@ class Store:
         Raises
         ------
         RequestError
-            As ``check_reachable``; ``not_writable`` for stores that can only be read.
+            As ``check_reachable``; ``not_writable`` for stores that can only be read;
+            ``output_is_file`` where a local file stands in the way.
         """
         probe = join(url, f".unet-pipeline-{secrets.token_hex(8)}.probe")
         with explained(url, request=True):
             files, path = self._locate(probe)
-            _put(protocol_of(url), files, path, b"probe")
+            try:
+                _put(protocol_of(url), files, path, b"probe")
+            except (FileExistsError, NotADirectoryError) as error:
+                raise RequestError(
+                    "output_is_file",
+                    subject=redact(url),
+                    found="a file of that name, or above it",
+                    wanted="a folder, which may be new",
+                    remedy="Use another output, or move the file",
+                ) from error
             try:
                 files.rm_file(path)
             except PermissionError:

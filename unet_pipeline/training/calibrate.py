@@ -1,7 +1,7 @@
 """Find the limit of adaptive depth that keeps a promised Dice, on a cohort with masks."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.metrics import dice_per_label, mean_dice
+from unet_pipeline.gate.examine import Policy
 from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveRule, doubt, mean_depth
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.costs import multiply_adds
@@ -47,7 +48,6 @@ def calibrate(
     overlap: float,
     labels: Sequence[int],
     promised_loss: float,
-    cohort: dict[str, Any],
 ) -> AdaptiveRule:
     """Return the largest limit whose loss of mean Dice is within the promise, and the curve.
 
@@ -90,7 +90,7 @@ def calibrate(
         )
     kept = [point["limit"] for point in curve if point["loss_bound"] <= promised_loss]
     distinct = {point["mean_depth"]: point for point in curve}  # the largest limit of each
-    return AdaptiveRule(max(kept, default=0.0), promised_loss, tuple(distinct.values()), cohort)
+    return AdaptiveRule(max(kept, default=0.0), promised_loss, tuple(distinct.values()))
 
 
 def calibrate_bundle(
@@ -109,9 +109,18 @@ def calibrate_bundle(
 
 
 def calibrate_on(
-    bundle: Bundle, store: Store, cases: Iterable[Case], promised_loss: float
+    bundle: Bundle,
+    store: Store,
+    cases: Iterable[Case],
+    promised_loss: float,
+    policy: Policy | None = None,
 ) -> AdaptiveRule:
     """Return the rule of a bundle, calibrated on the sound ones of these cases.
+
+    Parameters
+    ----------
+    policy
+        What the gate holds them against. Default: its usual tolerance, and no remedies.
 
     Raises
     ------
@@ -129,22 +138,24 @@ def calibrate_on(
     network = load_network(bundle, store)
     check_depth(network, depths_of(network) if depths_of(network) > 1 else 2)
     assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
-    sound, _ = pass_gate(store, cases)
-    passed = [item.case for item in sound]
-    samples = (
-        found
-        for _, found in load_samples(store, passed, bundle.preprocessing)
-        if isinstance(found, Sample)
-    )
-    return calibrate(
+    sound, _ = pass_gate(store, cases, policy)
+    names: list[str] = []  # of the cases that could be read
+
+    def samples() -> Iterator[Sample]:
+        for name, found in load_samples(store, sound, bundle.preprocessing, policy):
+            if isinstance(found, Sample):
+                names.append(name)
+                yield found
+
+    rule = calibrate(
         network,
-        samples,
+        samples(),
         roi_size=bundle.roi_size,
         overlap=bundle.overlap,
         labels=bundle.foreground,
         promised_loss=promised_loss,
-        cohort={"cases": len(passed), "names": digest_json(sorted(case.name for case in passed))},
     )
+    return replace(rule, cohort={"cases": len(names), "names": digest_json(sorted(names))})
 
 
 def _cases(

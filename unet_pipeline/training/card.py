@@ -6,6 +6,7 @@ from typing import Any
 
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.training.command import command_line
 from unet_pipeline.training.history import Spread
 
@@ -104,8 +105,8 @@ def model_card(note: TrainingNote, facts: CardFacts) -> str:
             *_section("Network", facts.network, _space(facts)),
             *_section("Training", _training(facts), _command(note, facts)),
             *_section("Dice on the held-out cases", _dice_table(facts)),
-            *_section("Held-out cases", ", ".join(facts.held_out) or "None."),
-            *(_section("Cases left out", ", ".join(facts.left_out)) if facts.left_out else []),
+            *_section("Held-out cases", _names(facts.held_out) or "None."),
+            *(_section("Cases left out", _names(facts.left_out)) if facts.left_out else []),
         ]
     )
 
@@ -168,14 +169,19 @@ def _dice_table(facts: CardFacts) -> str:
     ]
     for label, one in facts.dice.items():
         numbers = (one.mean, one.deviation, one.low, one.high)
-        cells = ["absent" if value is None else f"{value:.4f}" for value in numbers]
-        rows.append(f"| {label} | {facts.labels[label]} | {one.cases} | {' | '.join(cells)} |")
+        cells = [str(label), escape_markdown(facts.labels[label]), str(one.cases)]
+        cells += ["absent" if value is None else f"{value:.4f}" for value in numbers]
+        rows.append(f"| {' | '.join(cells)} |")
     note = (
         "At the deepest head, on the grids of the files, with windows overlapping by half: as "
         "`segment` does it. The weights were chosen by these cases, so expect a little less on "
         "others."
     )
     return "\n".join([*rows, "", note]) if facts.dice else "No case was held out."
+
+
+def _names(cases: Sequence[str]) -> str:
+    return ", ".join(map(as_code, cases))
 
 
 def _by(values: Sequence[float]) -> str:

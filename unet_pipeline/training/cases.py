@@ -17,16 +17,15 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.training.crops import Sample
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
+from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.preprocessing import parse_preprocessing
 from unet_pipeline.volume.staging import stage
-from unet_pipeline.volume.steps import Prepared, prepare
-from unet_pipeline.volume.views import ArrayView
+from unet_pipeline.volume.steps import Prepared
 
 log = logging.getLogger(__name__)
 
 Spacing = tuple[float, float, float]
 MAX_LABEL = 255
-_GEOMETRY = ("Orientationd", "Spacingd")
 _FILE_BYTES = 4_000_000_000  # of one decoded volume; training keeps all cases in memory
 
 
@@ -107,8 +106,7 @@ def load_case(
 ) -> LoadedCase:
     """Read a case, show its voxels to the gate, and bring image and mask into the model space.
 
-    The mask takes the geometric steps only; where a step resamples, each voxel gets the label with
-    the largest interpolated share.
+    The mask takes the geometric steps only.
 
     Raises
     ------
@@ -139,7 +137,7 @@ def load_case(
     return LoadedCase(
         Sample(
             np.ascontiguousarray(image_CXYZ, dtype=np.float32),
-            model_labels(mask_XYZ, staged.prepared.native, preprocessing),
+            model_labels(mask_XYZ, staged.prepared).astype(np.uint8),
         ),
         mask_XYZ,
         staged.prepared,
@@ -148,49 +146,19 @@ def load_case(
     )
 
 
-def load_sample(store: Store, case: Case, preprocessing: Sequence[Mapping[str, Any]]) -> Sample:
-    """Read a case that is sound, image and mask in the model space.
-
-    Raises
-    ------
-    CaseError
-        As ``load_case``.
-    """
-    examined = examine(store, case, Policy())
-    item = SoundCase(case, examined.sound_header().grid, examined)
-    return load_case(store, item, preprocessing).sample
-
-
 def load_samples(
-    store: Store, cases: Iterable[Case], preprocessing: Sequence[Mapping[str, Any]]
+    store: Store,
+    cases: Iterable[SoundCase],
+    preprocessing: Sequence[Mapping[str, Any]],
+    policy: Policy | None = None,
 ) -> Iterator[tuple[str, Sample | CaseError]]:
     """Yield each case's name with its sample, or with the error that keeps it out."""
-    for case in cases:
+    for item in cases:
         try:
-            yield case.name, load_sample(store, case, preprocessing)
+            yield item.case.name, load_case(store, item, preprocessing, policy).sample
         except CaseError as error:
-            log.warning("%s is left out of training (%s)", case.name, error.code)
-            yield case.name, error
-
-
-def model_labels(
-    mask_XYZ: NDArray[Any], grid: VoxelGrid, preprocessing: Sequence[Mapping[str, Any]]
-) -> NDArray[np.uint8]:
-    """Bring a mask on ``grid`` into the model space, one label at a time."""
-    geometry = [t for t in preprocessing if str(t["_target_"]).endswith(_GEOMETRY)]
-    steps = parse_preprocessing(geometry)
-    best = share = None
-    for label in np.unique(mask_XYZ):
-        view = ArrayView((mask_XYZ == label)[None])
-        model = prepare(steps, view, grid).forward(view)
-        candidate = model.read(Box.whole(model.shape))[0]
-        if best is None or share is None:
-            best, share = np.full(model.shape, label, dtype=np.uint8), candidate
-        else:
-            best[candidate > share] = label
-            share = np.maximum(share, candidate)
-    assert best is not None  # noqa: S101  a grid has at least one voxel
-    return best
+            log.warning("%s is left out (%s)", item.case.name, error.code)
+            yield item.case.name, error
 
 
 def _check_range(mask_XYZ: NDArray[Any], case: str) -> None:

@@ -80,9 +80,9 @@ class Checkpoints:
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
             kept = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            if kept["format"] == _FORMAT and {"identity", "state"} <= kept.keys():
-                return dict(kept)
-        except (RuntimeError, pickle.UnpicklingError, KeyError, TypeError, EOFError, ValueError):
+            if isinstance(kept, dict) and kept.get("format") == _FORMAT:
+                return {"identity": kept["identity"], "state": kept["state"]}
+        except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, ValueError):
             pass
         raise RequestError(
             "checkpoint_invalid",

@@ -13,6 +13,7 @@ from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.family import network_def
 from unet_pipeline.networks.registry import build_network, check_smallest_window, unetpp_def
 from unet_pipeline.request import policy_of
+from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.augment import augmentation_named
 from unet_pipeline.training.checkpoint import Checkpoints
@@ -59,7 +60,9 @@ class Making:
     def checkpoints(self) -> Checkpoints:
         """Where the state of this training is kept, and what it must agree with."""
         settings = self.settings.model_dump(mode="json", exclude=_NOT_OF_THE_WEIGHTS)
-        identity = {**settings, "data": self.data.digest}
+        split = self.data.split
+        parts = digest_json([split.training, split.held_out])  # a manifest may have been changed
+        identity = {**settings, "data": self.data.digest, "split": parts}
         return Checkpoints(self.store, self.settings.output, identity)
 
     def check(self) -> None:

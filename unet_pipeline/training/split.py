@@ -6,9 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.records import Case
+from unet_pipeline.records import TRAINING, Case
 
-TRAINING = frozenset({"train", "training"})
 HELD_OUT = frozenset({"val", "valid", "validation", "held-out", "holdout"})
 UNUSED = frozenset({"test", "testing", "unused"})
 
@@ -64,7 +63,8 @@ def split_of(cases: Sequence[Case], *, holdout: float, seed: int, fold: str | No
         or nothing of what the manifest keeps aside.
     """
     if fold is not None or any(case.fold for case in cases):
-        return _not_empty(_by_fold(cases, fold))
+        # manifests are read in lower case
+        return _not_empty(_by_fold(cases, fold if fold is None else fold.strip().lower()))
     if any(case.split for case in cases):
         return _not_empty(_by_split(cases))
     return split_cases((case.name for case in cases), holdout, seed)
@@ -109,7 +109,7 @@ def _by_split(cases: Sequence[Case]) -> Split:
                 remedy="Correct that line of the manifest",
             )
     return Split(
-        _names(case for case in cases if case.split in TRAINING),
+        _names(case for case in cases if case.is_for_training),
         _names(case for case in cases if case.split in HELD_OUT),
         "as the manifest says",
     )

@@ -23,13 +23,8 @@ from unet_pipeline.volume.monai_steps import (
     Standardise,
     three,
 )
-from unet_pipeline.volume.nnunet_steps import (
-    CropNonzero,
-    Normalise,
-    Permute,
-    Respace,
-    Scheme,
-)
+from unet_pipeline.volume.nnunet_steps import CropNonzero, Permute, Respace
+from unet_pipeline.volume.nnunet_values import Normalise, Scheme
 from unet_pipeline.volume.steps import Nothing, Step
 
 

@@ -7,7 +7,7 @@ take scores back: cropped scores are padded with 0, resampled ones are interpola
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -68,6 +68,12 @@ class Prepared:
     model: VoxelGrid
     steps: tuple[Resolved, ...]
 
+    @property
+    def geometry(self) -> "Prepared":
+        """What ``backward`` needs: all but the steps that only change values, and may be large."""
+        moving = tuple(step for step in self.steps if not isinstance(step, Nothing))
+        return replace(self, steps=moving)
+
     def forward(self, view: View) -> View:
         """Return what the network sees of the file's ``view``."""
         for step in self.steps:
@@ -98,7 +104,7 @@ def prepare(steps: Sequence[Step], view: View, grid: VoxelGrid) -> Prepared:
 
 @dataclass(frozen=True)
 class Nothing:
-    """Loading, channel and type transforms: done by the reader."""
+    """A step that moves no voxel, such as loading; heirs change values and nothing else."""
 
     needs_voxels = False
     measures = False

@@ -6,27 +6,39 @@ such files need are allowed here, and nothing else is: ``torch.load(weights_only
 
 import io
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
 import numpy as np
 import torch
-from numpy._core.multiarray import scalar
 from torch import Tensor
 
 from unet_pipeline.errors import RequestError
 
 CHECKPOINT = "checkpoint_final.pth"
-_PREFIXES = ("_orig_mod.", "module.")  # of compiled and of distributed training
-_NUMBERS = (
-    np.dtypes.BoolDType,
-    np.dtypes.Int32DType,
-    np.dtypes.Int64DType,
-    np.dtypes.Float16DType,
-    np.dtypes.Float32DType,
-    np.dtypes.Float64DType,
-)
+_PREFIX = re.compile(r"^((_orig_mod|module)\.)+")  # of compiled and of distributed training
+_NUMBERS = frozenset({"b1", "i4", "i8", "f2", "f4", "f8"})
+_loading = Lock()  # what torch may load is set for the whole process
+
+
+class _NumberType:
+    """Stands for ``numpy.dtype``, whose state can be forged so that numbers become pointers."""
+
+    def __init__(self, code: str, *_: Any) -> None:
+        if code not in _NUMBERS:
+            raise pickle.UnpicklingError("numbers of another type")
+        self.dtype = np.dtype(f"<{code}")
+
+    def __setstate__(self, state: Any) -> None:
+        """Take nothing from the file; torch.save writes little-endian numbers."""
+
+
+def _number(kind: _NumberType, data: bytes) -> Any:
+    """Return a number; stands for numpy's ``scalar``."""
+    return np.frombuffer(data, kind.dtype, 1).item()
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -37,10 +49,9 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 _ALLOWED: list[Any] = [
-    np.dtype,
-    *_NUMBERS,
-    (scalar, "numpy.core.multiarray.scalar"),
-    (scalar, "numpy._core.multiarray.scalar"),
+    (_NumberType, "numpy.dtype"),
+    (_number, "numpy.core.multiarray.scalar"),
+    (_number, "numpy._core.multiarray.scalar"),
     (_latin1, "_codecs.encode"),
 ]
 
@@ -75,13 +86,13 @@ def read_checkpoint(url: str, data: bytes) -> Checkpoint:
         no checkpoint of nnU-Net.
     """
     try:
-        with torch.serialization.safe_globals(_ALLOWED):
+        with _loading, torch.serialization.safe_globals(_ALLOWED):
             found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
         return Checkpoint(
-            weights={_plain(name): value for name, value in found["network_weights"].items()},
+            weights=_tensors(found["network_weights"]),
             trainer=str(found["trainer_name"]),
             configuration=str(found["init_args"]["configuration"]),
-            mirror_axes=tuple(found.get("inference_allowed_mirroring_axes") or ()),
+            mirror_axes=_axes(found.get("inference_allowed_mirroring_axes") or ()),
         )
     except pickle.UnpicklingError as error:
         raise RequestError(
@@ -91,7 +102,7 @@ def read_checkpoint(url: str, data: bytes) -> Checkpoint:
             remedy="Take the model from its source again",
             subject=url,
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:  # of a damaged file torch may raise anything
         raise RequestError(
             "checkpoint_invalid",
             found=f"{len(data):,} bytes that are no checkpoint ({type(error).__name__})",
@@ -101,7 +112,15 @@ def read_checkpoint(url: str, data: bytes) -> Checkpoint:
         ) from error
 
 
-def _plain(name: str) -> str:
-    for prefix in _PREFIXES:
-        name = name.removeprefix(prefix)
-    return name
+def _tensors(found: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors by the names that the bare network has for them."""
+    if not all(isinstance(value, Tensor) for value in found.values()):
+        raise TypeError("network_weights that are not all tensors")
+    return {_PREFIX.sub("", name, 1): value for name, value in found.items()}
+
+
+def _axes(found: Iterable[Any]) -> tuple[int, ...]:
+    axes = tuple(int(axis) for axis in found)
+    if not set(axes) <= {0, 1, 2}:
+        raise ValueError(f"mirroring axes {axes}")
+    return axes

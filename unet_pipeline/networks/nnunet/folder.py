@@ -20,13 +20,14 @@ from unet_pipeline.networks.bundle import Bundle, check_unchanged, digest_of
 from unet_pipeline.networks.bundle_config import ConfigFile
 from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
-from unet_pipeline.networks.nnunet.plan import OVERLAP, Plan, read_plan
+from unet_pipeline.networks.nnunet.plan import OVERLAP, Plan, read_plan, unsupported
 from unet_pipeline.networks.registry import build_network, network_contract
 from unet_pipeline.networks.weights import check_fit
 from unet_pipeline.storage.store import Store, join
 
 PLANS, DATASET = "plans.json", "dataset.json"
 _FOLD = re.compile(r"fold_(\d+|all)")
+_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
 
 
 def is_nnunet_folder(url: str, store: Store) -> bool:
@@ -46,16 +47,17 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
     model = _model_of(url)
     plans, dataset = (_json(model, name, store) for name in (PLANS, DATASET))
     files = _checkpoints(url, model, store)
-    contents = [store.read(join(model, file)) for file in files]
-    first = read_checkpoint(join(model, files[0]), contents[0])
-    plan = read_plan(model, plans, dataset, first.configuration)
+    data = store.read(join(model, files[0]))
+    first = read_checkpoint(join(model, files[0]), data)
+    digests = [digest_of(data), *(digest_of(store.read(join(model, f))) for f in files[1:])]
     try:
-        return _bundle(url, plan, first, files, [digest_of(data) for data in contents])
+        plan = read_plan(model, plans, dataset, first.configuration)
+        return _bundle(url, plan, first, files, digests)
     except RequestError:
         raise
-    except (KeyError, TypeError, ValueError) as error:
+    except _MALFORMED as error:
         found = f"entries of {PLANS} or {DATASET} that cannot be read ({error!r})"
-        raise plan.unsupported(found, "what nnU-Net 2 writes") from error
+        raise unsupported(model, found, "what nnU-Net 2 writes") from error
 
 
 def load_folds(bundle: Bundle, store: Store) -> nn.Module:
@@ -131,14 +133,18 @@ def _json(model: str, name: str, store: Store) -> dict[str, Any]:
 
 
 def _checkpoints(url: str, model: str, store: Store) -> list[str]:
-    """Return the paths of the checkpoints within the model, in order of the folds' names."""
+    """Return the paths of the checkpoints within the model, in order of the folds' names.
+
+    As in nnU-Net, ``fold_all`` (trained on all cases) is not one of several folds: it is run where
+    it is alone, or asked for.
+    """
     pattern = re.compile(rf".*/(({_FOLD.pattern})/{re.escape(CHECKPOINT)})")
     only = "" if url.rstrip("/") == model else url.rstrip("/").rpartition("/")[2]
     matches = [pattern.fullmatch(file) for file in store.list_files(model)]
     found = sorted(match[1] for match in matches if match and only in ("", match[2]))
     if not found:
         raise _missing(model, f"{only or 'fold_*'}/{CHECKPOINT}")
-    return found
+    return [file for file in found if not file.startswith("fold_all/")] or found
 
 
 def _missing(model: str, name: str) -> RequestError:

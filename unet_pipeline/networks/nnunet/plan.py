@@ -4,16 +4,30 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.nnunet.architecture import old_plan
 from unet_pipeline.tiling.decision import BACKGROUND, Decision, Highest, Painted
-from unet_pipeline.volume.nnunet_steps import SCHEMES
+from unet_pipeline.volume.nnunet_steps import ANISOTROPIC
+from unet_pipeline.volume.nnunet_values import SCHEMES
 
 OVERLAP = 0.5  # nnU-Net's tile_step_size
 _AXES_OF_ARRAYS = 2  # axis a of an array of nnU-Net (Z, Y, X) is axis 2 - a of the file
 _SPLINES, _LINEAR = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
 _NEVER = "no_resampling_hack"
-_READERS = ("SimpleITKIO", "NibabelIO", "NibabelIOWithReorient")
+_OPTIONS: Mapping[str, tuple[Any, ...]] = {  # of these two, and their values that are known
+    "is_seg": (False,),
+    "order_z": (0,),
+    "mode": ("linear",),
+    "aniso_axis_mode": ("nearest-exact",),
+    "separate_z_anisotropy_threshold": (ANISOTROPIC,),
+}
+_HARMLESS = frozenset({"num_threads", "device", "memefficient_seg_resampling"})
+_REORIENTING = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
+_READERS = ("SimpleITKIO", "NibabelIO", *_REORIENTING)
+_DEFAULTS = {"preprocessor_name": "DefaultPreprocessor", "label_manager": "LabelManager"}
+_LONGEST, _LARGEST_LABEL = 2**15 - 1, 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -38,7 +52,10 @@ class Plan:
     @property
     def patch(self) -> list[int]:
         """Sizes of a window, as the network sees it: two for a 2-D network."""
-        return [int(size) for size in self.configuration["patch_size"]]
+        sizes = [int(size) for size in self.configuration["patch_size"]]
+        if len(sizes) not in (2, 3) or not all(1 <= size <= _LONGEST for size in sizes):
+            raise self.unsupported(f"patch_size {sizes}", "two or three sizes in voxels")
+        return sizes
 
     @property
     def slice_axis(self) -> int | None:
@@ -73,7 +90,12 @@ class Plan:
         """Return how scores become labels: regions are painted in ``regions_class_order``."""
         if not self._has_regions:
             return Highest()
-        return Painted(tuple(int(value) for value in self.dataset["regions_class_order"]))
+        values, regions = self.dataset["regions_class_order"], self.channel_labels()
+        labels = range(1, _LARGEST_LABEL + 1)
+        if len(values) != len(regions) or not all(value in labels for value in map(int, values)):
+            wanted = f"a label for each region, {', '.join(regions)}"
+            raise self.unsupported(f"regions_class_order {values}", wanted)
+        return Painted(tuple(int(value) for value in values))
 
     def channel_labels(self) -> list[str]:
         """Return the name of each output channel."""
@@ -92,11 +114,13 @@ class Plan:
 
     def preprocessing(self) -> tuple[dict[str, Any], ...]:
         """Return nnU-Net's preprocessing: reader, axes, crop, normalisation, spacing."""
-        reader = self.plans.get("image_reader_writer", _READERS[0])
+        reader = self.plans["image_reader_writer"]
         if reader not in _READERS:
             raise self.unsupported(f"images read by {reader}", f"one of {', '.join(_READERS)}")
-        reorient = [{"_target_": "Orientationd", "axcodes": "RAS"}] * (reader == _READERS[-1])
+        reorient = [{"_target_": "Orientationd", "axcodes": "RAS"}] * (reader in _REORIENTING)
         order = self.plans["transpose_forward"]
+        if sorted(order) != [0, 1, 2]:
+            raise self.unsupported(f"transpose_forward {order}", "0, 1 and 2 in some order")
         axes = [_AXES_OF_ARRAYS - int(axis) for axis in order]
         return (
             *reorient,
@@ -120,46 +144,62 @@ class Plan:
         ]
 
     def _respace(self) -> list[dict[str, Any]]:
-        image, scores = (
-            self._resampling(f"resampling_fn_{kind}") for kind in ("data", "probabilities")
-        )
-        if image is None or scores is None:
-            return []
-        spacing = [None, *self.configuration["spacing"]][-3:]
+        image = self._resampling("resampling_fn_data", (1, 3))
+        scores = self._resampling("resampling_fn_probabilities", (1,))
+        if image is None:
+            return []  # then scores are on the grid of the image already
+        if scores is None:
+            raise self.unsupported(f"scores that are not resampled ({_NEVER})", "as images are")
+        spacing = [float(mm) for mm in self.configuration["spacing"]]
+        if len(spacing) != len(self.patch) or not all(0 < mm < np.inf for mm in spacing):
+            raise self.unsupported(f"spacing {spacing}", f"{len(self.patch)} sizes in mm")
         return [
             {
                 "_target_": "nnunetv2.Respace",
-                "spacing_mm": spacing,
+                "spacing_mm": [None, *spacing][-3:],
                 "cubic": image["cubic"],
                 "separate": image["separate"],
                 "separate_scores": scores["separate"],
             }
         ]
 
-    def _resampling(self, entry: str) -> dict[str, Any] | None:
-        """Return how images or scores are resampled; None for not at all."""
+    def _resampling(self, entry: str, orders: Sequence[int]) -> dict[str, Any] | None:
+        """Return how images or scores are resampled; None for not at all.
+
+        Parameters
+        ----------
+        orders
+            Orders of splines that have a translation. An option that is left out has the default
+            of nnU-Net's function.
+        """
         name = self.configuration[entry]
-        options = self.configuration.get(f"{entry}_kwargs", {})
-        wanted = 3 if entry.endswith("data") else 1
         if name == _NEVER:
             return None
-        linear = name == _LINEAR and options.get("mode", "linear") == "linear"
-        known = name == _SPLINES and options.get("order", wanted) in (1, wanted)
-        if not (linear or known) or options.get("order_z", 0) != 0:
-            raise self.unsupported(f"{entry} {name} with {options}", f"{_SPLINES} or {_LINEAR}")
-        cubic = name == _SPLINES and options.get("order", wanted) == 3
-        separate = options.get("force_separate_z", False if name == _SPLINES else None)
-        return {"cubic": cubic, "separate": separate}
+        given = dict(self.configuration.get(f"{entry}_kwargs", {}))
+        options = {option: value for option, value in given.items() if option not in _HARMLESS}
+        order = options.pop("order", 3) if name == _SPLINES else 1
+        separate = options.pop("force_separate_z", False if name == _SPLINES else None)
+        known = all(value in _OPTIONS.get(option, ()) for option, value in options.items())
+        if name not in (_SPLINES, _LINEAR) or order not in orders or not known:
+            raise self.unsupported(f"{entry} {name} with {given}", f"{_SPLINES} or {_LINEAR}")
+        if separate not in (None, False, True):
+            raise self.unsupported(f"{entry} with force_separate_z {separate!r}", "true or false")
+        return {"cubic": order == 3, "separate": separate}
 
     def unsupported(self, found: str, wanted: str) -> RequestError:
         """Return the error of a plan that has no translation."""
-        return RequestError(
-            "plan_unsupported",
-            found=found,
-            wanted=wanted,
-            remedy="Choose another model, or run this one with nnU-Net",
-            subject=self.url,
-        )
+        return unsupported(self.url, found, wanted)
+
+
+def unsupported(url: str, found: str, wanted: str) -> RequestError:
+    """Return the error of a model whose plan has no translation."""
+    return RequestError(
+        "plan_unsupported",
+        found=found,
+        wanted=wanted,
+        remedy="Choose another model, or run this one with nnU-Net",
+        subject=url,
+    )
 
 
 def read_plan(
@@ -178,6 +218,10 @@ def read_plan(
         raise plan.unsupported(
             f"the second stage of a cascade ({configuration})", "a model that sees images alone"
         )
+    for entry, default in _DEFAULTS.items():
+        name = entries.get(entry, plans.get(entry, default))
+        if name != default:
+            raise plan.unsupported(f"{entry} {name}", default)
     return Plan(url, plans, dataset, entries)
 
 
@@ -194,10 +238,10 @@ def _scheme(name: str, masked: bool, known: Mapping[str, Any]) -> dict[str, Any]
     scheme: dict[str, Any] = {"name": name, "masked": masked and name == "ZScoreNormalization"}
     if name == "CTNormalization":
         scheme |= {
-            "mean": known["mean"],
-            "deviation": known["std"],
-            "low": known["percentile_00_5"],
-            "high": known["percentile_99_5"],
+            "mean": float(known["mean"]),
+            "deviation": float(known["std"]),
+            "low": float(known["percentile_00_5"]),
+            "high": float(known["percentile_99_5"]),
         }
     return scheme
 
