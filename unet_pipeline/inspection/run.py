@@ -185,7 +185,7 @@ def _require(found: bool, faults: _Faults, purpose: str) -> None:
         raise RequestError(
             "inspection_impossible",
             found=f"too few sound cases to {purpose}; {len(faults)} left out ({codes})",
-            wanted="at least two cases with masks that are not for training: one to fit on, another "
+            wanted="at least two cases with masks that are not for training: one to fit on, one "
             "to score",
             remedy="Give a larger cohort, or run unet-pipeline check on it",
         )
