@@ -1,10 +1,12 @@
 """What the flows that score models share: progress, artifacts and the final state."""
 
 import base64
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 from uuid import UUID
 
+from prefect import get_run_logger
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -14,16 +16,22 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Completed, Failed
 
-from flows.requests import link_to
+from flows.requests import absolute_output, link_to
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.executor import Executor
+from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.standing import Evaluation
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
 from unet_pipeline.report.speed_plot import speed_plot
 
+OnCase = Callable[[str, CaseRecord], None]
+Run = Callable[[Any, Executor, OnCase], Evaluation]
 
-def progress_of(total: int, description: str) -> Callable[[str, CaseRecord], None]:
+
+def progress_of(total: int, description: str) -> OnCase:
     """Return what to call with each label map, so that the run's page shows how far it is."""
     progress = cast(UUID, create_progress_artifact(0.0, description=description))
     done = shown = 0
@@ -53,6 +61,25 @@ def publish(evaluation: Evaluation) -> None:
         picture = "data:image/png;base64," + base64.b64encode(plot).decode("ascii")
         create_image_artifact(picture, key="speed", description="Speed against Dice")
     create_link_artifact(link_to(report), link_text="Report", key="report")
+
+
+def evaluate(settings: Any, open_run: Callable[[Any], Any], run: Run) -> State[dict[str, Any]]:
+    """Check a request, score all entrants, and report."""
+    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+    logger = get_run_logger()
+    try:
+        absolute_output(settings.output)
+        opened = open_run(settings)
+        cases, entrants = len(opened.cases), len(opened.entrants)
+        logger.info("run %s: %d cases, %d entrants", opened.run_id, cases, entrants)
+        advance = progress_of(opened.work, f"Label maps of run {opened.run_id}")
+        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
+            evaluation = run(opened, executor, advance)
+    except RequestError as error:
+        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
+        return Failed(name="WrongRequest", message=str(error), data=error)
+    publish(evaluation)
+    return state_of(evaluation)
 
 
 def state_of(evaluation: Evaluation) -> State[dict[str, Any]]:

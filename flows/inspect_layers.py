@@ -23,9 +23,9 @@ from prefect.states import Completed, Failed
 from flows.requests import absolute_output, link_to
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.inspection.request import Inspection, open_inspection
 from unet_pipeline.inspection.run import inspect_layers as run_inspection
-from unet_pipeline.records import LayerRecord, LayersSummary
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 
 

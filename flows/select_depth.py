@@ -1,17 +1,13 @@
 """The choice of a depth as a Prefect flow: every depth scored, the pruned bundle written."""
 
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.states import Failed
 
-from flows.evaluations import progress_of, publish, state_of
-from flows.requests import absolute_output
-from unet_pipeline.cluster.backends import open_executor
+from flows.evaluations import evaluate
 from unet_pipeline.config import DepthsSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.selection.depths import open_depths, run_depths
@@ -25,20 +21,7 @@ from unet_pipeline.selection.depths import open_depths, run_depths
 )
 def select_depth(settings: DepthsSettings) -> State[dict[str, Any]]:
     """Check the request, score all entrants, and report."""
-    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
-    logger = get_run_logger()
-    try:
-        absolute_output(settings.output)
-        run = open_depths(settings)
-        logger.info("run %s: %d cases, %d entrants", run.run_id, len(run.cases), len(run.entrants))
-        advance = progress_of(run.work, f"Label maps of run {run.run_id}")
-        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
-            evaluation = run_depths(run, executor, advance)
-    except RequestError as error:
-        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error), data=error)
-    publish(evaluation)
-    return state_of(evaluation)
+    return evaluate(settings, open_depths, run_depths)
 
 
 if __name__ == "__main__":  # python -m flows.select_depth SETTINGS.json

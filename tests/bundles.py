@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.networks.bundle_writer import write_bundle
-from unet_pipeline.networks.registry import build_network, unet_def, unetpp_def
+from unet_pipeline.networks.family import network_def, unetpp_def
+from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store
 
 RAS = [["L", "R"], ["P", "A"], ["I", "S"]]
@@ -39,13 +40,16 @@ def random_bundle(
     seed: int = 0,
 ) -> str:
     """Write a bundle and return its folder."""
-    make = unetpp_def if network == "unetpp" else unet_def
-    network_def = make(channels, classes, features)
+    made = (
+        unetpp_def(channels, classes, features)
+        if network == "unetpp"
+        else network_def("unet", channels, classes, features)
+    )
     write_bundle(
         str(folder),
         Store(),
-        network=build_network(network_def, seed=seed),
-        network_def=network_def,
+        network=build_network(made, seed=seed),
+        network_def=made,
         preprocessing=preprocessing,
         roi_size=roi_size,
         overlap=overlap,

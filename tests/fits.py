@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from unet_pipeline.networks.registry import unet_def
+from unet_pipeline.networks.family import network_def
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.training.crops import Sample
 from unet_pipeline.training.recipe import Recipe
 
-SMALL = unet_def(1, 3, (4, 8))
+SMALL = network_def("unet", 1, 3, (4, 8))
 
 
 def phantom_sample(seed: int) -> Sample:

@@ -9,8 +9,8 @@ from unet_pipeline.inspection.catalog import choose_layers, list_layers
 from unet_pipeline.inspection.subject import Subject
 from unet_pipeline.inspection.wiring import direct_links, wired
 from unet_pipeline.networks.costs import multiply_adds
-from unet_pipeline.networks.family import network_def
-from unet_pipeline.networks.registry import build_network, unetpp_def
+from unet_pipeline.networks.family import network_def, unetpp_def
+from unet_pipeline.networks.registry import build_network
 
 SIZES = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}
 # name: network_def, window, its encoder, its decoder, its outputs, in order of execution

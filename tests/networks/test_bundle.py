@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle import packaged_bundles
+from unet_pipeline.networks.family import network_def
 from unet_pipeline.networks.loading import load_bundle, load_network
-from unet_pipeline.networks.registry import build_network, final_scores, unet_def
+from unet_pipeline.networks.registry import build_network, final_scores
 from unet_pipeline.storage.store import Store
 
 STORE = Store()
@@ -50,7 +51,7 @@ def test_a_bundle_says_what_it_holds(folder):
 
 
 def test_a_written_network_gives_the_same_scores_when_loaded(folder):
-    written = build_network(unet_def(1, 3, (4, 8)), seed=0).eval()
+    written = build_network(network_def("unet", 1, 3, (4, 8)), seed=0).eval()
     loaded = load_network(load_bundle(str(folder), STORE), STORE)
     images = torch.randn(1, 1, 16, 32, 16, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
@@ -107,7 +108,7 @@ def test_weights_of_another_network_are_refused_by_name(folder):
 
 
 def test_of_many_mismatches_the_first_are_named(folder):
-    edit(folder, "inference", network_def=unet_def(1, 3, (4, 8, 8, 8, 8)))
+    edit(folder, "inference", network_def=network_def("unet", 1, 3, (4, 8, 8, 8, 8)))
     with pytest.raises(RequestError, match=r"tensors missing \(.*, \.\.\.\)") as error:
         load_network(load_bundle(str(folder), STORE), STORE)
     assert len(str(error.value)) < 700

@@ -2,16 +2,15 @@ import pytest
 import torch
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import (
     build_network,
     final_scores,
     network_contract,
-    unet_def,
-    unetpp_def,
 )
 
 TINY_UNETPP = unetpp_def(1, 3, (4, 4, 4, 4, 4))
-TINY_UNET = unet_def(2, 4, (4, 8, 8))
+TINY_UNET = network_def("unet", 2, 4, (4, 8, 8))
 
 
 @pytest.mark.parametrize("network_def", [TINY_UNETPP, TINY_UNET], ids=["unetpp", "unet"])

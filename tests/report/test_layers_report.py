@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_pipeline.records import LayerRecord, LayersSummary, SideRecord
+from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary, SideRecord
 from unet_pipeline.report.feature_maps import MAX_CHANNELS, Slice, feature_sheet
 from unet_pipeline.report.layers_page import MAX_FIGURES, layers_html
 from unet_pipeline.report.layers_table import deviation, layers_csv, layers_markdown, layers_rows

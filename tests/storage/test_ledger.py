@@ -2,6 +2,7 @@ import dataclasses
 import hashlib
 import json
 import uuid
+from dataclasses import asdict
 
 import pytest
 from hypothesis import given
@@ -10,12 +11,11 @@ from hypothesis import strategies as st
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.ledger import (
-    CaseKey,
+    FORMAT,
     InputDigest,
     digest_bytes,
     digest_json,
     digest_object,
-    fingerprint_inputs,
     inputs_of,
     is_done,
     read_sidecar,
@@ -48,13 +48,17 @@ def begin(store, root):
 
 def finish(store, root, case):
     store.write(join(root, "a_dseg.nii.gz"), b"labels")
-    marks = fingerprint_inputs(store, case)
-    inputs = tuple(
-        InputDigest(role, marks[role].size, marks[role].etag, digest_object(store, url))
-        for role, url in urls_by_role(store, case).items()
-    )
-    key = CaseKey(inputs, WEIGHTS, SETTINGS)
-    sidecar = {**key.as_sidecar(), "output": {"bytes": 6, "sha256": digest_bytes(b"labels")}}
+    inputs = []
+    for role, url in urls_by_role(store, case).items():
+        mark = store.fingerprint(url)
+        inputs.append(asdict(InputDigest(role, mark.size, mark.etag, digest_object(store, url))))
+    sidecar = {
+        "format": FORMAT,
+        "inputs": inputs,
+        "weights": WEIGHTS,
+        "settings_digest": SETTINGS,
+        "output": {"bytes": 6, "sha256": digest_bytes(b"labels")},
+    }
     store.write(join(root, "a_dseg.json"), json.dumps(sidecar).encode())
     return store, root, case, read_sidecar(store, join(root, "a_dseg.json"))
 
@@ -137,7 +141,7 @@ def test_a_missing_input(done):
     store.remove(case.mask)
     assert not still_done(*done)
     with pytest.raises(CaseError) as caught:
-        fingerprint_inputs(store, case)
+        store.fingerprint(case.mask)
     assert caught.value.code == "file_missing"
 
 

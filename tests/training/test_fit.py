@@ -5,7 +5,8 @@ from fits import SMALL, phantom_sample, recipe, weights_of
 from torch import nn
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.registry import build_network, unet_def, unetpp_def
+from unet_pipeline.networks.family import network_def, unetpp_def
+from unet_pipeline.networks.registry import build_network
 from unet_pipeline.training.augment import augmentation_named
 from unet_pipeline.training.crops import CropSource, Sample
 from unet_pipeline.training.fit import Fitting, Watch, fit
@@ -14,7 +15,9 @@ from unet_pipeline.training.losses import Loss
 TINY = unetpp_def(1, 3, (4, 4, 8, 8, 8))
 
 
-@pytest.mark.parametrize("network_def", [TINY, unet_def(1, 3, (8, 8, 16))], ids=["unetpp", "unet"])
+@pytest.mark.parametrize(
+    "network_def", [TINY, network_def("unet", 1, 3, (8, 8, 16))], ids=["unetpp", "unet"]
+)
 def test_twenty_steps_lower_the_loss(network_def):
     network = build_network(network_def, seed=0)
     seen = []

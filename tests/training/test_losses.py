@@ -5,7 +5,8 @@ from monai.losses.dice import DiceCELoss, DiceFocalLoss
 from monai.losses.tversky import TverskyLoss
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.registry import build_network, unet_def, unetpp_def
+from unet_pipeline.networks.family import network_def, unetpp_def
+from unet_pipeline.networks.registry import build_network
 from unet_pipeline.training.losses import (
     Loss,
     balancing_weights,
@@ -139,5 +140,5 @@ def test_heads_must_fit_the_loss_and_the_classes():
         "head_weights_mismatch", check_network, network, Loss(head_weights=(1, 2)), 3, 1, size
     )
     assert "wanted 4" in said
-    single = build_network(unet_def(1, 2, (4, 4)), seed=0)
+    single = build_network(network_def("unet", 1, 2, (4, 4)), seed=0)
     assert "(1, 3, 32" in refused("channels_mismatch", check_network, single, Loss(), 3, 1, size)

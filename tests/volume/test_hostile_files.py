@@ -21,7 +21,8 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.nifti import TRAILING_BYTES, check_whole
 from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
-from unet_pipeline.volume.staging import probe_header, read_header, read_volume
+from unet_pipeline.volume.probe import probe_header
+from unet_pipeline.volume.staging import read_volume
 
 VALUES = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 SINGLE = {
@@ -153,7 +154,7 @@ def test_odd_gzip_files_that_are_sound(tmp_path, kind):
     path = tmp_path / "x.nii.gz"
     path.write_bytes(SOUND_GZIP[kind])
     oracle = nib.load(path)
-    assert read_header(Store(), str(path)).grid.shape == oracle.shape
+    assert probe_header(Store(), str(path)).header.grid.shape == oracle.shape
     read = read_volume(Store(), str(path), role="image0", budget_bytes=10**6)
     np.testing.assert_array_equal(read.view.values(), oracle.dataobj)
 

@@ -10,7 +10,8 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume import nifti
 from unet_pipeline.volume.nifti_header import HEADER_BYTES
-from unet_pipeline.volume.staging import probe_header, read_volume
+from unet_pipeline.volume.probe import probe_header
+from unet_pipeline.volume.staging import read_volume
 
 VALUES = np.random.default_rng(0).integers(0, 500, (20, 21, 22)).astype(np.int16)
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])

@@ -23,7 +23,7 @@ from unet_pipeline.cli.common import (
 )
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.records import LayerRecord, LayersSummary
+from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 
 _NOWHERE = "memory://nothing"
 

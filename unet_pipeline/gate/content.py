@@ -17,7 +17,7 @@ its image (a tumour on CT) none tells a shift. So this flags a pair for a person
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, special
 
+from unet_pipeline.gate.alternatives import SHIFTS, Alternative, along, alternatives
 from unet_pipeline.gate.findings import Finding
 
 Array = npt.NDArray[Any]
@@ -33,14 +34,12 @@ Move = Callable[[Array], Array]
 
 MAX_VOXELS = 1_000_000  # looked at; larger volumes are thinned out
 BLOCK = 8
-SHIFTS = (2, 3, 5, 8, 12)
 DOUBTFUL_Z = 3.0
 _BINS = 16
 _MARGIN = max(SHIFTS)
 _FEWEST_BLOCKS = 8
 _EDGE_VOXELS = 40_000
 _STEPS = 12  # of a voxel, in search of the best shift
-_AXIS_NAMES = {"L": "left-right", "P": "front-back", "I": "head-feet"}
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,7 @@ def content_opinion(
         return None
     scored = [
         (gain, alternative)
-        for alternative in _alternatives(image.shape)
+        for alternative in alternatives(image.shape)
         if (gain := pair.gain(alternative)) is not None
     ]
     if not scored:
@@ -134,49 +133,6 @@ def _percent(share: float) -> str:
 
 
 @dataclass(frozen=True)
-class _Alternative:
-    """Another way for a mask to lie: axes exchanged, flipped, then shifted (thinned voxels)."""
-
-    shape: tuple[int, ...]
-    axes: tuple[int, ...] = (0, 1, 2)
-    flips: tuple[int, ...] = ()
-    shift: tuple[int, ...] = (0, 0, 0)
-
-    def points(self, points: Array) -> Array:
-        """Return where boundary voxels, shape (N, 3), would lie."""
-        moved = points[:, self.axes]
-        for axis in self.flips:
-            moved[:, axis] = self.shape[axis] - 1 - moved[:, axis]
-        return np.asarray(moved + np.array(self.shift))
-
-    def mask(self, labels_XYZ: Array, background: int) -> Array:
-        """Return the mask as it would lie; what comes in from outside is background."""
-        moved = np.flip(labels_XYZ.transpose(self.axes), self.flips)
-        if not any(self.shift):
-            return moved
-        result = np.full_like(moved, max(background, 0))
-        into = tuple(slice(max(s, 0), min(s, 0) or None) for s in self.shift)
-        from_ = tuple(slice(max(-s, 0), min(-s, 0) or None) for s in self.shift)
-        result[into] = moved[from_]
-        return result
-
-    def describe(
-        self, steps: Sequence[int], spacing_mm: Sequence[float], axcodes: Sequence[str]
-    ) -> tuple[str, float | None]:
-        """Return the alternative in words, and its distance in mm if it is a shift alone."""
-        if self.axes != (0, 1, 2):
-            a, b = (i for i in range(3) if self.axes[i] != i)
-            return f"transposed, axes {a + 1} and {b + 1} exchanged", None
-        if self.flips:
-            (axis,) = self.flips
-            return f"flipped along axis {axis + 1} ({_direction(axcodes[axis])})", None
-        voxels = [s * step for s, step in zip(self.shift, steps, strict=True)]
-        mm = math.hypot(*(v * s for v, s in zip(voxels, spacing_mm, strict=True)))
-        by = ", ".join(f"{v:+d}" if v else "0" for v in voxels)
-        return f"shifted by ({by}) voxels, {mm:.3g} mm", mm
-
-
-@dataclass(frozen=True)
 class _Gain:
     """How much better an alternative is: surely (z), and on its edges (ranks, 0 to 1)."""
 
@@ -205,7 +161,7 @@ class _Pair:
         box = tuple(slice(int(i.min()), int(i.max()) + 1) for i in inside)
         return cls(image, labels, background, _ranks(_gradient(image)), points, box)
 
-    def gain(self, other: _Alternative) -> _Gain | None:
+    def gain(self, other: Alternative) -> _Gain | None:
         """Hold an alternative against the pair as it is; None for no opinion."""
         moved = other.points(self.points)
         inside = ((moved >= 0) & (moved < self.image.shape)).all(axis=1)
@@ -219,7 +175,7 @@ class _Pair:
         z = (by_edges + self._by_information(other)) / math.sqrt(2)
         return _Gain(z, float(edges.mean()))
 
-    def _by_information(self, other: _Alternative) -> float:
+    def _by_information(self, other: Alternative) -> float:
         moved = other.mask(self.labels, self.background)
         box = self._common_box(other)
         bins = np.minimum((_ranks(self.image[box]) * _BINS).astype(np.intp), _BINS - 1)
@@ -227,7 +183,7 @@ class _Pair:
         places = np.indices(bins.shape, np.int32).reshape(3, -1).T
         return _z(gain.ravel(), _blocks(places)) or 0.0
 
-    def _common_box(self, other: _Alternative) -> tuple[slice, ...]:
+    def _common_box(self, other: Alternative) -> tuple[slice, ...]:
         """Return a box around the mask as it is and as it would be, with a margin."""
         corners = np.array([[part.start, part.stop - 1] for part in self.box]).T
         both = np.vstack([corners, other.points(corners)])
@@ -236,20 +192,7 @@ class _Pair:
         return tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
 
 
-def _alternatives(shape: tuple[int, ...]) -> Iterator[_Alternative]:
-    for axis in range(3):
-        yield _Alternative(shape, flips=(axis,))
-    for axes in ((1, 0, 2), (0, 2, 1), (2, 1, 0)):
-        if tuple(shape[axis] for axis in axes) == shape:
-            yield _Alternative(shape, axes=axes)
-    for axis in range(3):
-        for voxels in SHIFTS:
-            if voxels < shape[axis] / 2:
-                for sign in (1, -1):
-                    yield _Alternative(shape, shift=_along(axis, sign * voxels))
-
-
-def _best(scored: Sequence[tuple[_Gain, _Alternative]]) -> tuple[_Gain, _Alternative]:
+def _best(scored: Sequence[tuple[_Gain, Alternative]]) -> tuple[_Gain, Alternative]:
     """Return the surest alternative; of several that are sure enough, the one with most edges."""
     sure = [one for one in scored if one[0].z > DOUBTFUL_Z]
     if sure:
@@ -257,13 +200,13 @@ def _best(scored: Sequence[tuple[_Gain, _Alternative]]) -> tuple[_Gain, _Alterna
     return max(scored, key=lambda one: one[0].z)
 
 
-def _refined(pair: _Pair, gain: _Gain, best: _Alternative) -> tuple[_Gain, _Alternative]:
+def _refined(pair: _Pair, gain: _Gain, best: Alternative) -> tuple[_Gain, Alternative]:
     """Follow a shift that wins to where the edges are, a voxel at a time along each axis."""
     if gain.z <= DOUBTFUL_Z or best.flips or best.axes != (0, 1, 2):
         return gain, best
     for _ in range(_STEPS):
         near = [
-            _Alternative(best.shape, shift=tuple(np.add(best.shift, _along(axis, step))))
+            Alternative(best.shape, shift=tuple(np.add(best.shift, along(axis, step))))
             for axis in range(3)
             for step in (1, -1)
         ]
@@ -273,19 +216,6 @@ def _refined(pair: _Pair, gain: _Gain, best: _Alternative) -> tuple[_Gain, _Alte
             break
         gain, best = top
     return gain, best
-
-
-def _along(axis: int, voxels: int) -> tuple[int, int, int]:
-    shift = [0, 0, 0]
-    shift[axis] = voxels
-    return shift[0], shift[1], shift[2]
-
-
-def _direction(letter: str) -> str:
-    return next(name for key, name in _AXIS_NAMES.items() if letter in _PAIRS[key])
-
-
-_PAIRS = {"L": "LR", "P": "PA", "I": "IS"}
 
 
 def _thinning(shape: Sequence[int]) -> tuple[slice, ...]:

@@ -21,7 +21,7 @@ from unet_pipeline.records import Case, CheckRecord, Verdict
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.nifti_header import NiftiHeader
-from unet_pipeline.volume.staging import probe_header
+from unet_pipeline.volume.probe import probe_header
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from torch.nn.modules.conv import _ConvNd
 from torch.utils.flop_counter import FlopCounterMode
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.inspection.subject import Hook, Subject
-from unet_pipeline.records import LayerRecord
 
 Scale = tuple[float, ...]
 

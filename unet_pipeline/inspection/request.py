@@ -7,13 +7,14 @@ import numpy as np
 
 from unet_pipeline.config import Budget, ClusterSettings, LayersSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.gate.examine import examine
 from unet_pipeline.inference.predictor import Predictor
 from unet_pipeline.inspection.catalog import choose_layers, list_layers
 from unet_pipeline.inspection.subject import Subject
 from unet_pipeline.inspection.wiring import wired
 from unet_pipeline.networks.slices import SliceNetwork
-from unet_pipeline.records import Case, LayerRecord
+from unet_pipeline.records import Case
 from unet_pipeline.request import Model, job_of, new_run_id, open_model, open_store
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store, join

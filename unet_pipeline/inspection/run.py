@@ -7,6 +7,7 @@ from time import perf_counter
 
 import unet_pipeline
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.evaluation.metrics import mean_dice
 from unet_pipeline.inspection.cases import CaseBlock, load_block
 from unet_pipeline.inspection.drawing import feature_figures
@@ -14,7 +15,7 @@ from unet_pipeline.inspection.findings import advice, mean_per_label, side_of, w
 from unet_pipeline.inspection.observe import Observer
 from unet_pipeline.inspection.request import Inspection
 from unet_pipeline.inspection.scoring import CaseScores, Question, score_case
-from unet_pipeline.records import Case, LayerRecord, LayersSummary, json_bytes
+from unet_pipeline.records import Case, json_bytes
 from unet_pipeline.report.layers_page import layers_html
 from unet_pipeline.report.layers_table import layers_csv
 from unet_pipeline.report.u_picture import u_picture

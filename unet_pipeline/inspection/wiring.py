@@ -13,9 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.inspection.subject import Hook, Subject
 from unet_pipeline.networks.nested import NestedUNet
-from unet_pipeline.records import LayerRecord
 
 _NESTED = re.compile(r"(?P<kind>conv|upcat|final_conv)_(?P<level>\d+)_(?P<step>\d+)")
 Place = tuple[float, float]

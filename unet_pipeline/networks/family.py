@@ -46,6 +46,28 @@ def network_def(
     return {**_MAKERS[name](sizes, list(features)), **options}
 
 
+def unetpp_def(
+    in_channels: int, out_channels: int, features: Sequence[int] = (16, 16, 32, 64, 128, 16)
+) -> dict[str, Any]:
+    """Describe a 3-D UNet++ with deep supervision: four heads, shallow to deep.
+
+    Parameters
+    ----------
+    features
+        Channels of the five levels, shallow to deep, and of the last block before the deepest
+        head. Five values are enough: the last block then has as many as the first level.
+    """
+    six = [*features, features[0]] if len(features) == 5 else list(features)
+    return {
+        "_target_": f"{MONAI_NETS}.BasicUNetPlusPlus",
+        "spatial_dims": 3,
+        "in_channels": in_channels,
+        "out_channels": out_channels,
+        "features": six,
+        "deep_supervision": True,
+    }
+
+
 def _unet(sizes: Mapping[str, int], features: list[int]) -> dict[str, Any]:
     return {
         "_target_": f"{MONAI_NETS}.UNet",

@@ -239,50 +239,6 @@ def final_scores(output: Tensor | Sequence[Tensor]) -> Tensor:
     return output if isinstance(output, Tensor) else output[-1]
 
 
-def unet_def(
-    in_channels: int, out_channels: int, features: Sequence[int] = (16, 32, 64, 128)
-) -> dict[str, Any]:
-    """Describe a residual 3-D U-Net that halves its input between levels.
-
-    Parameters
-    ----------
-    features
-        Channels of each level, shallow to deep; at least two.
-    """
-    return {
-        "_target_": f"{MONAI_NETS}.UNet",
-        "spatial_dims": 3,
-        "in_channels": in_channels,
-        "out_channels": out_channels,
-        "channels": list(features),
-        "strides": [2] * (len(features) - 1),
-        "num_res_units": 2,
-        "norm": "instance",
-    }
-
-
-def unetpp_def(
-    in_channels: int, out_channels: int, features: Sequence[int] = (16, 16, 32, 64, 128, 16)
-) -> dict[str, Any]:
-    """Describe a 3-D UNet++ with deep supervision: four heads, shallow to deep.
-
-    Parameters
-    ----------
-    features
-        Channels of the five levels, shallow to deep, and of the last block before the deepest
-        head. Five values are enough: the last block then has as many as the first level.
-    """
-    six = [*features, features[0]] if len(features) == 5 else list(features)
-    return {
-        "_target_": f"{MONAI_NETS}.BasicUNetPlusPlus",
-        "spatial_dims": 3,
-        "in_channels": in_channels,
-        "out_channels": out_channels,
-        "features": six,
-        "deep_supervision": True,
-    }
-
-
 def _known(network_def: Mapping[str, Any]) -> tuple[_Kind, dict[str, Any]]:
     target = str(network_def.get("_target_"))
     module, _, name = target.rpartition(".")

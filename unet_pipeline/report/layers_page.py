@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from markupsafe import Markup
 
-from unet_pipeline.records import LayerRecord, LayersSummary
+from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.layers_table import deviation, labels_of_layers
 from unet_pipeline.report.palette import label_colour

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from unet_pipeline.records import LayerRecord
+from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.report.table import Cell, as_code, cell_text, clean, digits, label_order
 from unet_pipeline.report.u_picture import scale_text
 

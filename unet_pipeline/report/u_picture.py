@@ -9,7 +9,7 @@ from html import escape
 from itertools import pairwise
 from math import prod
 
-from unet_pipeline.records import LayerRecord
+from unet_pipeline.evaluation.layer_records import LayerRecord
 
 # Lower limits of the classes of Dice lost, and their colours: one hue, light to dark.
 _LIMITS = (-1.0, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)

@@ -15,13 +15,13 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.names import is_pair_header, is_pair_voxels, voxel_files
-from unet_pipeline.storage.store import Fingerprint, Store
+from unet_pipeline.storage.store import Store
 
 FORMAT = 1
 VOXELS = ".voxels"
@@ -48,24 +48,6 @@ class InputDigest:
     size: int
     etag: str | None
     sha256: str
-
-
-@dataclass(frozen=True)
-class CaseKey:
-    """All that a label map depends on: inputs, digest of the weights, digest of the settings."""
-
-    inputs: tuple[InputDigest, ...]
-    weights: str
-    settings: str
-
-    def as_sidecar(self) -> dict[str, Any]:
-        """Return the sidecar's fields that ``is_done`` reads, without ``output``."""
-        return {
-            "format": FORMAT,
-            "inputs": [asdict(one) for one in self.inputs],
-            "weights": self.weights,
-            "settings_digest": self.settings,
-        }
 
 
 def digest_bytes(data: bytes | bytearray | memoryview) -> str:
@@ -161,15 +143,6 @@ def half_a_pair(url: str, subject: str = "") -> CaseError:
         if voxels
         else "Add the voxels, or convert the pair to .nii.gz",
     )
-
-
-def fingerprint_inputs(store: Store, case: Case) -> dict[str, Fingerprint]:
-    """Return the fingerprint of each input by role.
-
-    Call it before the content is read: an object that is replaced in between then differs from
-    its record, and the next run does the case again.
-    """
-    return {role: store.fingerprint(url) for role, url in urls_by_role(store, case).items()}
 
 
 def read_sidecar(store: Store, url: str) -> dict[str, Any] | None:

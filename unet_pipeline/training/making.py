@@ -10,8 +10,8 @@ from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
 from unet_pipeline.networks.bundle import Bundle
-from unet_pipeline.networks.family import network_def
-from unet_pipeline.networks.registry import build_network, check_smallest_window, unetpp_def
+from unet_pipeline.networks.family import network_def, unetpp_def
+from unet_pipeline.networks.registry import build_network, check_smallest_window
 from unet_pipeline.request import policy_of
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store

@@ -27,23 +27,18 @@ from unet_pipeline.storage.ledger import (
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.forms import Form
-from unet_pipeline.volume.nifti import GZIP_MAGIC, check_whole, read_slabs, scaled
+from unet_pipeline.volume.nifti import read_slabs, scaled
 from unet_pipeline.volume.nifti_header import (
-    HEADER_BYTES,
     NiftiHeader,
-    broken,
-    holds_header,
     parse_header,
 )
+from unet_pipeline.volume.probe import read_start
 from unet_pipeline.volume.regrid import conformed, same_grid
 from unet_pipeline.volume.steps import Prepared, Step, prepare
 from unet_pipeline.volume.views import View, Voxels, materialised
 
 CHUNK = (128, 128, 32)
-_LONG_START = 2**17  # bytes that hold a header behind all that gzip may put before it
 _LARGEST = float(np.finfo(np.float32).max)
-_GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
-_GZIP_SIZES = 2**32  # a gzip file names its size modulo this
 
 
 @dataclass(frozen=True)
@@ -144,14 +139,6 @@ class Staged:
 
 
 @dataclass(frozen=True)
-class Probe:
-    """A header, and what it cost to read it, in bytes asked of the store."""
-
-    header: NiftiHeader
-    bytes_read: int
-
-
-@dataclass(frozen=True)
 class VolumeRead:
     """A decoded volume, and the digests of its files."""
 
@@ -212,61 +199,6 @@ def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView
     return StoredView(header, values_XYZ, None, other.value_range)
 
 
-def read_header(store: Store, url: str, form: Form | None = None) -> NiftiHeader:
-    """Read a header as ``probe_header`` does."""
-    return probe_header(store, url, form).header
-
-
-def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
-    """Read a header by range requests, and hold its claims against the size of the file.
-
-    A gzip file names its decompressed size in its last four bytes (RFC 1952). Only where that is
-    not what the header promises (a file of several members, or one that is cut short) is the
-    whole file decoded, without keeping it.
-
-    Raises
-    ------
-    CaseError
-        As ``parse_header``; ``pair_incomplete``; ``file_truncated``, ``file_corrupt`` or
-        ``file_trailing_data`` for a file that does not hold just the voxels it claims.
-    """
-    voxels = voxels_url(store, url)
-    start = _read_start(store, url)
-    header = parse_header(start, form, pair=voxels != url)
-    promised, gzipped = header.offset + header.nbytes, _is_gzip(voxels, url, start)
-    is_all_here = voxels == url and len(start) < HEADER_BYTES
-    bytes_read, named_size = len(start), not gzipped
-    if gzipped:
-        tail = start[-4:] if is_all_here else store.read_tail(voxels, 4)
-        bytes_read += 0 if is_all_here else len(tail)
-        named_size = int.from_bytes(tail, "little") == promised % _GZIP_SIZES
-        if named_size and promised < _GZIP_SIZES:
-            return Probe(header, bytes_read)
-    size = len(start) if is_all_here else store.fingerprint(voxels).size
-    if promised > size * (_GZIP_RATIO if gzipped else 1):
-        raise broken(
-            "file_truncated",
-            f"a file of {size:,} bytes whose header claims {header.nbytes:,} bytes of voxels",
-        )
-    if named_size:
-        return Probe(header, bytes_read)
-    with store.open(voxels) as file:
-        check_whole(file, header)
-    return Probe(header, bytes_read + size)
-
-
-def _read_start(store: Store, url: str) -> bytes:
-    """Read the first bytes of a file: as many as its header needs."""
-    start = store.read_range(url, 0, HEADER_BYTES)
-    if len(start) < HEADER_BYTES or holds_header(start):
-        return start
-    return start + store.read_range(url, HEADER_BYTES, _LONG_START - HEADER_BYTES)
-
-
-def _is_gzip(voxels: str, url: str, start: bytes) -> bool:
-    return start[:2] == GZIP_MAGIC if voxels == url else voxels.lower().endswith(".gz")
-
-
 def read_volume(
     store: Store,
     url: str,
@@ -286,7 +218,7 @@ def read_volume(
     voxels = voxels_url(store, url)
     header_inputs = () if voxels == url else (_digest_small(store, url, role),)
     fingerprint = store.fingerprint(voxels)
-    header = parse_header(_read_start(store, url), form, pair=voxels != url)
+    header = parse_header(read_start(store, url), form, pair=voxels != url)
     small = header.nbytes <= budget_bytes
     folder = None if small else _scratch_folder(scratch)
     dtype = header.dtype.newbyteorder("=")
