@@ -2,15 +2,20 @@
 
 import pytest
 import torch
+from nnunet_models import RESIDUAL, UNET, write_model
 from small_networks import hooks_on, known
 
+from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inspection.catalog import choose_layers, list_layers
+from unet_pipeline.inspection.request import open_subject
 from unet_pipeline.inspection.subject import Subject
 from unet_pipeline.inspection.wiring import direct_links, wired
 from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import build_network
+from unet_pipeline.request import open_model
+from unet_pipeline.storage.store import Store
 
 SIZES = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}
 # name: network_def, window, its encoder, its decoder, its outputs, in order of execution
@@ -67,6 +72,18 @@ NETWORKS = {
 }  # fmt: skip
 
 
+NNUNETS = {
+    "nnU-Net": (
+        UNET,
+        "encoder.stages.0 encoder.stages.1 encoder.stages.2",
+    ),
+    "nnU-Net, residual": (
+        RESIDUAL,
+        "encoder.stem encoder.stages.0 encoder.stages.1 encoder.stages.2",
+    ),
+}
+
+
 def subject_of(made, window) -> Subject:
     return Subject(build_network(made, seed=0).eval(), 1, 3, (window,) * 3)
 
@@ -86,6 +103,25 @@ def test_blocks_and_sides(name):
         assert [b.layer for b in blocks if b.side == side] == wanted.split(), side
     assert all(one.side for one in layers if "." in one.layer and one.layer.startswith("up"))
     assert hooks_on(subject.network) == 0
+
+
+@pytest.mark.parametrize("name", NNUNETS)
+def test_the_stages_of_an_nnunet_are_blocks(tmp_path, name):
+    network, encoder = NNUNETS[name]
+    write_model(tmp_path, network=network)
+    subject = open_subject(open_model(SegmentSettings(images="-", model=str(tmp_path), output="-"),
+                                      Store()))  # fmt: skip
+    layers = wired(subject, list_layers(subject))
+    blocks = choose_layers(layers, ())
+    decoder = [f"decoder.{part}.{level}" for level in (0, 1) for part in ("transpconvs", "stages")]
+    assert [b.layer for b in blocks if b.side == "encoder"] == encoder.split()
+    assert [b.layer for b in blocks if b.side == "decoder"] == decoder
+    assert [b.layer for b in blocks if b.side == "output"] == ["decoder.seg_layers.1"]
+    feeds = {b.layer: set(b.feeds) for b in blocks}
+    assert feeds["decoder.stages.0"] == {"decoder.transpconvs.1"}
+    assert "decoder.stages.1" in feeds[encoder.split()[-3]]  # the skip
+    everything = multiply_adds(subject.network, subject.example())[0]
+    assert sum(b.multiply_adds for b in blocks) == everything
 
 
 @pytest.mark.parametrize("name", ["nested", "BasicUNet", "SegResNet", "DynUNet"])

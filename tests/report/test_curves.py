@@ -3,13 +3,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from unet_pipeline.report.curves import (
-    HEIGHT,
-    WIDTH,
-    nice_ticks,
-    smoothed,
-    training_curves_png,
-)
+from unet_pipeline.report.curves import HEIGHT, WIDTH, smoothed, training_curves_png
 from unet_pipeline.report.palette import PALETTE
 
 NAMES = {1: "first", 2: "second"}
@@ -29,12 +23,6 @@ def rows_of(picture, colour, left, right):
 def test_a_running_mean_by_hand():
     assert smoothed([4, 2, 0, 6], 2) == [4, 3, 1, 3]
     assert smoothed([4, 2], 1) == [4, 2]
-
-
-def test_ticks_are_round_numbers():
-    assert nice_ticks(0, 1500) == [0, 500, 1000, 1500]
-    assert np.allclose(nice_ticks(0, 1), [0, 0.2, 0.4, 0.6, 0.8, 1])
-    assert np.allclose(nice_ticks(0.33, 0.38), [0.33, 0.34, 0.35, 0.36, 0.37, 0.38])
 
 
 def test_loss_falls_and_dice_rises():

@@ -6,7 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import pytest
 from bundles import CT, random_bundle, transform
-from cohorts import small_cohort
+from cohorts import tiny_cohort
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, CompareSettings
@@ -20,7 +20,7 @@ COARSE = (*CT[:3], transform("Spacingd", pixdim=[4.0, 4.0, 4.0], mode="bilinear"
 @pytest.fixture(scope="module")
 def cohort_folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compare")
-    small = small_cohort(Store(), str(folder))
+    small = tiny_cohort(Store(), str(folder))
     random_bundle(folder / "fine", features=(4, 8))
     random_bundle(folder / "coarse", features=(4, 8), preprocessing=COARSE, seed=1)
     random_bundle(folder / "labels", features=(4, 8), classes=4)
@@ -93,3 +93,36 @@ def test_other_labels_are_refused_before_work(cohort_folder):
         open_compare(settings)
     assert caught.value.code == "labels_differ"
     assert not list((folder / "out/labels").glob("labels/*.nii.gz"))
+
+
+@pytest.mark.parametrize(
+    ("splits", "split", "scored"),
+    [
+        ("train val val test test", None, "d e"),
+        ("train val val test test", "validation", "b c"),
+        ("train val val - -", None, "b c"),
+        ("train - - unused", None, "b c"),
+    ],
+)
+def test_test_cases_are_compared_on_unless_others_are_asked_for(
+    cohort_folder, tmp_path, splits, split, scored
+):
+    folder, small = cohort_folder
+    lines = ["case,image,mask,split"]
+    for name, word in zip("abcde", splits.split(), strict=False):
+        files = (f"{folder}/{kind}/{small.sound[0]}.nii.gz" for kind in ("images", "masks"))
+        lines.append(",".join([name, *files, word.strip("-")]))
+    manifest = folder / f"{tmp_path.name}.csv"
+    manifest.write_text("\n".join(lines))
+    settings = settings_for(folder, f"{folder}/fine", f"{folder}/coarse", split=split)
+    update = {"images": str(manifest), "masks": None}
+    run = open_compare(settings.model_copy(update=update))
+    assert " ".join(case.name for case in run.cases) == scored
+
+
+def test_a_part_that_no_manifest_names_is_refused(cohort_folder):
+    folder, _ = cohort_folder
+    settings = settings_for(folder, f"{folder}/fine", f"{folder}/coarse", split="test")
+    with pytest.raises(RequestError, match=r"0 of 4 cases .* that are for the test") as caught:
+        open_compare(settings)
+    assert caught.value.code == "masks_missing"

@@ -4,12 +4,13 @@ import csv
 import json
 import shutil
 from pathlib import Path
+from uuid import uuid4
 
 import nibabel as nib
 import numpy as np
 import pytest
 from bundles import random_bundle
-from cohorts import small_cohort
+from cohorts import tiny_cohort, write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cohort import segment_all
@@ -19,9 +20,9 @@ from unet_pipeline.evaluation.scores import score_labels
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import depths_of
-from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.request import open_run
 from unet_pipeline.selection.depths import open_depths, run_depths
+from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -40,7 +41,7 @@ def settings_for(folder: Path, **changes) -> DepthsSettings:
 def place(tmp_path_factory):
     """Phantoms with a trained bundle without a rule; two cases are sound."""
     folder = tmp_path_factory.mktemp("depths")
-    small = small_cohort(Store(), str(folder))
+    small = tiny_cohort(Store(), str(folder))
     shutil.copytree(PACKAGED / "phantom", folder / "model")
     (folder / "model/configs/adaptive.json").unlink(missing_ok=True)
     return folder, small
@@ -176,8 +177,9 @@ def test_a_second_run_makes_no_label_map_again(place, finished):
 def untrained(tmp_path_factory):
     """A small nested network of random weights, and two phantoms."""
     folder = tmp_path_factory.mktemp("untrained")
-    write_cohort(Store(), str(folder), 2)
-    random_bundle(folder / "model", network="unetpp", features=(2, 2, 4, 4, 4))
+    write_tiny(Store(), str(folder), 2)
+    small_windows = {"roi_size": (32, 16, 16), "overlap": 0.0}
+    random_bundle(folder / "model", network="unetpp", features=(2, 2, 4, 4, 4), **small_windows)
     random_bundle(folder / "plain", features=(4, 8))
     return folder
 
@@ -202,20 +204,104 @@ def test_a_cohort_without_masks_or_cases_is_refused_before_work(untrained, tmp_p
     assert not list((untrained / "out").rglob("*.nii.gz"))
 
 
-def test_cases_that_a_manifest_keeps_for_training_are_not_scored(untrained, tmp_path):
+def manifest_of(folder: Path, splits: str, without_mask: str = "") -> str:
+    """Write a manifest of a case for each word, named a, b, c, ...; - stands for no word."""
     lines = ["case,image,mask,split"]
-    for name, split in (("a", "train"), ("b", "val"), ("c", ""), ("d", "val")):
-        mask = "" if name == "d" else untrained / "masks/phantom-01.nii.gz"
-        lines.append(f"{name},{untrained}/images/phantom-01.nii.gz,{mask},{split}")
-    manifest = tmp_path / "cohort.csv"
+    for name, split in zip("abcdefgh", splits.split(), strict=False):
+        mask = "" if name in without_mask else folder / "masks/phantom-01.nii.gz"
+        lines.append(f"{name},{folder}/images/phantom-01.nii.gz,{mask},{split.strip('-')}")
+    manifest = folder / f"{uuid4()}.csv"
     manifest.write_text("\n".join(lines))
-    run = open_depths(settings_for(untrained, images=str(manifest), masks=None))
-    assert [case.name for case in run.cases] == ["b", "c"]
-    (entrant, *_) = run.entrants
-    assert [(one.case, one.code) for one in entrant.left_out] == [("d", "mask_missing")]
-    assert [remark.code for remark in entrant.remarks] == ["training_split"]
-    manifest.write_text("\n".join(lines[:3]))
-    assert code_of(settings_for(untrained, images=str(manifest), masks=None)) == "masks_missing"
+    return str(manifest)
+
+
+@pytest.mark.parametrize(
+    ("splits", "scored"),
+    [
+        ("train val test val test", "b d"),
+        ("train validation - - holdout", "b e"),
+        ("train - - test test test", "b c"),
+        ("- - unused", "a b"),
+        ("- - -", "a b c"),
+    ],
+)
+def test_a_depth_is_chosen_on_validation_cases_and_never_on_a_test(untrained, splits, scored):
+    manifest = manifest_of(untrained, splits)
+    run = open_depths(settings_for(untrained, images=manifest, masks=None))
+    assert " ".join(case.name for case in run.cases) == scored
+    assert all(entrant.cases == run.cases for entrant in run.entrants)
+    said = [remark.code for remark in run.entrants[0].remarks]
+    assert said == (["split"] if splits.strip("- ") else [])
+
+
+def test_what_is_said_of_a_split(untrained):
+    manifest = manifest_of(untrained, "train val test val val -", without_mask="e")
+    (entrant, *_) = open_depths(settings_for(untrained, images=manifest, masks=None)).entrants
+    assert [(one.case, one.code) for one in entrant.left_out] == [("e", "mask_missing")]
+    (remark,) = entrant.remarks
+    assert remark.text == (
+        "By the manifest's split, the cases for validation are scored, and not the others "
+        "(1 left open, 1 for the test, 1 for training)."
+    )
+
+
+@pytest.mark.parametrize(
+    ("splits", "code", "said"),
+    [
+        (
+            "train val test test",
+            "masks_missing",
+            "1 of 4 cases with a mask that are for validation",
+        ),
+        ("train test test test", "masks_missing", "0 of 4 cases with a mask that are left open"),
+        ("val val tset", "split_invalid", "c: found 'tset'"),
+    ],
+)
+def test_a_split_without_cases_to_choose_by_is_refused(untrained, splits, code, said):
+    manifest = manifest_of(untrained, splits)
+    with pytest.raises(RequestError, match=said) as caught:
+        open_depths(settings_for(untrained, images=manifest, masks=None))
+    assert caught.value.code == code
+
+
+@pytest.fixture(scope="module")
+def with_code(untrained, tmp_path_factory):
+    """A bundle whose window is computed by its own code, and a cohort of which two may decide."""
+    folder = tmp_path_factory.mktemp("with-code")
+    shutil.copytree(untrained / "model", folder / "model")
+    path = folder / "model/configs/inference.json"
+    config = json.loads(path.read_text())
+    config["imports"] = ["$from scripts.sizes import WINDOW"]
+    config["inferer"]["roi_size"] = "$list(WINDOW)"
+    path.write_text(json.dumps(config))
+    (folder / "model/scripts").mkdir()
+    (folder / "model/scripts/__init__.py").touch()
+    (folder / "model/scripts/sizes.py").write_text("WINDOW = (32, 16, 16)\n")
+    manifest = manifest_of(untrained, "train val test val test test")
+    return settings_for(folder, images=manifest, masks=None, trust=True)
+
+
+@pytest.fixture(scope="module")
+def chosen_by_two(with_code):
+    return run_depths(open_depths(with_code), SerialExecutor())
+
+
+@pytest.mark.slow
+def test_adaptive_depth_is_calibrated_on_validation_cases_only(chosen_by_two):
+    assert chosen_by_two.cases == 2
+    rule = load_bundle(chosen_by_two.bundles["model-adaptive"], Store(), trust=True).adaptive
+    assert rule.cohort == {"cases": 2, "names": digest_json(["b", "d"])}
+
+
+@pytest.mark.slow
+def test_a_trusted_bundle_is_pruned_with_its_code(chosen_by_two):
+    assert [standing.name for standing in chosen_by_two.standings] == DEPTHS
+    for url in chosen_by_two.bundles.values():
+        assert load_bundle(url, Store(), trust=True).roi_size == (32, 16, 16)
+
+
+def test_code_of_a_bundle_is_not_run_without_trust(with_code):
+    assert code_of(with_code.model_copy(update={"trust": False})) == "bundle_expression"
 
 
 def test_too_few_sound_cases_leave_no_bundle(untrained, tmp_path):
@@ -231,12 +317,13 @@ def test_too_few_sound_cases_leave_no_bundle(untrained, tmp_path):
 @pytest.mark.slow
 def test_without_adaptive_depth_on_dask_the_numbers_are_the_same(untrained, tmp_path):
     from unet_pipeline.cluster.backends import open_executor
+    from unet_pipeline.cluster.spec import ClusterSpec
 
     found = []
     for kind in ("serial", "local"):
         settings = settings_for(untrained, output=str(tmp_path / kind), adaptive_loss=None)
         run = open_depths(settings)
-        with open_executor(kind) as executor:
+        with open_executor(ClusterSpec(kind)) as executor:
             found.append(run_depths(run, executor))
     serial, dask = found
     assert [s.name for s in serial.standings] == DEPTHS[:5]

@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 from bundles import random_bundle
+from cohorts import write_tiny
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.gate.examine import Policy
@@ -12,6 +13,7 @@ from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.calibrate import calibrate_bundle, calibrate_on
 
@@ -53,6 +55,20 @@ def test_one_case_calibrates_nothing(tmp_path, bundle):
     with pytest.raises(RequestError) as caught:
         calibrate_bundle(bundle, Store(), str(tmp_path / "images"), str(tmp_path / "masks"), 0.01)
     assert caught.value.code == "calibration_impossible"
+
+
+def test_a_bundle_is_calibrated_on_the_validation_cases_of_a_manifest(tmp_path):
+    write_tiny(Store(), str(tmp_path), 1)
+    rows = ["case,image,mask,split"]
+    for name, split in (("a", "val"), ("b", "test"), ("c", "val"), ("d", "train"), ("e", "")):
+        files = (f"{tmp_path}/{kind}/phantom-01.nii.gz" for kind in ("images", "masks"))
+        rows.append(",".join([name, *files, split]))
+    (tmp_path / "cohort.csv").write_text("\n".join(rows))
+    model = random_bundle(tmp_path / "model", network="unetpp", features=(2, 2, 4, 4, 4),
+                          roi_size=(32, 16, 16), overlap=0.0)  # fmt: skip
+    bundle = load_bundle(model, Store())
+    rule = calibrate_bundle(bundle, Store(), str(tmp_path / "cohort.csv"), None, 0.01)
+    assert rule.cohort == {"cases": 2, "names": digest_json(["a", "c"])}
 
 
 def test_what_the_gate_may_put_right_is_calibrated_on(tmp_path):

@@ -107,6 +107,27 @@ def test_training_stops_when_patience_runs_out():
     assert history.best.step == 1
 
 
+def test_an_equal_dice_is_not_better_but_was_trained_longer():
+    dice = iter([0.5, 0.5, 0.5, 0.9])
+    watch = Watch(lambda: {1: next(dice)})
+    plan = recipe(steps=8, batch=1, validate_every=1, patience=2)
+    history = fit(build_network(SMALL, seed=0), [phantom_sample(0)], plan, watch)
+    assert len(history.losses) == 3
+    assert history.best.step == 3
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
+def test_weights_that_the_last_step_made_useless_are_refused(optimiser):
+    """The only loss is that of the weights before the step, so it is finite."""
+    plan = recipe(steps=1, batch=1, learning_rate=1e30, optimiser=optimiser, schedule="constant")
+    losses = []
+    watch = Watch(on_step=lambda _, loss: losses.append(loss))
+    with pytest.raises(RequestError, match="NaN or infinite at step 1 with") as error:
+        fit(build_network(SMALL, seed=0), [phantom_sample(0)], plan, watch)
+    assert error.value.code == "loss_not_finite"
+    assert np.isfinite(losses).all()
+
+
 def test_a_loss_that_is_not_finite_stops_the_training():
     image, labels = phantom_sample(0)
     image[0, 16, 14] = np.nan

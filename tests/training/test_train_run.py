@@ -113,10 +113,9 @@ def test_a_manifest_says_what_is_kept_aside(cohort, tmp_path):
     for number, part in ((1, "train"), (3, "validation"), (4, "test")):
         files = [f"{cohort}/{kind}/phantom-{number:02d}.nii.gz" for kind in ("images", "masks")]
         rows.append(",".join([f"phantom-{number:02d}", *files, part]))
-    (tmp_path / "cohort.csv").write_text("\n".join(rows))
-    settings = settings_for(
-        cohort, tmp_path / "model", images=str(tmp_path / "cohort.csv"), masks=None, steps=1
-    )
+    manifest = cohort / f"{tmp_path.name}.csv"
+    manifest.write_text("\n".join(rows))
+    settings = settings_for(cohort, tmp_path / "model", images=str(manifest), masks=None, steps=1)
     report = train(settings)
     assert (report.training, report.held_out) == (("phantom-01",), ("phantom-03",))
     assert "phantom-04" not in (tmp_path / "model/docs/README.md").read_text()
@@ -128,10 +127,9 @@ def test_a_training_under_way_is_not_gone_on_with_on_another_split(cohort, tmp_p
         for number, part in zip((1, 3, 4), parts, strict=True):
             files = [f"{cohort}/{kind}/phantom-{number:02d}.nii.gz" for kind in ("images", "masks")]
             rows.append(",".join([f"phantom-{number:02d}", *files, part]))
-        (tmp_path / "cohort.csv").write_text("\n".join(rows))
-        return settings_for(
-            cohort, tmp_path / "model", images=str(tmp_path / "cohort.csv"), masks=None
-        )
+        manifest = cohort / f"{tmp_path.name}.csv"
+        manifest.write_text("\n".join(rows))
+        return settings_for(cohort, tmp_path / "model", images=str(manifest), masks=None)
 
     def stop(done, _loss):
         if done == 3:
@@ -247,11 +245,13 @@ def test_a_training_under_way_is_not_mixed_with_another(cohort, tmp_path):
     assert steps == [1, 2, 3, 4, 5, 6]
 
 
-def test_a_training_that_diverges_leaves_nothing(cohort, tmp_path):
+@pytest.mark.parametrize(("steps", "holdout"), [(40, 0.3), (1, 0.3), (1, 0.0)])
+def test_a_training_that_diverges_leaves_nothing(cohort, tmp_path, steps, holdout):
     settings = settings_for(
         cohort,
         tmp_path / "model",
-        steps=40,
+        steps=steps,
+        holdout=holdout,
         optimiser={"name": "sgd", "learning_rate": 1e30, "schedule": "constant"},
     )
     with pytest.raises(RequestError) as error:

@@ -22,6 +22,7 @@ from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.inspection.subject import Hook, Subject
 
 Scale = tuple[float, ...]
+_MOST_SCALES = 2  # of a block; a decoder that is given the skips of all scales is none
 
 
 @dataclass
@@ -181,11 +182,13 @@ class _Blocks:
             return False
         call, parts = self._call(module), [m for m in module.modules() if m is not module]
         inside = {self._call(part).scale for part in parts if self._is_seen(part)} & self.grids
+        ends = {call.scale, *(call.input_scales & self.grids)}
         return (
             call.scale is not None
             and call.count == 1
             and any(True for _ in module.parameters())
             and inside <= {call.scale, *call.input_scales}
+            and len(ends) <= _MOST_SCALES
         )
 
     def _is_seen(self, module: nn.Module) -> bool:

@@ -3,7 +3,6 @@
 Pixel coordinates are (x, y) from the top left; values have y upwards.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -11,6 +10,7 @@ from io import BytesIO
 
 from PIL import Image, ImageDraw, ImageFont
 
+from unet_pipeline.report.axes import Axis
 from unet_pipeline.report.palette import PALETTE, Colour
 
 WIDTH, HEIGHT = 900, 340
@@ -40,20 +40,6 @@ class Line:
     points: Sequence[Point]
     colour: Colour
     dots: bool = False
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """One axis: values from ``low`` to ``high`` on pixels from ``start`` to ``end``."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def pixel(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
 
 
 def training_curves_png(
@@ -93,15 +79,6 @@ def smoothed(values: Sequence[float], width: int) -> list[float]:
     return means
 
 
-def nice_ticks(low: float, high: float) -> list[float]:
-    """Return round numbers from ``low`` to ``high``, at steps of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / _TICKS
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= rough * (1 - 1e-9))
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
-
-
 def _loss_lines(losses: Sequence[float]) -> list[Line]:
     numbered = list(enumerate(losses, start=1))
     mean = enumerate(smoothed(losses, max(1, len(losses) // _SMOOTHED_OVER)), start=1)
@@ -136,8 +113,8 @@ def _chart(
 ) -> None:
     values = [value for line in lines for _, value in line.points]
     low, high = limits or _limits(values)
-    across = _Axis(0, steps, left + _LEFT, left + WIDTH // 2 - _RIGHT)
-    upward = _Axis(low, high, HEIGHT - _BOTTOM, _TOP)
+    across = Axis(0, steps, left + _LEFT, left + WIDTH // 2 - _RIGHT)
+    upward = Axis(low, high, HEIGHT - _BOTTOM, _TOP)
     draw.text((left + _LEFT, 10), title, fill=_INK, font=_font(15))
     _ticks(draw, across, upward)
     if mark is not None:
@@ -154,12 +131,12 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def _ticks(draw: ImageDraw.ImageDraw, across: _Axis, upward: _Axis) -> None:
-    for value in nice_ticks(upward.low, upward.high):
+def _ticks(draw: ImageDraw.ImageDraw, across: Axis, upward: Axis) -> None:
+    for value in upward.ticks(_TICKS):
         y = upward.pixel(value)
         draw.line([(across.start, y), (across.end, y)], fill=_GRID)
         draw.text((across.start - 6, y), f"{value:g}"[:6], fill=_INK, font=_font(12), anchor="rm")
-    for value in nice_ticks(across.low, across.high):
+    for value in across.ticks(_TICKS):
         draw.text(
             (across.pixel(value), upward.start + 6), f"{value:g}", fill=_INK, font=_font(12),
             anchor="ma",
@@ -170,7 +147,7 @@ def _ticks(draw: ImageDraw.ImageDraw, across: _Axis, upward: _Axis) -> None:
     )
 
 
-def _draw_line(draw: ImageDraw.ImageDraw, line: Line, across: _Axis, upward: _Axis) -> None:
+def _draw_line(draw: ImageDraw.ImageDraw, line: Line, across: Axis, upward: Axis) -> None:
     pixels = [(across.pixel(x), upward.pixel(y)) for x, y in line.points]
     if len(pixels) > 1:
         draw.line(pixels, fill=line.colour, width=2, joint="curve")

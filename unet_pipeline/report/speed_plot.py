@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from PIL import Image, ImageDraw, ImageFont
 
 from unet_pipeline.evaluation.standing import Evaluation, Interval
+from unet_pipeline.report.axes import Axis
 
 WIDTH, HEIGHT = 960, 560
 _SCALE = 2  # drawn larger and reduced, for smooth lines
@@ -15,7 +16,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 92, 40, 96, 72
 _LINE = 19  # of text, in pixels
 _INK, _SOFT, _GRID, _PAPER = (26, 29, 33), (86, 93, 102), (226, 229, 233), (255, 255, 255)
 _POINT, _CHOSEN, _BAND = (43, 108, 176), (190, 70, 10), (253, 236, 222)
-_TICKS = 6  # at most, on an axis
+_TICKS = 6  # parts of an axis, at most
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -42,28 +43,6 @@ class _Place:
         """Say whether two names would be drawn over each other."""
         beside = abs(self.x - other.x) < self.half + other.half + 6
         return beside and abs(self.y - other.y) < _LINE
-
-
-@dataclass(frozen=True)
-class _Axis:
-    """A linear axis from one number to another, drawn between two pixels."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def at(self, value: float) -> float:
-        """Return the pixel of a value."""
-        share = (value - self.low) / (self.high - self.low)
-        return self.start + share * (self.end - self.start)
-
-    def ticks(self) -> list[float]:
-        """Return round values within the axis."""
-        step = _round_step((self.high - self.low) / _TICKS)
-        first = math.ceil(self.low / step - 1e-9)
-        last = math.floor(self.high / step + 1e-9)
-        return [index * step for index in range(first, last + 1)]
 
 
 def speed_plot(evaluation: Evaluation) -> bytes | None:
@@ -108,10 +87,10 @@ def draw_speed(
     draw = ImageDraw.Draw(image)
     lowest, highest = _dice_range(points, allowed)
     fastest = 1.15 * max(point.speed for point in points)
-    x = _Axis(0.0, fastest, _LEFT, WIDTH - _RIGHT)
-    y = _Axis(lowest, highest, HEIGHT - _BOTTOM, _TOP)
+    x = Axis(0.0, fastest, _LEFT, WIDTH - _RIGHT)
+    y = Axis(lowest, highest, HEIGHT - _BOTTOM, _TOP)
     if allowed is not None:
-        corners = (x.start, y.at(allowed[1]), x.end, y.at(allowed[0]))
+        corners = (x.start, y.pixel(allowed[1]), x.end, y.pixel(allowed[0]))
         draw.rectangle([_SCALE * value for value in corners], fill=_BAND)
     _grid(draw, x, y)
     _text(draw, (_LEFT, 26), caption, 15, _SOFT, "lm")
@@ -135,14 +114,14 @@ def _dice_range(
     return low - margin, high + margin
 
 
-def _grid(draw: ImageDraw.ImageDraw, x: _Axis, y: _Axis) -> None:
-    places = max(0, -math.floor(math.log10(_round_step((y.high - y.low) / _TICKS)) + 1e-9))
-    for value in y.ticks():
-        _line(draw, (x.start, y.at(value)), (x.end, y.at(value)), _GRID)
-        _text(draw, (x.start - 10, y.at(value)), f"{value:.{places}f}", 15, _SOFT, "rm")
-    for value in x.ticks():
-        _line(draw, (x.at(value), y.start), (x.at(value), y.end), _GRID)
-        _text(draw, (x.at(value), y.start + 16), f"{value:,.4g}", 15, _SOFT, "mm")
+def _grid(draw: ImageDraw.ImageDraw, x: Axis, y: Axis) -> None:
+    places = max(0, -math.floor(math.log10(y.tick_step(_TICKS)) + 1e-9))
+    for value in y.ticks(_TICKS):
+        _line(draw, (x.start, y.pixel(value)), (x.end, y.pixel(value)), _GRID)
+        _text(draw, (x.start - 10, y.pixel(value)), f"{value:.{places}f}", 15, _SOFT, "rm")
+    for value in x.ticks(_TICKS):
+        _line(draw, (x.pixel(value), y.start), (x.pixel(value), y.end), _GRID)
+        _text(draw, (x.pixel(value), y.start + 16), f"{value:,.4g}", 15, _SOFT, "mm")
     _line(draw, (x.start, y.start), (x.end, y.start), _SOFT)
     _line(draw, (x.start, y.start), (x.start, y.end), _SOFT)
     middle = (x.start + x.end) / 2
@@ -150,12 +129,12 @@ def _grid(draw: ImageDraw.ImageDraw, x: _Axis, y: _Axis) -> None:
     _text(draw, (14, 26), "Dice", 16, _INK, "lm")
 
 
-def _point(draw: ImageDraw.ImageDraw, point: Point, x: _Axis, y: _Axis) -> None:
+def _point(draw: ImageDraw.ImageDraw, point: Point, x: Axis, y: Axis) -> None:
     colour = _CHOSEN if point.chosen else _POINT
-    across, middle = x.at(point.speed), y.at(point.dice.value)
+    across, middle = x.pixel(point.speed), y.pixel(point.dice.value)
     for end in (point.dice.low, point.dice.high):
-        _line(draw, (across, middle), (across, y.at(end)), colour, 2)
-        _line(draw, (across - 5, y.at(end)), (across + 5, y.at(end)), colour, 2)
+        _line(draw, (across, middle), (across, y.pixel(end)), colour, 2)
+        _line(draw, (across - 5, y.pixel(end)), (across + 5, y.pixel(end)), colour, 2)
     radius = 8 if point.chosen else 6
     box = (across - radius, middle - radius, across + radius, middle + radius)
     draw.ellipse([_SCALE * value for value in box], fill=colour, outline=_PAPER, width=_SCALE)
@@ -165,16 +144,16 @@ def _name(
     draw: ImageDraw.ImageDraw,
     point: Point,
     points: Sequence[Point],
-    x: _Axis,
-    y: _Axis,
+    x: Axis,
+    y: Axis,
     placed: Sequence[_Place],
 ) -> _Place:
     """Write a name above the bars around it, higher up where another name stands already."""
     text = f"{point.name} (chosen)" if point.chosen else point.name
     half = draw.textlength(text, font=_font(16)) / _SCALE / 2
-    middle = min(max(x.at(point.speed), half + 4), WIDTH - half - 4)
-    near = [one.dice.high for one in points if abs(x.at(one.speed) - middle) < half + 6]
-    place = _Place(middle, y.at(max(near)) - 14, half)
+    middle = min(max(x.pixel(point.speed), half + 4), WIDTH - half - 4)
+    near = [one.dice.high for one in points if abs(x.pixel(one.speed) - middle) < half + 6]
+    place = _Place(middle, y.pixel(max(near)) - 14, half)
     while any(place.overlaps(other) for other in placed):
         place = replace(place, y=place.y - _LINE)
     _text(draw, (place.x, place.y), text, 16, _CHOSEN if point.chosen else _INK, "mm")
@@ -205,9 +184,3 @@ def _text(
 
 def _font(size: int) -> Font:
     return ImageFont.load_default(_SCALE * size)
-
-
-def _round_step(least: float) -> float:
-    """Return the smallest of 1, 2 or 5 times a power of ten that is at least ``least``."""
-    power = 10.0 ** math.floor(math.log10(least))
-    return next(step * power for step in (1, 2, 5, 10) if step * power >= least * (1 - 1e-9))

@@ -36,6 +36,7 @@ from unet_pipeline.selection.entrants import (
 from unet_pipeline.selection.files import write_evaluation
 from unet_pipeline.selection.prices import price_of, time_windows
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.training.split import TO_COMPARE_ON
 
 MOST_DISAGREEMENTS = 12
 PER_PAIR = 5
@@ -88,15 +89,13 @@ def open_compare(settings: CompareSettings) -> CompareRun:
         ``models_too_few``, ``models_clash``, ``labels_differ`` or ``channels_differ``; what
         ``open_entrant`` raises.
     """
-    groups = {}
+    groups, parts = {}, TO_COMPARE_ON if settings.split is None else (settings.split,)
     for name, models in parse_models(settings.models).items():
         places = [name] if len(models) == 1 else [f"{name}/{i}" for i in range(1, len(models) + 1)]
         groups[name] = tuple(
-            open_entrant(
-                place, segment_settings(settings, place, model, trust=settings.trust)
-            )
+            open_entrant(place, segment_settings(settings, place, model), parts)
             for place, model in zip(places, models, strict=True)
-        )  # fmt: skip
+        )
     run = CompareRun(new_run_id(), settings, next(iter(groups.values()))[0].run.store, groups)
     check_same_task([entrant.run.model.bundle for entrant in run.entrants])
     return run

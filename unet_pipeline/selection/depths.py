@@ -23,6 +23,7 @@ from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.bundle_tools import convert_bundle, prune_bundle
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import check_depth, depths_of
+from unet_pipeline.networks.trusted import BundleCode
 from unet_pipeline.records import Case
 from unet_pipeline.request import new_run_id, open_store
 from unet_pipeline.selection.entrants import (
@@ -40,6 +41,7 @@ from unet_pipeline.selection.prices import price_of, time_windows
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.calibrate import calibrate_on
+from unet_pipeline.training.split import TO_CHOOSE_BY
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +96,7 @@ def open_depths(settings: DepthsSettings) -> DepthsRun:
         ``depth_invalid`` for a network of one depth; what ``open_entrant`` raises.
     """
     store = open_store(settings.storage)
-    bundle = load_bundle(settings.model, store)
+    bundle = load_bundle(settings.model, store, trust=settings.trust)
     depths = depths_of(network := load_network(bundle, store))
     if depths < 2:
         check_depth(network, 2)
@@ -104,7 +106,7 @@ def open_depths(settings: DepthsSettings) -> DepthsRun:
     for depth in names:
         name = f"L{depth}" if depth.isdigit() else depth
         request = segment_settings(settings, name, settings.model, depth)
-        entrants.append(open_entrant(name, request))
+        entrants.append(open_entrant(name, request, TO_CHOOSE_BY))
     adaptive = exclusive and settings.adaptive_loss is not None
     return DepthsRun(new_run_id(), settings, store, bundle, tuple(entrants), depths, adaptive)
 
@@ -195,8 +197,10 @@ def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
         return None
     url = _adaptive_url(run)
     convert_bundle(run.bundle, run.store, url)
+    _bring_code(run, url)
     run.store.write(join(url, ADAPTIVE), rule.as_bytes())
-    return open_entrant("adaptive", segment_settings(run.settings, "adaptive", url, "adaptive"))
+    request = segment_settings(run.settings, "adaptive", url, "adaptive")
+    return open_entrant("adaptive", request, TO_CHOOSE_BY)
 
 
 def _standing(
@@ -224,10 +228,20 @@ def _bundles(run: DepthsRun, choice: Choice, adaptive: bool) -> dict[str, str]:
     name = f"{run.bundle.name}-L{choice.depth}"
     url = join(run.folder, name)
     prune_bundle(run.bundle, run.store, url, choice.depth, "fast")
+    _bring_code(run, url)
     card = join(url, CARD)
     if run.store.exists(card):
         run.store.write(card, run.store.read(card) + _section(run, choice).encode())
     return {name: url} | ({f"{run.bundle.name}-adaptive": _adaptive_url(run)} if adaptive else {})
+
+
+def _bring_code(run: DepthsRun, url: str) -> None:
+    """Copy the code that a trusted bundle's configuration calls to a bundle that was made of it."""
+    if run.bundle.code_digest is None:
+        return
+    for path, data in BundleCode.fetch(run.bundle.url, run.store).files.items():
+        if path != ADAPTIVE and not run.store.exists(join(url, path)):
+            run.store.write(join(url, path), data)
 
 
 def _section(run: DepthsRun, choice: Choice) -> str:

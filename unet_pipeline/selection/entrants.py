@@ -5,6 +5,7 @@ finished by the next, and what is scored can be looked at.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -19,11 +20,19 @@ from unet_pipeline.gate.inspect import read_mask
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import Run, open_run
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.training.split import first_part, part_of
 from unet_pipeline.volume.staging import read_labels
 
 log = logging.getLogger(__name__)
 
 FEWEST_CASES = 2  # that a spread can be told of
+_SAID = {
+    "training": "for training",
+    "validation": "for validation",
+    "test": "for the test",
+    "unused": "unused",
+    "": "left open",
+}
 OnCase = Callable[[str, CaseRecord], None]
 
 
@@ -33,23 +42,32 @@ class Entrant:
 
     Attributes
     ----------
+    part
+        What a manifest must give a case to, so that it is scored: ``validation``, ``test``, or
+        empty for cases of which it says nothing.
     cases
-        Cases with a mask, without those that a manifest says are for training.
+        The cases of that part with a mask.
     left_out
-        Cases that are at fault already.
+        Cases of that part that are at fault already.
     """
 
     name: str
     run: Run
+    part: str
     cases: tuple[Case, ...]
     left_out: tuple[LeftOut, ...]
 
     @property
     def remarks(self) -> list[Remark]:
         """What to know about the cases."""
-        count = sum(case.is_for_training for case in self.run.cases)
-        text = f"{count} cases are for training, by the manifest's split; they are not scored."
-        return [Remark("training_split", text)] if count else []
+        counts = Counter(part_of(case) for case in self.run.cases)
+        del counts[self.part]
+        others = ", ".join(f"{count} {_SAID[part]}" for part, count in sorted(counts.items()))
+        text = (
+            f"By the manifest's split, the cases {_SAID[self.part]} are scored, and not the others "
+            f"({others})."
+        )
+        return [Remark("split", text)] if others else []
 
 
 @dataclass(frozen=True)
@@ -89,17 +107,19 @@ def segment_settings(
     name: str,
     model: str,
     depth: str | None = None,
-    trust: bool = False,
 ) -> SegmentSettings:
-    """Return the request of one entrant."""
+    """Return the request of one entrant; adaptive depth is nothing that engines can convert."""
+    windows = settings.windows
+    if depth == "adaptive":
+        windows = windows.model_copy(update={"engine": "eager"})
     return SegmentSettings(
         images=settings.images,
         masks=settings.masks,
         model=model,
         output=join(settings.output, "labels", name),
         depth=depth,
-        trust=trust,
-        windows=settings.windows,
+        trust=settings.trust,
+        windows=windows,
         cluster=settings.cluster,
         storage=settings.storage,
         budget=settings.budget,
@@ -107,29 +127,30 @@ def segment_settings(
     )
 
 
-def open_entrant(name: str, settings: SegmentSettings) -> Entrant:
+def open_entrant(name: str, settings: SegmentSettings, parts: Sequence[str]) -> Entrant:
     """Check everything about an entrant that can be checked before work starts.
+
+    Parameters
+    ----------
+    parts
+        Parts of a manifest's split; the first that has a case is scored, and no other.
 
     Raises
     ------
     RequestError
-        What ``open_run`` raises; ``masks_missing`` if fewer than two cases have a mask.
+        What ``open_run`` and ``first_part`` raise; ``masks_missing`` if fewer than two cases of
+        the part have a mask.
     """
     run = open_run(settings)
-    unseen = [case for case in run.cases if not case.is_for_training]
-    cases = tuple(case for case in unseen if case.mask is not None)
+    listed = [*run.cases, *(case for case, _ in run.faults)]
+    part = first_part(listed, parts)
+    members = [case for case in run.cases if part_of(case) == part]
+    cases = tuple(case for case in members if case.mask is not None)
     if len(cases) < FEWEST_CASES:
-        raise RequestError(
-            "masks_missing",
-            found=f"{len(cases)} of {len(run.cases) + len(run.faults)} cases with a mask that are "
-            "not for training",
-            wanted=f"at least {FEWEST_CASES} such cases, better twenty",
-            remedy="Name the masks (--masks), or give a larger cohort",
-            subject=settings.images,
-        )
-    faults = [_left_out(case.name, error) for case, error in run.faults]
-    faults += [_left_out(case.name, _no_mask()) for case in unseen if case.mask is None]
-    return Entrant(name, run, cases, tuple(faults))
+        raise _masks_missing(len(cases), listed, part, settings.images)
+    faults = [_left_out(case.name, error) for case, error in run.faults if part_of(case) == part]
+    faults += [_left_out(case.name, _no_mask()) for case in members if case.mask is None]
+    return Entrant(name, run, part, cases, tuple(faults))
 
 
 def run_entrant(
@@ -247,6 +268,19 @@ def _no_mask() -> CaseError:
         found="an image without a mask",
         wanted="a mask to hold its label map against",
         remedy="Add the mask, or leave the case as it is: it takes no part",
+    )
+
+
+def _masks_missing(count: int, listed: Sequence[Case], part: str, images: str) -> RequestError:
+    by_split = bool(part) or any(case.split for case in listed)
+    return RequestError(
+        "masks_missing",
+        found=f"{count} of {len(listed)} cases with a mask"
+        + (f" that are {_SAID[part]}, by a manifest's column split" if by_split else ""),
+        wanted=f"at least {FEWEST_CASES} such cases, better twenty",
+        remedy="Name the masks (--masks), or give a larger cohort"
+        + (", or correct that column" if by_split else ""),
+        subject=images,
     )
 
 

@@ -7,6 +7,7 @@ from statistics import fmean, median
 import torch
 
 from unet_pipeline.cluster.executor import Executor
+from unet_pipeline.cohort import with_engine
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.standing import Price
 from unet_pipeline.gate.examine import examine
@@ -38,7 +39,8 @@ def time_windows(
     step = max(1, len(names) // CASES)
     cases = [c for c in entrants[0].cases if c.name in set(names[::step][:CASES])]
     try:
-        jobs = [[_volume_job(entrant.run, case) for case in cases] for entrant in entrants]
+        runs = [with_engine(entrant.run, executor) for entrant in entrants]
+        jobs = [[_volume_job(run, case) for case in cases] for run in runs]
         found = executor.result(executor.submit(milliseconds_per_window, jobs))
     except CaseError as error:
         log.warning("windows are not timed in turns: %s", error)

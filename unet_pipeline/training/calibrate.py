@@ -26,6 +26,7 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.cases import load_samples, pass_gate
 from unet_pipeline.training.crops import ROI, Sample
+from unet_pipeline.training.split import TO_CHOOSE_BY, first_part, part_of
 
 LIMITS = (0.0, *(round(0.02 * 1.02**step, 4) for step in range(240)), 1e6)
 _ONE_SIDED = 1.645  # standard errors of a one-sided bound of 95 %
@@ -94,16 +95,21 @@ def calibrate(
 
 
 def calibrate_bundle(
-    bundle: Bundle, store: Store, images: str, masks: str, promised_loss: float
+    bundle: Bundle, store: Store, images: str, masks: str | None, promised_loss: float
 ) -> AdaptiveRule:
     """Calibrate a bundle on the sound cases of a cohort, and write the rule into its folder.
+
+    Where a manifest names cases for validation, it is these; never those for training or a test.
 
     Raises
     ------
     RequestError
-        What ``discover`` and ``calibrate_on`` raise.
+        What ``discover``, ``first_part`` and ``calibrate_on`` raise.
     """
-    rule = calibrate_on(bundle, store, discover(store, images, masks).cases, promised_loss)
+    cases = discover(store, images, masks).cases
+    part = first_part(cases, TO_CHOOSE_BY)
+    chosen = [case for case in cases if part_of(case) == part]
+    rule = calibrate_on(bundle, store, chosen, promised_loss)
     store.write(join(bundle.url, ADAPTIVE), rule.as_bytes())
     return rule
 

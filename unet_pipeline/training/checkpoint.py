@@ -5,14 +5,16 @@ bit, as if it had been left alone (same machine, same number of threads).
 """
 
 import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
 
 import torch
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.weights import load_tensors
 from unet_pipeline.storage.store import Store, join
 
 FOLDER = "training"
@@ -79,10 +81,10 @@ class Checkpoints:
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
-            kept = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            kept = load_tensors(data)
             if isinstance(kept, dict) and kept.get("format") == _FORMAT:
                 return {"identity": kept["identity"], "state": kept["state"]}
-        except (RuntimeError, pickle.UnpicklingError, KeyError, EOFError, ValueError):
+        except (RuntimeError, BadZipFile, UnpicklingError, KeyError, EOFError, ValueError):
             pass
         raise RequestError(
             "checkpoint_invalid",

@@ -62,7 +62,8 @@ def fit(
     Raises
     ------
     RequestError
-        ``no_training_cases`` without samples; ``loss_not_finite`` when training diverges.
+        ``no_training_cases`` without samples; ``loss_not_finite`` when training diverges, if only
+        at its last step.
     """
     if not samples:
         raise _no_samples()
@@ -87,6 +88,7 @@ def fit(
                 if watch.checkpoints:
                     watch.checkpoints.save(fitting.state())
     fitting.take_best()
+    fitting.check_scores(sources)
     return fitting.history
 
 
@@ -115,7 +117,7 @@ class Fitting:
     def is_over(self) -> bool:
         """Whether all steps are done, or patience has run out."""
         patience = self.recipe.patience
-        tired = patience is not None and self.history.since_best >= patience
+        tired = patience is not None and self.history.since_better >= patience
         return self.done >= self.recipe.steps or tired
 
     def step(self, sources: Sequence[CropSource]) -> float:
@@ -127,7 +129,7 @@ class Fitting:
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             heads = heads_of(self.network(images))
         loss = deep_loss(heads, labels, self.criterion, recipe.loss.weights_of(len(heads)))
-        value = _finite(loss, self.done, rate)
+        value = _finite(loss, self.done + 1, rate)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.optimiser.zero_grad(set_to_none=True)
@@ -147,7 +149,7 @@ class Fitting:
         dice = score()
         seconds = time.perf_counter() - begin
         self.history.validations.append(Validation(self.done, dice, seconds))
-        if self.history.since_best == 0:
+        if self.history.best is self.history.validations[-1]:
             self.best = {k: v.cpu().clone() for k, v in self.network.state_dict().items()}
 
     def take_best(self) -> None:
@@ -155,6 +157,21 @@ class Fitting:
         if self.best is not None:
             self.network.load_state_dict(self.best)
         self.network.eval()
+
+    def check_scores(self, sources: Sequence[CropSource]) -> None:
+        """Refuse weights with which no volume could be segmented, on a crop of the first case.
+
+        Every loss is that of the weights before its step, so none tells of the last step.
+        """
+        crop = sources[0].draw(self.recipe.roi_size, np.random.default_rng(self.recipe.seed))
+        image = torch.from_numpy(crop.image_CXYZ)[None].to(self.device)
+        with torch.inference_mode():
+            scores = heads_of(self.network(image))[-1]
+        tensors = (scores, *self.network.state_dict().values())
+        if not all(bool(one.isfinite().all()) for one in tensors):
+            raise _diverged(
+                "weights or scores that are NaN or infinite", self.done, self.history.rates[-1]
+            )
 
     def state(self) -> dict[str, Any]:
         """Return the state as tensors and plain values."""
@@ -211,13 +228,17 @@ def _tell(listener: OnHistory | None, history: History) -> None:
 def _finite(loss: Tensor, step: int, learning_rate: float) -> float:
     value = loss.item()
     if not math.isfinite(value):
-        raise RequestError(
-            "loss_not_finite",
-            found=f"a loss of {value} at step {step + 1} with learning rate {learning_rate:g}",
-            wanted="a finite loss",
-            remedy="Lower the learning rate, and look for NaN or infinite voxels in the images",
-        )
+        raise _diverged(f"a loss of {value}", step, learning_rate)
     return value
+
+
+def _diverged(what: str, step: int, learning_rate: float) -> RequestError:
+    return RequestError(
+        "loss_not_finite",
+        found=f"{what} at step {step} with learning rate {learning_rate:g}",
+        wanted="finite numbers",
+        remedy="Lower the learning rate, and look for NaN or infinite voxels in the images",
+    )
 
 
 def _no_samples() -> RequestError:

@@ -97,9 +97,10 @@ class History:
         return fmean(self.losses[-max(1, len(self.losses) // 10) :])
 
     @property
-    def since_best(self) -> int:
-        """Validations after the best one."""
-        return len(self.validations) - 1 - self.validations.index(self.best) if self.best else 0
+    def since_better(self) -> int:
+        """Validations since one was better than all before it; an equal one is not better."""
+        means = [one.mean for one in self.validations]
+        return len(means) - 1 - means.index(max(means)) if means else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain JSON types."""

@@ -1,4 +1,4 @@
-"""Which cases are trained on and which are kept aside: by a seed, or as a manifest says."""
+"""What each case is for: training, validation or a test, by a seed or as a manifest says."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,17 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.records import TRAINING, Case
 
 HELD_OUT = frozenset({"val", "valid", "validation", "held-out", "holdout"})
-UNUSED = frozenset({"test", "testing", "unused"})
+TEST = frozenset({"test", "testing"})
+UNUSED = TEST | {"unused"}
+PARTS = {  # words of a manifest's column split
+    "training": TRAINING,
+    "validation": HELD_OUT,
+    "test": TEST,
+    "unused": frozenset({"unused"}),
+    "": frozenset({""}),
+}
+TO_CHOOSE_BY = ("validation", "")  # what a choice may be made on; a test would no longer be one
+TO_COMPARE_ON = ("test", "validation", "")
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,32 @@ def is_used(case: Case) -> bool:
     return case.split not in UNUSED
 
 
+def part_of(case: Case) -> str:
+    """Return what a manifest gives a case to: a key of ``PARTS``, empty where it says nothing.
+
+    Raises
+    ------
+    RequestError
+        ``split_invalid`` for a word that is none of these.
+    """
+    for part, words in PARTS.items():
+        if case.split in words:
+            return part
+    raise _unknown_part(case)
+
+
+def first_part(cases: Iterable[Case], wanted: Sequence[str]) -> str:
+    """Return the first of the wanted parts that has a case; the last one if none has.
+
+    Raises
+    ------
+    RequestError
+        ``split_invalid``.
+    """
+    there = {part_of(case) for case in cases}
+    return next((part for part in wanted if part in there), wanted[-1])
+
+
 def _by_fold(cases: Sequence[Case], fold: str | None) -> Split:
     without = [case.name for case in cases if not case.fold]
     there = sorted({case.fold for case in cases if case.fold})
@@ -99,19 +135,23 @@ def _by_fold(cases: Sequence[Case], fold: str | None) -> Split:
 def _by_split(cases: Sequence[Case]) -> Split:
     for case in cases:
         if case.split not in TRAINING | HELD_OUT:
-            raise RequestError(
-                "split_invalid",
-                subject=case.name,
-                found=f"{case.split!r} in the manifest's column split"
-                if case.split
-                else "nothing in the manifest's column split",
-                wanted="train, validation or test",
-                remedy="Correct that line of the manifest",
-            )
+            raise _unknown_part(case)
     return Split(
         _names(case for case in cases if case.is_for_training),
         _names(case for case in cases if case.split in HELD_OUT),
         "as the manifest says",
+    )
+
+
+def _unknown_part(case: Case) -> RequestError:
+    return RequestError(
+        "split_invalid",
+        subject=case.name,
+        found=f"{case.split!r} in the manifest's column split"
+        if case.split
+        else "nothing in the manifest's column split",
+        wanted="train, validation or test",
+        remedy="Correct that line of the manifest",
     )
 
 

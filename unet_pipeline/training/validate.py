@@ -44,7 +44,7 @@ def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDA
     )
     (tile,) = plan.tiles
     frame = plan.cover_box(tile)
-    values_CXYZ = np.require(read_with_margin(ArrayView(image_CXYZ), frame), requirements="W")
-    sums_CXYZ, _ = predictor.score(values_CXYZ, frame, tile.windows)
-    partial = Partial(frame, sums_CXYZ)
+    values_CXYZ = read_with_margin(ArrayView(image_CXYZ), frame)
+    scored = predictor.score(values_CXYZ, frame, tile.windows)
+    partial = Partial(frame, scored.sums_CXYZ)
     return merge_tile(prepared, tile, tile.windows, [partial], predictor.spec).labels_XYZ
