@@ -31,7 +31,8 @@ def values() -> np.ndarray:
 
 def test_the_sums_are_weight_times_score(spec, values):
     predictor = Predictor(spec)
-    sums, seconds = predictor.score(values, FRAME, [(0, 0, 0)])
+    scored = predictor.score(values, FRAME, [(0, 0, 0)])
+    sums, seconds = scored.sums_CXYZ, scored.seconds
     with torch.inference_mode():
         batch = torch.zeros(2, 1, *ROI)
         batch[0] = torch.from_numpy(values[:, :16])
@@ -44,9 +45,9 @@ def test_the_sums_are_weight_times_score(spec, values):
 def test_order_and_batches_of_windows_change_no_bit(spec, values):
     windows = [(0, 0, 0), (8, 0, 0), (16, 0, 0)]
     predictor = Predictor(spec)
-    together, _ = predictor.score(values, FRAME, windows)
-    backwards, _ = predictor.score(values, FRAME, windows[::-1])
-    alone = sum(predictor.score(values, FRAME, [start])[0] for start in windows)
+    together = predictor.score(values, FRAME, windows).sums_CXYZ
+    backwards = predictor.score(values, FRAME, windows[::-1]).sums_CXYZ
+    alone = sum(predictor.score(values, FRAME, [start]).sums_CXYZ for start in windows)
     assert together.tobytes() == backwards.tobytes() == alone.tobytes()
 
 

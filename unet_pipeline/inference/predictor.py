@@ -8,28 +8,35 @@ They do depend on the number of CPU threads, which is therefore a setting and th
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from threading import Lock
-from time import perf_counter
 from typing import Literal
 
 import torch
 
-from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.errors import RequestError
+from unet_pipeline.inference.batches import BatchQueue, Call, Seat
+from unet_pipeline.inference.constant import Key, ScoreCache, constant_value
+from unet_pipeline.inference.engines import EngineName, Problem, make_engine
 from unet_pipeline.inference.importance import Blend, importance_map
+from unet_pipeline.inference.total import Total
+from unet_pipeline.inference.transfer import Span, make_feed
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.mirroring import Mirrored
 from unet_pipeline.networks.pruning import Depth, at_depth
-from unet_pipeline.networks.registry import final_scores
 from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.merge import FIXED_POINT, LARGEST_SCORE, Sums
+from unet_pipeline.tiling.merge import Sums
+from unet_pipeline.tiling.plan import SCORE_BYTES
 from unet_pipeline.volume.views import Voxels
 
 log = logging.getLogger(__name__)
+
+REUSE_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,8 @@ class ModelSpec:
         Depth of a nested U-Net that is evaluated; None for its deepest head.
     mirror
         Axes of the model grid that windows are mirrored along, for the mean of their scores.
+    engine
+        What executes the network.
     """
 
     bundle: Bundle
@@ -59,6 +68,7 @@ class ModelSpec:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     depth: Depth | None = None
     mirror: tuple[int, ...] = ()
+    engine: EngineName = "eager"
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -66,25 +76,64 @@ class ModelSpec:
         digests = (self.bundle.url, self.bundle.weights_digest, self.bundle.config_digest)
         limit = self.bundle.adaptive.limit if self.bundle.adaptive else None
         how = (self.roi_size, self.blend, self.depth, limit, self.mirror)
-        return (*digests, *how, self.batch, self.threads, self.device)
+        return (*digests, *how, self.batch, self.threads, self.device, self.engine)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What became of the windows of one call.
+
+    Attributes
+    ----------
+    sums_CXYZ
+        Fixed-point sums of weight x score on the frame, per class.
+    seconds
+        ``infer``, in which the device was held, without waiting for other calls, and of them
+        ``forward`` in the network itself. Windows that share a batch share its time, so the
+        seconds of all calls add up to those of the device.
+    reused
+        Windows whose scores were known, from another window of the same constant value.
+    """
+
+    sums_CXYZ: Sums
+    seconds: Mapping[str, float]
+    reused: int
+
+
+@dataclass
+class _Alike:
+    """Windows whose input is the same: one window, or all that have the value ``key``."""
+
+    values_CXYZ: Voxels
+    key: Key | None
+    boxes: list[Box]
 
 
 class Predictor:
     """A network on a device.
 
-    One call at a time uses the device; others wait, so that a process may read and write other
-    cases meanwhile without a second set of scores in device memory.
+    Calls of several threads share batches (``BatchQueue``); one batch at a time uses the device.
 
     Parameters
     ----------
     network
         The network of the bundle, where it is in memory already, as in training; it is used as it
-        is, and put into evaluation mode. Default: it is loaded.
+        is, put into evaluation mode, and must not change as long as this predictor is used.
+        Default: it is loaded.
+    reuse_bytes
+        Bytes of device memory for the scores of windows of a constant value. If those of one
+        window take more, such windows are computed like any other.
     """
 
-    def __init__(self, spec: ModelSpec, network: torch.nn.Module | None = None) -> None:
-        torch.set_num_threads(spec.threads or os.cpu_count() or 1)
-        self.device = _device(spec.device)
+    def __init__(
+        self,
+        spec: ModelSpec,
+        network: torch.nn.Module | None = None,
+        reuse_bytes: int = REUSE_BYTES,
+    ) -> None:
+        self.threads = spec.threads or os.cpu_count() or 1
+        torch.set_num_threads(self.threads)
+        self.device = device_of(spec.device)
         network = network or load_network(spec.bundle, spec.store)
         network = at_depth(network, spec.depth, spec.bundle.adaptive)
         if spec.bundle.slice_axis is not None:
@@ -93,14 +142,17 @@ class Predictor:
         self.network = mirrored.eval().to(self.device)
         self.spec, self.roi_size = spec, spec.roi_size
         self.classes, self.batch = spec.bundle.out_channels, spec.batch
-        self.importance = torch.from_numpy(importance_map(spec.roi_size, spec.blend)).to(
-            self.device
-        )
-        self._lock = Lock()
+        weights = torch.from_numpy(importance_map(spec.roi_size, spec.blend))
+        self.importance = weights.to(self.device)
+        shape = (spec.batch, spec.bundle.in_channels, *spec.roi_size)
+        self.problem = Problem(self.network, shape, self.device, self.threads)
+        self.engine = make_engine(spec.engine, self.problem)
+        self._feed = make_feed(shape, self.device, self.engine.memory_format)
+        self._queue = BatchQueue(spec.batch, self._run)
+        self._known = ScoreCache(reuse_bytes)
+        self._reuses = SCORE_BYTES * self.classes * prod(spec.roi_size) <= reuse_bytes
 
-    def score(
-        self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]
-    ) -> tuple[Sums, dict[str, float]]:
+    def score(self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]) -> Scored:
         """Score windows and add them up in fixed point.
 
         Parameters
@@ -110,51 +162,76 @@ class Predictor:
         windows
             First voxel of each window; all lie inside ``frame``.
 
-        Returns
-        -------
-        sums_CXYZ, seconds
-            Sums of weight x score on ``frame``, per class; seconds ``infer`` in all, without
-            waiting for other calls, and ``forward`` in the network itself.
-
         Raises
         ------
         CaseError
             ``scores_not_finite`` if the network gives NaN or numbers out of range.
         """
-        with self._lock, torch.inference_mode():
-            begin = perf_counter()
-            image = torch.from_numpy(values_CXYZ).to(self.device)
-            shape = (self.classes, *frame.shape)
-            sums = torch.zeros(shape, dtype=torch.int64, device=self.device)
-            forward = 0.0
-            for group in _groups(windows, self.batch):
-                boxes = [Box.at(start, self.roi_size).within(frame) for start in group]
-                scores, spent = self._forward(image, boxes)
-                forward += spent
-                weighted = (scores * self.importance).mul_(FIXED_POINT).round_().to(torch.int64)
-                for index, box in enumerate(boxes):
-                    sums[(slice(None), *box)] += weighted[index]
-            sums_CXYZ = sums.cpu().numpy()
-            return sums_CXYZ, {"infer": perf_counter() - begin, "forward": forward}
+        known: list[tuple[torch.Tensor, Sequence[Box]]] = []
+        fresh: list[_Alike] = []
+        for alike in self._sort(values_CXYZ, frame, windows):
+            scores_CXYZ = self._known.get(alike.key) if alike.key else None
+            if scores_CXYZ is None:
+                fresh.append(alike)
+            else:
+                known.append((scores_CXYZ, alike.boxes))
+        total = Total(self.classes, frame, self.importance, self.threads)
 
-    def _forward(
-        self, image: torch.Tensor, boxes: Sequence[tuple[slice, slice, slice]]
-    ) -> tuple[torch.Tensor, float]:
-        begin = perf_counter()
-        batch = image.new_zeros((self.batch, image.shape[0], *self.roi_size))
-        for index, box in enumerate(boxes):
-            batch[index] = image[(slice(None), *box)]
-        with torch.autocast(self.device.type, enabled=self.device.type == "cuda"):
-            scores = final_scores(self.network(batch)).float()
-        largest = float(scores[: len(boxes)].abs().max())  # also waits for the device
-        if not largest < LARGEST_SCORE:
-            raise CaseError(
-                "scores_not_finite",
-                found="scores that are NaN, infinite or out of range",
-                wanted="finite scores",
-                remedy="Check the image's intensities and the bundle's preprocessing",
-            )
-        return scores, perf_counter() - begin
+        def receive(index: int, scores_CXYZ: torch.Tensor) -> None:
+            alike = fresh[index]
+            total.add(scores_CXYZ, alike.boxes[0])
+            if alike.key:
+                kept_CXYZ = scores_CXYZ.clone()
+                self._known.put(alike.key, kept_CXYZ)
+                known.append((kept_CXYZ, alike.boxes[1:]))
+
+        with torch.inference_mode():
+            call = Call([alike.values_CXYZ for alike in fresh], receive)
+            self._queue.serve(call)
+            begin = self._feed.moment()
+            for scores_CXYZ, boxes in known:
+                for box in boxes:
+                    total.add(scores_CXYZ, box)
+            end = self._feed.moment()
+            total.check()
+            sums_CXYZ = self._feed.unload(total.sums())
+        spans = [*call.held, Span(begin, end)]
+        seconds = {
+            "infer": sum(span.seconds for span in spans),
+            "forward": sum(span.seconds for span in call.forward),
+        }
+        return Scored(sums_CXYZ, seconds, len(windows) - len(fresh))
+
+    def _sort(self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]) -> list[_Alike]:
+        """Put windows of the same constant value together."""
+        of_value: dict[Key, _Alike] = {}
+        varied = []
+        for start in windows:
+            box = Box.at(start, self.roi_size)
+            window_CXYZ = values_CXYZ[(slice(None), *box.within(frame))]
+            key = constant_value(window_CXYZ) if self._reuses else None
+            if key is None:
+                varied.append(_Alike(window_CXYZ, None, [box]))
+            else:
+                of_value.setdefault(key, _Alike(window_CXYZ, key, [])).boxes.append(box)
+        return [*varied, *of_value.values()]
+
+    def _run(self, seats: Sequence[Seat]) -> None:
+        """Run a batch; each call receives the scores of its windows, and its share of the time."""
+        begin = self._feed.moment()
+        batch_BCXYZ = self._feed.load([call.windows[index] for call, index in seats])
+        loaded = self._feed.moment()
+        scores_BCXYZ = self.engine(batch_BCXYZ)
+        scored = self._feed.moment()
+        for slot, (call, index) in enumerate(seats):
+            try:
+                call.receive(index, scores_BCXYZ[slot])
+            except Exception as error:
+                call.error = error
+        end = self._feed.moment()
+        for call, _ in seats:
+            call.forward.append(Span(loaded, scored, 1 / len(seats)))
+            call.held.append(Span(begin, end, 1 / len(seats)))
 
 
 _predictors: dict[tuple[object, ...], Predictor] = {}
@@ -171,7 +248,8 @@ def predictor_for(spec: ModelSpec) -> Predictor:
         return _predictors[spec.key]
 
 
-def _device(wanted: str) -> torch.device:
+def device_of(wanted: str) -> torch.device:
+    """Return the device of this process that ``ModelSpec.device`` means."""
     available = torch.cuda.is_available()
     if wanted == "cuda" and not available:
         raise RequestError(
@@ -181,8 +259,3 @@ def _device(wanted: str) -> torch.device:
             remedy="Use --cluster local, or a machine with an NVIDIA GPU and a CUDA build of torch",
         )
     return torch.device("cuda" if available and wanted != "cpu" else "cpu")
-
-
-def _groups(windows: Sequence[Index3], size: int) -> Iterator[Sequence[Index3]]:
-    for first in range(0, len(windows), size):
-        yield windows[first : first + size]

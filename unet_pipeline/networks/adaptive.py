@@ -79,7 +79,8 @@ class AdaptiveDepth(nn.Module):
     """A nested U-Net that goes only as deep as each window needs.
 
     Batches keep their shape at every depth (undecided windows move to the front, the rest is
-    ballast), so that a window's scores do not depend on its neighbours in the batch.
+    ballast), so that neither a window's scores nor its doubt depend on its neighbours in the batch:
+    the last bits of a mean over voxels depend on how many windows there are.
     """
 
     def __init__(self, network: NestedUNet, limit: float) -> None:
@@ -98,7 +99,7 @@ class AdaptiveDepth(nn.Module):
             scores = network.score(nodes, depth)
             result = scores.clone() if result is None else result
             result[undecided] = scores[: len(undecided)]
-            goes_on = doubt(scores[: len(undecided)]) > self.limit
+            goes_on = doubt(scores)[: len(undecided)] > self.limit  # of a fixed shape: see above
             if depth == network.depth:
                 goes_on = torch.zeros_like(goes_on)
             self.windows_at_depth[depth - 1] += int((~goes_on).sum())

@@ -1,0 +1,150 @@
+"""Windows of one value are computed once, and not a bit of any sum changes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from bundles import random_bundle
+
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cohort import open_run, segment_case
+from unet_pipeline.config import ClusterSettings, SegmentSettings
+from unet_pipeline.errors import CaseError
+from unet_pipeline.inference import predictor as predictor_module
+from unet_pipeline.inference.constant import ScoreCache, constant_value
+from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.networks.adaptive import AdaptiveRule
+from unet_pipeline.networks.bundle import PACKAGED
+from unet_pipeline.networks.loading import load_bundle, load_network
+from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.box import Box
+from unet_pipeline.tiling.plan import window_starts
+from unet_pipeline.volume.nifti import encode_volume
+from unet_pipeline.volume.nifti_header import header_of
+
+ROI = (16, 16, 16)
+FRAME = Box.whole((48, 32, 32))
+
+
+def windows_of(frame: Box, roi: int = 16) -> list[tuple[int, int, int]]:
+    xs, ys, zs = (window_starts(n, roi, 0.5) for n in frame.shape)
+    return [(x, y, z) for x in xs for y in ys for z in zs]
+
+
+@pytest.fixture(scope="module")
+def air() -> np.ndarray:
+    """A small body in air."""
+    values = np.zeros((1, *FRAME.shape), np.float32)
+    values[0, 33:45, 3:13, 2:30] = np.random.default_rng(0).random((12, 10, 28))
+    return values
+
+
+def make_spec(folder, **options) -> ModelSpec:
+    bundle = load_bundle(random_bundle(folder, roi_size=ROI, **options), Store())
+    return ModelSpec(bundle, Store(), ROI, batch=3, threads=1)
+
+
+def test_one_value_is_told_from_several():
+    window = np.full((2, 8, 8, 8), 0.25, np.float32)
+    window[1] = -1
+    assert constant_value(window) == np.array([0.25, -1], np.float32).tobytes()
+    window[1, 7, 3, 5] = np.nextafter(np.float32(-1), np.float32(0))
+    assert constant_value(window) is None
+    zeros = np.zeros((1, 8, 8, 8), np.float32)
+    assert constant_value(zeros[:, ::2, 1:3, ::-1]) == bytes(4)  # a view in any order
+    zeros[0, 4, 4, 4] = -0.0
+    assert constant_value(zeros) is None  # a network could tell them apart
+
+
+def test_the_least_recently_used_scores_make_room():
+    cache = ScoreCache(max_bytes=2 * 4 * 4)
+    a, b, c = (torch.full((4,), float(value)) for value in range(3))
+    cache.put(b"a", a)
+    cache.put(b"b", b)
+    assert cache.get(b"a") is a
+    cache.put(b"c", c)
+    assert (cache.get(b"a"), cache.get(b"b"), cache.get(b"c")) == (a, None, c)
+
+
+def assert_reuse_changes_no_bit(spec: ModelSpec, air: np.ndarray) -> None:
+    frame = Box.whole(air.shape[1:])
+    windows = windows_of(frame, spec.roi_size[0])
+    reusing = Predictor(spec)
+    first, again = (reusing.score(air, frame, windows) for _ in range(2))
+    every = Predictor(spec, reuse_bytes=0).score(air, frame, windows)
+    assert first.sums_CXYZ.tobytes() == every.sums_CXYZ.tobytes() == again.sums_CXYZ.tobytes()
+    boxes = [Box.at(start, spec.roi_size).within(frame) for start in windows]
+    constant = sum(not air[(slice(None), *box)].any() for box in boxes)
+    assert 2 * constant > len(windows)
+    assert (every.reused, first.reused, again.reused) == (0, constant - 1, constant)
+    assert again.seconds["forward"] < every.seconds["forward"]
+
+
+@pytest.mark.parametrize("mirror", [(), (0, 2)])
+def test_reuse_changes_no_bit_of_a_network_with_instance_norm(tmp_path, air, mirror):
+    """The variance of such windows is zero, so that the norm divides rounding errors by epsilon."""
+    spec = replace(make_spec(tmp_path, features=(4, 8)), mirror=mirror)
+    layers = load_network(spec.bundle, spec.store).modules()
+    assert any(isinstance(layer, torch.nn.InstanceNorm3d) for layer in layers)
+    assert_reuse_changes_no_bit(spec, air)
+
+
+@pytest.mark.parametrize("depth", [2, "adaptive"])
+def test_reuse_changes_no_bit_of_a_trained_network_at_any_depth(air, depth):
+    bundle = load_bundle(str(PACKAGED / "phantom"), Store())
+    bundle = replace(bundle, adaptive=AdaptiveRule(limit=0.25, promised_loss=0.01))
+    spec = ModelSpec(bundle, Store(), (32, 32, 32), batch=3, threads=1, depth=depth)
+    assert_reuse_changes_no_bit(
+        spec, np.kron(air[:, 8:, :, :16], np.ones((1, 2, 2, 2), np.float32))
+    )
+
+
+def test_values_of_their_own_have_scores_of_their_own(tmp_path):
+    """Two channels of four constants, each window's value another; every one computed once."""
+    spec = make_spec(tmp_path, channels=2, features=(4, 8))
+    frame = Box.whole((64, 16, 16))
+    values = np.repeat(np.float32([[0, 1, 0, 1], [0, 0, 1, 1]]), 16, axis=1)
+    values = np.broadcast_to(values[..., None, None], (2, *frame.shape)).copy()
+    windows = [(start, 0, 0) for start in (0, 16, 32, 48)]
+    reusing = Predictor(spec)
+    scored = [reusing.score(values, frame, windows) for _ in range(2)]
+    every = Predictor(spec, reuse_bytes=0).score(values, frame, windows)
+    assert [one.reused for one in scored] == [0, 4]
+    assert all(one.sums_CXYZ.tobytes() == every.sums_CXYZ.tobytes() for one in scored)
+
+
+def test_scores_that_are_no_numbers_are_not_kept(tmp_path):
+    predictor = Predictor(make_spec(tmp_path, features=(4, 8)))
+    nothing = np.full((1, *FRAME.shape), np.nan, np.float32)
+    for _ in range(2):
+        with pytest.raises(CaseError) as caught:
+            predictor.score(nothing, FRAME, windows_of(FRAME))
+        assert caught.value.code == "scores_not_finite"
+
+
+def test_the_label_map_of_a_ct_with_air_is_the_same_and_the_sidecar_counts(tmp_path, air):
+    """A run whose predictor keeps nothing, and one that reuses more than half of the windows."""
+    folder = random_bundle(tmp_path / "model", features=(4, 8), roi_size=ROI)
+    hounsfield = np.where(air[0] > 0, 100 * air[0], -1000).astype(np.int16)
+    data = encode_volume(hounsfield, header_of(FRAME.shape, np.eye(4), hounsfield.dtype))
+    Store().write(str(tmp_path / "images" / "ct.nii"), data)
+    settings = SegmentSettings(
+        images=str(tmp_path / "images"), model=folder, output=str(tmp_path / "out"),
+        cluster=ClusterSettings(kind="serial", threads=1), resume=False,
+    )  # fmt: skip
+    run = open_run(settings)
+    spec = run.model.spec
+    label_maps, reused = [], []
+    for predictor in (Predictor(spec, reuse_bytes=0), Predictor(spec)):
+        predictor_module._predictors.clear()
+        predictor_module._predictors[spec.key] = predictor
+        record = segment_case(run, run.cases[0], SerialExecutor())
+        assert record.status == "done", record.message
+        label_maps.append(Store().read(record.output))
+        sidecar = json.loads(Store().read(record.output.replace(".nii.gz", ".json")))
+        reused.append(sidecar["windows_reused"] / sidecar["windows"])
+    assert label_maps[0] == label_maps[1]
+    assert reused[0] == 0
+    assert reused[1] > 0.5

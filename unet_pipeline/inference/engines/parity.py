@@ -1,0 +1,193 @@
+"""Parity: whether an engine gives the labels of eager PyTorch, on a stored volume.
+
+Two engines add the same products in another order, so scores differ in their last bits, and labels
+where the network is undecided. Nothing else may differ::
+
+    margin    by how much eager decided a voxel otherwise: its highest score minus its score of the
+              class that the engine chose; or how far a region's score (or probability) that the
+              engine has on the other side of its cut is from that cut, at most
+    near tie  a voxel whose margin is below 1e-3, or below 1e-3 of the range of all scores if that
+              is less than 1
+
+An engine must also give a window the same bits in every place of a batch, whatever its neighbours:
+only then do the labels not depend on how a volume was cut into tiles (P3).
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from unet_pipeline.errors import RequestError
+from unet_pipeline.inference.engines.protocol import Engine, EngineName
+from unet_pipeline.networks.bundle_tools import EXAMPLE
+from unet_pipeline.networks.weights import parse_weights
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.tiling.decision import Combined, Decision, Highest, Painted
+
+NEAR_TIE = 1e-3
+_SMOOTH = 8  # voxels between the knots of the volume that is made up
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the labels of an engine agree with those of eager PyTorch in float32.
+
+    Attributes
+    ----------
+    voxels
+        Voxels that were compared.
+    differing, decided
+        Voxels whose labels differ, and those of them that are no near tie.
+    largest_margin
+        Of the voxels whose labels differ; 0 without one.
+    near_tie
+        Margin below which a voxel is a near tie.
+    largest_difference
+        Between the scores of the two, in any channel.
+    steady
+        Whether a window has the same scores, to the bit, at every place of a batch.
+    """
+
+    voxels: int
+    differing: int
+    decided: int
+    largest_margin: float
+    near_tie: float
+    largest_difference: float
+    steady: bool = True
+
+    @property
+    def passes(self) -> bool:
+        """Whether the engine may be used."""
+        return self.steady and self.decided == 0 and bool(np.isfinite(self.largest_difference))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain JSON types."""
+        finite = bool(np.isfinite(self.largest_difference))
+        largest = float(f"{self.largest_difference:.3g}") if finite else None
+        return {**asdict(self), "largest_difference": largest}
+
+
+def check_parity(
+    reference: Engine, engine: Engine, windows_NCXYZ: Tensor, batch: int, decision: Decision
+) -> Agreement:
+    """Hold an engine against another.
+
+    Parameters
+    ----------
+    reference
+        Eager PyTorch in float32.
+    windows_NCXYZ
+        What the network sees of a few windows, on the device of both.
+    batch
+        Windows of a batch.
+    """
+    number = len(windows_NCXYZ)
+    steady, expected, found = True, [], []
+    with torch.inference_mode():
+        for first in range(number):
+            places = [(first + place) % number for place in range(batch)]
+            turned = [places[-1], *places[:-1]]
+            expected.append(_scores(reference, windows_NCXYZ[places])[0])
+            scores = _scores(engine, windows_NCXYZ[places])
+            again = _scores(engine, windows_NCXYZ[turned])
+            steady &= bool(np.array_equal(np.roll(scores, 1, axis=0), again))
+            found.append(scores[0])
+    return compare(np.stack(expected), np.stack(found), decision, steady=steady)
+
+
+def compare(
+    expected_NKXYZ: Array, found_NKXYZ: Array, decision: Decision, *, steady: bool = True
+) -> Agreement:
+    """Compare the scores of two engines by the labels that they decide."""
+    expected, found = (
+        np.stack([decision.before_resampling(scores) for scores in np.moveaxis(scores_NKXYZ, 1, 0)])
+        for scores_NKXYZ in (expected_NKXYZ, found_NKXYZ)
+    )
+    differs = decision.decide(expected, np.int64) != decision.decide(found, np.int64)
+    margins = _margins(expected, found, decision)[differs]
+    near_tie = NEAR_TIE * min(1.0, float(np.ptp(expected_NKXYZ)))
+    return Agreement(
+        voxels=differs.size,
+        differing=int(differs.sum()),
+        decided=int((margins >= near_tie).sum()),
+        largest_margin=float(margins.max(initial=0.0)),
+        near_tie=near_tie,
+        largest_difference=float(np.abs(found_NKXYZ - expected_NKXYZ).max()),
+        steady=steady,
+    )
+
+
+def refusal(name: EngineName, agreement: Agreement) -> RequestError:
+    """Return the error of an engine that does not pass."""
+    found = (
+        f"{agreement.decided} of {agreement.voxels} voxels with another label than eager PyTorch "
+        f"gives, by a margin of up to {agreement.largest_margin:.3g}"
+        if agreement.steady
+        else "scores that depend on a window's place in its batch"
+    )
+    return RequestError(
+        "engine_differs",
+        found=f"{found} (engine {name})",
+        wanted=f"the same labels, but for margins below {agreement.near_tie:.1g}",
+        remedy="Leave --engine out, or say --engine auto",
+    )
+
+
+def stored_windows(url: str, store: Store, shape_CXYZ: tuple[int, ...]) -> Tensor:
+    """Return windows to compare engines on, NCXYZ: made up, and the bundle's example if it has one.
+
+    The one that is made up is smooth, as images are, with mean 0 and deviation 1 before its fine
+    noise; it is the same everywhere. The example is repeated to the size of a window.
+    """
+    windows = [_made_up(shape_CXYZ)]
+    place = join(url, EXAMPLE)
+    if store.exists(place):
+        example = parse_weights(place, store.read(place))["input"][0].float()
+        if example.ndim == len(shape_CXYZ) and example.shape[0] == shape_CXYZ[0]:
+            windows.append(_repeated(example, shape_CXYZ))
+    return torch.stack(windows)
+
+
+def _made_up(shape_CXYZ: tuple[int, ...]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    channels, *sizes = shape_CXYZ
+    knots = [max(2, n // _SMOOTH) for n in sizes]
+    coarse = torch.randn((1, channels, *knots), generator=generator)
+    smooth = interpolate(coarse, sizes, mode="trilinear", align_corners=True)[0]
+    return smooth + 0.1 * torch.randn(shape_CXYZ, generator=generator)
+
+
+def _repeated(example_CXYZ: Tensor, shape_CXYZ: tuple[int, ...]) -> Tensor:
+    sizes = zip(shape_CXYZ, example_CXYZ.shape, strict=True)
+    repeated = example_CXYZ.repeat([-(-wanted // has) for wanted, has in sizes])
+    return repeated[tuple(slice(n) for n in shape_CXYZ)]
+
+
+def _scores(engine: Engine, batch_BCXYZ: Tensor) -> Array:
+    batch_BCXYZ = batch_BCXYZ.contiguous(memory_format=engine.memory_format)
+    scores_BKXYZ: Array = engine(batch_BCXYZ).cpu().numpy().copy()
+    return scores_BKXYZ
+
+
+def _margins(expected_KNXYZ: Array, found_KNXYZ: Array, decision: Decision) -> Array:
+    """Return by how much each voxel was decided otherwise, shape NXYZ."""
+    margins: Array
+    if isinstance(decision, Highest):
+        highest_NXYZ = found_KNXYZ.argmax(axis=0)[np.newaxis]
+        margins = (
+            expected_KNXYZ.max(axis=0) - np.take_along_axis(expected_KNXYZ, highest_NXYZ, 0)[0]
+        )
+        return margins
+    assert isinstance(decision, Painted | Combined)  # noqa: S101  there is no other
+    cut = decision.cut
+    flipped_KNXYZ = cut.passes(expected_KNXYZ) != cut.passes(found_KNXYZ)
+    margins = np.where(flipped_KNXYZ, np.abs(expected_KNXYZ - cut.level), 0).max(axis=0)
+    return margins
