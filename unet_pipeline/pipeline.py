@@ -4,12 +4,13 @@
 the Dask executor give byte-identical label maps.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
 from unet_pipeline.cluster.executor import Executor, Handle
+from unet_pipeline.cost import added, with_wait
 from unet_pipeline.records import CheckRecord, json_bytes
 from unet_pipeline.tasks import (
     VolumeJob,
@@ -22,7 +23,7 @@ from unet_pipeline.tasks import (
     score_tile,
     stage_case,
     take_partial,
-    take_seconds,
+    without_partials,
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan
 from unet_pipeline.volume.grid import VoxelGrid
@@ -37,13 +38,20 @@ class VolumeResult:
     ----------
     gate
         What the gate saw of headers and voxels; it may warn.
+    windows_reused
+        Windows whose scores were known, because each channel is one value.
+    seconds, bytes_read, bytes_written
+        As in ``CaseRecord``.
     """
 
     windows: int
+    windows_reused: int
     tiles: int
     dice: Mapping[str, float | None] | None
     gate: CheckRecord
     seconds: Mapping[str, float]
+    bytes_read: int
+    bytes_written: int
 
 
 def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
@@ -60,10 +68,19 @@ def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
     plan = plan_volume(prepared, job)
     tiles, spent = _map_tiles(staged, prepared, plan, job, executor)
     written: Written = executor.result(executor.submit(finish_case, staged, tiles, job))
-    seconds = {**written.seconds, **_total(executor.result(handle) for handle in spent)}
-    seconds["total"] = perf_counter() - begin
+    of_tiles = [executor.result(handle) for handle in spent]
+    none = {"infer": 0.0, "forward": 0.0}
+    stages = added([job.spent, none, written.seconds, *(tile.seconds for tile in of_tiles)])
+    total = sum(job.spent.values()) + perf_counter() - begin
     result = VolumeResult(
-        plan.n_windows, plan.n_tiles, written.dice, written.examined.record(), seconds
+        windows=plan.n_windows,
+        windows_reused=sum(tile.reused for tile in of_tiles),
+        tiles=plan.n_tiles,
+        dice=written.dice,
+        gate=written.examined.record(),
+        seconds=with_wait(stages, total),
+        bytes_read=job.examined.bytes_read + sum(one.size for one in written.inputs),
+        bytes_written=written.all_bytes,
     )
     job.store.write(f"{job.output}.json", json_bytes(_sidecar(job, prepared, result, written)))
     return result
@@ -88,7 +105,7 @@ def _map_tiles(
             running = executor.wait_for_room(running, 2 * executor.workers + 1)
             scores[tile.index] = _score(staged, tile, plan, job, executor)
             running.append(scores[tile.index])
-            seconds.append(executor.submit(take_seconds, scores[tile.index]))
+            seconds.append(executor.submit(without_partials, scores[tile.index]))
         ready = [t for t in pending if all(source <= tile.index for source in t.sources)]
         labels += [_merge(target, scores, prepared, plan, job, executor) for target in ready]
         pending = [t for t in pending if t not in ready]
@@ -119,14 +136,6 @@ def _merge(
     return executor.submit(merge_tile, prepared, tile, windows, partials, job.spec)
 
 
-def _total(parts: Iterator[Mapping[str, float]]) -> dict[str, float]:
-    total = {"infer": 0.0, "forward": 0.0}
-    for part in parts:
-        for stage, value in part.items():
-            total[stage] += value
-    return total
-
-
 def _sidecar(
     job: VolumeJob, prepared: Prepared, result: VolumeResult, written: Written
 ) -> dict[str, Any]:
@@ -138,9 +147,11 @@ def _sidecar(
         "geometry": {"native": _grid(prepared.native), "model": _grid(prepared.model)},
         "gate": _gate(result.gate),
         "windows": result.windows,
+        "windows_reused": result.windows_reused,
         "tiles": result.tiles,
         "dice": result.dice,
         "seconds": {stage: round(value, 4) for stage, value in result.seconds.items()},
+        "bytes": {"read": result.bytes_read, "written": result.bytes_written},
     }
 
 

@@ -3,14 +3,16 @@
 They are plain functions of plain values, so they can be pickled and run anywhere.
 """
 
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
@@ -22,12 +24,14 @@ from unet_pipeline.storage.ledger import InputDigest, digest_bytes
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
-from unet_pipeline.tiling.merge import Partial, merged_scores, weight_sum
+from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
 from unet_pipeline.tiling.plan import Tile, TilePlan, make_plan
+from unet_pipeline.volume.layout import copy_into
+from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step, covered_box
-from unet_pipeline.volume.views import ArrayView, Voxels, read_with_margin
+from unet_pipeline.volume.views import Voxels, read_with_margin
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class VolumeJob:
         What the gate saw in the headers.
     content
         Whether to look if the mask lies on the anatomy.
+    spent
+        Seconds per stage that the case took before the workers.
     """
 
     case: str
@@ -67,6 +73,7 @@ class VolumeJob:
     examined: Examined
     content: bool = False
     scratch: str | None = None
+    spent: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,30 @@ class StagedCase:
     mask_XYZ: npt.NDArray[Any] | None
     mask_inputs: tuple[InputDigest, ...]
     examined: Examined
+    seconds: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class TileValues:
+    """What the network sees of the model voxels of a tile's windows, and the seconds it took."""
+
+    values_CXYZ: Voxels
     seconds: float
 
 
 @dataclass(frozen=True)
 class TileScores:
-    """What one tile computed: a partial for each tile that its windows reach into."""
+    """What one tile computed: a partial for each tile that its windows reach into.
+
+    Attributes
+    ----------
+    reused
+        Windows whose scores were known already.
+    """
 
     partials: Mapping[int, Partial]
     seconds: Mapping[str, float]
+    reused: int
 
 
 @dataclass(frozen=True)
@@ -99,10 +121,11 @@ class TileLabels:
 
 @dataclass(frozen=True)
 class Written:
-    """The label map, joined and stored."""
+    """The label map, joined and stored; bytes of it, and of it and the picture."""
 
     labels_sha256: str
     nbytes: int
+    all_bytes: int
     inputs: tuple[InputDigest, ...]
     dice: Mapping[str, float | None] | None
     examined: Examined
@@ -117,7 +140,7 @@ def stage_case(job: VolumeJob) -> StagedCase:
     CaseError
         The first finding that fails.
     """
-    begin, policy = perf_counter(), job.policy
+    watch, policy = Stopwatch(), job.policy
     volume = stage(
         job.store,
         job.images,
@@ -126,19 +149,29 @@ def stage_case(job: VolumeJob) -> StagedCase:
         scratch=job.scratch,
         form=policy.form,
         allowed_voxels=policy.tolerance.affine_voxels,
+        most_bytes=policy.most_bytes,
     )
+    watch.lap("stage")  # whose parts the volume knows
     examined = job.examined.with_findings(look_at_image(volume.native.inner))
+    watch.lap("look")
     if job.mask is None:
         examined.sound_header()
-        return StagedCase(volume, None, (), examined, perf_counter() - begin)
+        return StagedCase(volume, None, (), examined, _of_stages(volume, watch))
     mask = read_mask(job.store, job.mask, volume.header.grid, policy, job.memory_bytes)
+    watch.lap("read")
     image_XYZ = volume.native.inner[0].stored(Box.whole(volume.native.shape))
     found = look_at_mask(
         mask.values_XYZ, image_XYZ, volume.header.grid, policy.labels, content=job.content
     )
     examined = examined.with_findings(found)
     examined.sound_header()
-    return StagedCase(volume, mask.labels_XYZ, mask.inputs, examined, perf_counter() - begin)
+    watch.lap("look")
+    return StagedCase(volume, mask.labels_XYZ, mask.inputs, examined, _of_stages(volume, watch))
+
+
+def _of_stages(volume: Staged, watch: Stopwatch) -> dict[str, float]:
+    beside = {name: value for name, value in watch.seconds.items() if name != "stage"}
+    return added([volume.seconds, beside])
 
 
 def prepared_of(staged: StagedCase) -> Prepared:
@@ -166,25 +199,34 @@ def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:
     )
 
 
-def read_tile(staged: StagedCase, frame: Box) -> Voxels:
+def read_tile(staged: StagedCase, frame: Box) -> TileValues:
     """Return what the network sees of the model voxels of ``frame``, zero outside the volume."""
-    return read_with_margin(staged.volume.model, frame)
+    begin = perf_counter()
+    values_CXYZ = read_with_margin(staged.volume.model, frame)
+    return TileValues(values_CXYZ, perf_counter() - begin)
 
 
 def score_tile(
-    values_CXYZ: Voxels,
+    values: TileValues,
     frame: Box,
     windows: Sequence[Index3],
     targets: Mapping[int, Box],
     spec: ModelSpec,
 ) -> TileScores:
-    """Run the windows of one tile and cut the sums for each tile that needs some of them."""
-    sums_CXYZ, seconds = predictor_for(spec).score(values_CXYZ, frame, windows)
-    partials = {}
+    """Run the windows of one tile and cut the sums for each tile that needs some of them.
+
+    All partials are views of the same sums, so a tile's sums are in memory once.
+    """
+    begin, partials = perf_counter(), {}
+    predictor = predictor_for(spec)
+    load = perf_counter() - begin
+    scored = predictor.score(values.values_CXYZ, frame, windows)
     for target, score_box in targets.items():
         box = frame.intersect(score_box)
-        partials[target] = Partial(box, sums_CXYZ[(slice(None), *box.within(frame))].copy())
-    return TileScores(partials, seconds)
+        sums_CXYZ = scored.sums_CXYZ[(slice(None), *box.within(frame))]
+        partials[target] = Partial(box, sums_CXYZ)
+    seconds = {"preprocess": values.seconds, "load": load, **scored.seconds}
+    return TileScores(partials, seconds, scored.reused)
 
 
 def take_partial(scores: TileScores, target: int) -> Partial:
@@ -192,9 +234,9 @@ def take_partial(scores: TileScores, target: int) -> Partial:
     return scores.partials[target]
 
 
-def take_seconds(scores: TileScores) -> Mapping[str, float]:
-    """Return the seconds that a tile took."""
-    return scores.seconds
+def without_partials(scores: TileScores) -> TileScores:
+    """Return only what a tile took: its seconds and windows."""
+    return replace(scores, partials={})
 
 
 def merge_tile(
@@ -217,15 +259,14 @@ def merge_tile(
         return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)
     weight_XYZ = weight_sum(tile.score_box, windows, importance_map(spec.roi_size, spec.blend))
 
-    def native_scores(index: int) -> Voxels:
-        merged_XYZ = merged_scores(tile.score_box, partials, weight_XYZ, index)
-        model_XYZ = bundle.decision.before_resampling(merged_XYZ)
-        view = ArrayView(model_XYZ[None], tile.score_box, prepared.model.shape)
-        scores_XYZ: Voxels = prepared.backward(view).read(tile.write_box)[0]
-        return scores_XYZ
-
-    scores_of_channels = map(native_scores, range(bundle.out_channels))
-    labels_XYZ = bundle.decision.decide(scores_of_channels, bundle.label_type)
+    labels_XYZ = native_labels(
+        Merged(tile.score_box, partials, weight_XYZ),
+        prepared,
+        tile.write_box,
+        bundle.decision,
+        bundle.label_type,
+        threads=spec.threads or os.cpu_count() or 1,
+    )
     return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)
 
 
@@ -240,7 +281,8 @@ def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob)
     volume, begin = staged.volume, perf_counter()
     labels_XYZ = np.zeros(volume.native.shape, dtype=tiles[0].labels_XYZ.dtype, order="F")
     for tile in tiles:
-        labels_XYZ[tile.box.within(Box.whole(volume.native.shape))] = tile.labels_XYZ
+        part = tile.box.within(Box.whole(volume.native.shape))
+        copy_into(labels_XYZ[part][None], tile.labels_XYZ[None])
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
     scored = perf_counter()
     figure = _figure(labels_XYZ, staged)
@@ -252,11 +294,12 @@ def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob)
     return Written(
         labels_sha256=digest_bytes(data),
         nbytes=len(data),
+        all_bytes=len(data) + len(figure),
         inputs=(*volume.inputs, *staged.mask_inputs),
         dice=dice,
         examined=staged.examined,
         seconds={
-            "read": staged.seconds,
+            **staged.seconds,
             "merge": sum(tile.seconds for tile in tiles),
             "evaluate": scored - begin,
             "draw": drawn - scored,

@@ -1,6 +1,7 @@
 """Every planted fault is found by its own code, in phantoms and in real pairs; sound pairs pass."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -30,6 +31,15 @@ def test_the_sound_phantom_passes(phantom):
 def test_a_planted_fault_is_found_by_its_code(phantom, fault):
     outcome, codes = judged(fault, phantom)
     assert outcome == "detected", codes
+
+
+def test_a_mask_is_not_held_against_an_image_without_a_place(phantom):
+    """An image whose affine is all 0 is one fault; its mask adds none, and numpy no warning."""
+    plain = gzip.decompress(phantom.image)
+    broken = plain[:280] + bytes(48) + plain[328:]  # srow_x, srow_y, srow_z
+    codes = [f.code for f in findings_of(replace(phantom, image=broken)) if f.severity != "pass"]
+    assert codes[0] == "affine_singular"
+    assert not {"origin_mismatch", "spacing_mismatch", "direction_mismatch"} & set(codes)
 
 
 def some_pairs(data: Path) -> list[tuple[str, Path, Path]]:

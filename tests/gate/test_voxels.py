@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unet_pipeline.gate.voxels import check_body, check_mask_voxels, label_counts
+from unet_pipeline.gate.voxels import check_body, check_mask_voxels
 
 SPACING = (1.0, 1.0, 1.0)
 
@@ -21,12 +21,6 @@ def test_a_sound_mask_has_no_finding():
     assert codes(block()) == []
     assert codes(block(), declared={0, 1}) == []
     assert codes(block(dtype=np.float32)) == []
-
-
-def test_labels_are_counted():
-    mask = block()
-    mask[0, 0, 0] = 7
-    assert label_counts(mask) == {0: 12**3 - 65, 1: 64, 7: 1}
 
 
 @pytest.mark.parametrize(

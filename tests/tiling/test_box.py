@@ -27,3 +27,11 @@ def test_slices_are_relative_to_the_frame():
 def test_a_box_that_ends_before_it_starts_is_refused():
     with pytest.raises(ValueError, match="must not be past its stop"):
         Box((2, 0, 0), (1, 1, 1))
+
+
+def test_blocks_by_eye():
+    assert list(Box((1, 0, 0), (6, 1, 2)).blocks((3, 4, 2))) == [
+        Box((1, 0, 0), (4, 1, 2)),
+        Box((4, 0, 0), (6, 1, 2)),
+    ]
+    assert len(list(Box.whole((5, 5, 5)).blocks((2, 2, 2)))) == 27

@@ -2,14 +2,24 @@
 
 import gzip
 import io
+import os
+import zlib
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.volume.nifti import encode_labels, encode_volume, read_slabs, scaled
+from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.nifti import (
+    MEMBER_BYTES,
+    encode_labels,
+    encode_volume,
+    read_slabs,
+    scaled,
+)
 from unet_pipeline.volume.nifti_header import header_of, parse_header
+from unet_pipeline.volume.probe import probe_header
 
 AFFINE = np.array([[-1.5, 0.1, 0, 20], [0.1, 1.5, 0, -3], [0, 0, 3, 7], [0, 0, 0, 1.0]])
 
@@ -77,6 +87,55 @@ def test_the_same_labels_give_the_same_bytes():
     header = header_of((3, 4, 5), AFFINE, np.uint8)
     labels = np.ones((3, 4, 5), np.uint8)
     assert encode_labels(labels, header) == encode_labels(np.asfortranarray(labels), header)
+
+
+def member_sizes(data: bytes) -> list[int]:
+    """Decompressed bytes of each gzip member, by zlib."""
+    sizes = []
+    while data:
+        member = zlib.decompressobj(31)
+        sizes.append(len(member.decompress(data)))
+        data = member.unused_data
+    return sizes
+
+
+def test_a_small_label_map_is_one_member():
+    labels = np.ones((8, 8, 8), np.uint8)
+    data = encode_labels(labels, header_of(labels.shape, AFFINE, np.uint8))
+    assert member_sizes(data) == [352 + 512]
+
+
+def test_a_large_label_map_is_members_of_one_size_that_others_read(tmp_path):
+    labels = np.random.default_rng(0).integers(0, 9, (300, 300, 100)).astype(np.uint8).repeat(2, 2)
+    header = header_of(labels.shape, AFFINE, np.uint8)
+    data = encode_labels(labels, header)
+    assert member_sizes(data) == [352 + MEMBER_BYTES, labels.size - MEMBER_BYTES]
+    assert gzip.decompress(data) == encode_volume(labels, header)
+    path = tmp_path / "labels.nii.gz"
+    path.write_bytes(data)
+    np.testing.assert_array_equal(nib.load(path).dataobj, labels)
+    np.testing.assert_array_equal(decode(data), labels)
+    assert probe_header(Store(), str(path)).header.grid == header.grid
+
+
+@pytest.mark.parametrize("cores", [1, 2, 64])
+def test_the_bytes_do_not_depend_on_the_machine(monkeypatch, cores):
+    labels = np.random.default_rng(1).integers(0, 2, (512, 512, 70)).astype(np.uint8)
+    header = header_of(labels.shape, AFFINE, np.uint8)
+    expected = encode_labels(labels, header)
+    monkeypatch.setattr(os, "cpu_count", lambda: cores)
+    assert encode_labels(np.asfortranarray(labels), header) == expected
+
+
+@pytest.mark.parametrize("endian", ["<", ">"])
+def test_voxels_are_decoded_into_an_array(endian):
+    values = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    data = nifti_bytes(values, endian=endian)
+    header = parse_header(data)
+    target = np.empty(values.shape, header.dtype, order="F")
+    parts = list(read_slabs(io.BytesIO(data), header, 50, target))
+    assert all(np.shares_memory(slab, target) for _, slab in parts)
+    np.testing.assert_array_equal(target, values)
 
 
 SOUND = nifti_bytes(np.ones((8, 8, 8), np.int16))

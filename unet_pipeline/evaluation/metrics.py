@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.volume.kernels import count_pairs
+
 
 def dice_per_label(
     prediction_XYZ: NDArray[Any], reference_XYZ: NDArray[Any], labels: Iterable[int]
@@ -15,9 +17,9 @@ def dice_per_label(
     Parameters
     ----------
     prediction_XYZ, reference_XYZ
-        Label maps on one grid.
+        Label maps on one grid, integers.
     labels
-        Labels to score.
+        Labels to score, 0 or more.
 
     Returns
     -------
@@ -34,7 +36,9 @@ def dice_per_label(
             f"prediction {prediction_XYZ.shape} and reference {reference_XYZ.shape} "
             "must have one shape"
         )
-    return {label: _dice(prediction_XYZ == label, reference_XYZ == label) for label in labels}
+    wanted = list(labels)
+    both, sizes = _voxels(prediction_XYZ, reference_XYZ, max(wanted, default=0) + 1)
+    return {k: 2 * int(both[k]) / int(sizes[k]) if sizes[k] else None for k in wanted}
 
 
 def mean_dice(dice: Iterable[float | None]) -> float | None:
@@ -43,7 +47,12 @@ def mean_dice(dice: Iterable[float | None]) -> float | None:
     return float(np.mean(values)) if values else None
 
 
-def _dice(predicted: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float | None:
-    both = int(np.count_nonzero(predicted)) + int(np.count_nonzero(wanted))
-    np.logical_and(predicted, wanted, out=predicted)
-    return 2 * int(np.count_nonzero(predicted)) / both if both else None
+def _voxels(
+    prediction_XYZ: NDArray[Any], reference_XYZ: NDArray[Any], labels: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return per label |P and R| and |P| + |R|, from one pass over both maps."""
+    turned = prediction_XYZ.flags.f_contiguous and reference_XYZ.flags.f_contiguous
+    first, second = (a.ravel("F" if turned else "C") for a in (prediction_XYZ, reference_XYZ))
+    both, only_first, only_second = np.zeros((3, labels), np.int64)
+    count_pairs(first, second, both, only_first, only_second)
+    return both, 2 * both + only_first + only_second

@@ -21,7 +21,7 @@ from unet_pipeline.records import Case, CheckRecord, Verdict
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.nifti_header import NiftiHeader
-from unet_pipeline.volume.probe import probe_header
+from unet_pipeline.volume.probe import MOST_BYTES, probe_header
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,15 @@ class Policy:
         Channels that the network takes; None if there is no network.
     labels
         Labels that a mask may hold; None for any.
+    most_bytes
+        Decoded bytes that a volume may claim to have.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
     fixes: frozenset[Fix] = frozenset()
     channels: int | None = None
     labels: frozenset[int] | None = None
+    most_bytes: int = MOST_BYTES
 
     @property
     def form(self) -> Form | None:
@@ -132,13 +135,14 @@ class _Headers:
         self.store, self.policy = store, policy
         self.first: NiftiHeader | None = None
         self.first_role = ""
+        self.comparable = False
         self.bytes_read = 0
 
     def add(self, url: str, role: str) -> list[Finding]:
         """Read one header, and check it by itself and against the first."""
         tolerance = self.policy.tolerance
         try:
-            probe = probe_header(self.store, url, self.policy.form)
+            probe = probe_header(self.store, url, self.policy.form, self.policy.most_bytes)
         except PipelineError as error:
             return [as_finding(error, role)]
         self.bytes_read += probe.bytes_read
@@ -146,7 +150,8 @@ class _Headers:
         if self.first is None:
             if role != "mask":
                 self.first, self.first_role = probe.header, role
-        elif not _unusable(findings):
+                self.comparable = not _unusable(findings)
+        elif self.comparable and not _unusable(findings):
             roles = Roles(self.first_role, role)
             findings += check_same_grid(self.first.grid, probe.header.grid, tolerance, roles)
         return findings

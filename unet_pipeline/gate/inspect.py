@@ -54,7 +54,14 @@ def inspect(store: Store, case: Case, policy: Policy, *, content: bool) -> Exami
         for index, url in enumerate(case.images):
             role = "image" if len(case.images) == 1 else f"channel {index + 1}"
             images.append(
-                read_volume(store, url, role=role, budget_bytes=BUDGET_BYTES, form=policy.form)
+                read_volume(
+                    store,
+                    url,
+                    role=role,
+                    budget_bytes=BUDGET_BYTES,
+                    form=policy.form,
+                    most_bytes=policy.most_bytes,
+                )
             )
         first, grid = images[0].view, images[0].view.header.grid
         bytes_read = sum(digest.size for read in images for digest in read.inputs)
@@ -99,7 +106,10 @@ def read_mask(store: Store, url: str, grid: VoxelGrid, policy: Policy, budget_by
     CaseError
         As ``read_volume``.
     """
-    read = read_volume(store, url, role="mask", budget_bytes=budget_bytes, form=policy.form)
+    read = read_volume(
+        store, url, role="mask", budget_bytes=budget_bytes, form=policy.form,
+        most_bytes=policy.most_bytes,
+    )  # fmt: skip
     allowed = allowed_mm(grid, policy.tolerance)
     values_XYZ = conformed(read.view.values(), read.view.header.grid, grid, allowed, "nearest")
     return Mask(values_XYZ, read.inputs)

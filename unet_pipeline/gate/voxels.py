@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from unet_pipeline.gate.findings import Finding
 from unet_pipeline.volume.grid import AXIS_LETTERS
+from unet_pipeline.volume.occupancy import counts_per_slice, label_counts
 
 Array = npt.NDArray[Any]
 
@@ -101,11 +102,12 @@ def check_body(image_XYZ: Array, mask_XYZ: Array, spacing_mm: Sequence[float]) -
     low, high = _CLEAR_BODY
     if not top > air or not low < body.mean() < high:
         return []
-    sampling = [step * s for step, s in zip(steps, spacing_mm, strict=True)]
-    distance_mm = ndimage.distance_transform_edt(~_without_specks(body), sampling=sampling)
+    body = _without_specks(body)
     parts, count = ndimage.label(_thinned_mask(mask_XYZ, steps, body.shape), np.ones((3, 3, 3)))
-    if not count:
+    if len(np.unique(parts[body & (parts > 0)])) == count:  # every part lies on the body
         return []
+    sampling = [step * s for step, s in zip(steps, spacing_mm, strict=True)]
+    distance_mm = ndimage.distance_transform_edt(~body, sampling=sampling)
     nearest = ndimage.minimum(distance_mm, parts, range(1, count + 1))
     far = [mm for mm in np.atleast_1d(nearest) if mm > FAR_MM]
     if not far:
@@ -122,16 +124,6 @@ def check_body(image_XYZ: Array, mask_XYZ: Array, spacing_mm: Sequence[float]) -
             FAR_MM,
         )
     ]
-
-
-def label_counts(mask_XYZ: Array) -> dict[int, int]:
-    """Return the labels of a mask of whole numbers, and their voxels."""
-    counts: dict[int, int] = {}
-    for z in range(mask_XYZ.shape[2]):
-        values, voxels = np.unique(mask_XYZ[:, :, z], return_counts=True)
-        for value, n in zip(values, voxels, strict=True):
-            counts[int(value)] = counts.get(int(value), 0) + int(n)
-    return counts
 
 
 def _not_whole(mask_XYZ: Array) -> int:
@@ -167,11 +159,11 @@ def _at_border(
     mask_XYZ: Array, spacing_mm: Sequence[float], axcodes: Sequence[str]
 ) -> Iterator[Finding]:
     whole, cut = [], []
-    for axis, size in enumerate(mask_XYZ.shape):
+    for axis, areas in enumerate(counts_per_slice(mask_XYZ)):
+        size = len(areas)
         if size < 2:
             continue
         others = tuple(a for a in range(3) if a != axis)
-        areas = np.count_nonzero(mask_XYZ, axis=others)
         for index in (0, size - 1):
             side = _side(axcodes[axis], index > 0)
             if areas[index] >= WHOLE_FACE * mask_XYZ.size / size:
@@ -231,6 +223,8 @@ def _without_specks(body: Array) -> Array:
 def _thinned_mask(mask_XYZ: Array, steps: Sequence[int], shape: tuple[int, ...]) -> Array:
     """Return where any voxel of a block of ``steps`` voxels has a label."""
     x, y, depth = steps
+    if (x, y, depth) == (1, 1, 1):
+        return np.asarray(mask_XYZ != 0)
     result = np.zeros(shape, bool)
     for z in range(shape[2]):
         slab = (mask_XYZ[:, :, z * depth : (z + 1) * depth] != 0).any(axis=2)

@@ -36,6 +36,7 @@ _LETTER = 20
 _TITLE_Y, _LEGEND_Y = HEIGHT - 34, HEIGHT - 12
 _BOX = (_CELL - 2 * _LETTER, _TITLE_Y - 12 - 2 * _LETTER)
 _FILL = 0.3
+_PNG_LEVEL = 3  # half the time of the usual 6, for files a twentieth larger
 _TEXT, _FAINT, _BACKGROUND = (235, 235, 235), (160, 160, 160), (0, 0, 0)
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
@@ -272,5 +273,5 @@ def _font(size: int) -> _Font:
 
 def _png(canvas: Image.Image) -> bytes:
     buffer = BytesIO()
-    canvas.save(buffer, "PNG")
+    canvas.save(buffer, "PNG", compress_level=_PNG_LEVEL)
     return buffer.getvalue()

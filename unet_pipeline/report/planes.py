@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.volume.occupancy import counts_per_slice
 
 Array = NDArray[Any]
 
@@ -89,20 +90,11 @@ def to_ras(array: Array, axcodes: Sequence[str]) -> Array:
 def busiest_voxel(foreground_XYZ: Array) -> tuple[int, ...] | None:
     """Return, per axis, the index of the slice with most non-zero voxels; None if there are none.
 
-    Of equally full slices the middle one is taken. The array is read slab by slab, along the axis
-    of the longest stride, so that a large volume is neither copied nor read out of order.
+    Of equally full slices the middle one is taken.
     """
-    slow = int(np.argmax(np.abs(foreground_XYZ.strides)))
-    slabs = np.moveaxis(foreground_XYZ, slow, 0)
-    along, across = np.zeros(slabs.shape[0], np.int64), np.zeros(slabs.shape[1:], np.int32)
-    for index, slab in enumerate(slabs):
-        mask = slab != 0
-        along[index] = np.count_nonzero(mask)
-        across += mask
-    if not along.any():
+    counts = counts_per_slice(foreground_XYZ)
+    if not counts[0].any():
         return None
-    counts = [across.sum(axis=1), across.sum(axis=0)]
-    counts.insert(slow, along)
     return tuple(_middle_of_largest(count) for count in counts)
 
 

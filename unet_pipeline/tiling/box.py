@@ -1,7 +1,8 @@
 """A box of voxels: half-open ranges along three axes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import product
 from math import prod
 
 Index3 = tuple[int, int, int]
@@ -25,18 +26,18 @@ class Box:
     @classmethod
     def whole(cls, shape: Iterable[int]) -> "Box":
         """Return the box of all voxels of a grid of this ``shape``."""
-        return cls((0, 0, 0), _index3(shape))
+        return cls((0, 0, 0), index3(shape))
 
     @classmethod
     def at(cls, start: Iterable[int], shape: Iterable[int]) -> "Box":
         """Return the box of this ``shape`` that begins at ``start``."""
-        begin = _index3(start)
-        return cls(begin, _index3(a + n for a, n in zip(begin, shape, strict=True)))
+        begin = index3(start)
+        return cls(begin, index3(a + n for a, n in zip(begin, shape, strict=True)))
 
     @property
     def shape(self) -> Index3:
         """Number of voxels along each axis."""
-        return _index3(b - a for a, b in zip(self.start, self.stop, strict=True))
+        return index3(b - a for a, b in zip(self.start, self.stop, strict=True))
 
     @property
     def size(self) -> int:
@@ -45,8 +46,8 @@ class Box:
 
     def intersect(self, other: "Box") -> "Box":
         """Return the voxels that both boxes have; of size 0 if there are none."""
-        start = _index3(max(a, b) for a, b in zip(self.start, other.start, strict=True))
-        stop = _index3(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
+        start = index3(max(a, b) for a, b in zip(self.start, other.start, strict=True))
+        stop = index3(min(a, b) for a, b in zip(self.stop, other.stop, strict=True))
         if any(a >= b for a, b in zip(start, stop, strict=True)):
             return Box(start, start)
         return Box(start, stop)
@@ -54,13 +55,19 @@ class Box:
     def union(self, other: "Box") -> "Box":
         """Return the smallest box that holds both."""
         return Box(
-            _index3(min(a, b) for a, b in zip(self.start, other.start, strict=True)),
-            _index3(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)),
+            index3(min(a, b) for a, b in zip(self.start, other.start, strict=True)),
+            index3(max(a, b) for a, b in zip(self.stop, other.stop, strict=True)),
         )
 
     def shifted(self, by: Iterable[int]) -> "Box":
         """Return the box moved by this many voxels along each axis."""
         return Box.at((a + d for a, d in zip(self.start, by, strict=True)), self.shape)
+
+    def blocks(self, shape: Index3) -> Iterator["Box"]:
+        """Cut the box into boxes of this shape, smaller ones at its end."""
+        axes = zip(self.start, self.stop, shape, strict=True)
+        for start in product(*(range(a, b, step) for a, b, step in axes)):
+            yield Box.at(start, shape).intersect(self)
 
     def within(self, frame: "Box") -> tuple[slice, slice, slice]:
         """Return the slices that cut this box out of an array that covers ``frame``."""
@@ -70,6 +77,7 @@ class Box:
         return x, y, z
 
 
-def _index3(values: Iterable[int]) -> Index3:
+def index3(values: Iterable[int]) -> Index3:
+    """Return three whole numbers as a tuple of that type."""
     x, y, z = (int(value) for value in values)
     return x, y, z

@@ -6,12 +6,16 @@ cannot change a bit (P3). 2**-36 leaves digits to a weight of 2**-27, and the in
 scores of 4096 windows of weight 1 that lie over each other, each up to 2**15.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline.tiling import kernels
 from unet_pipeline.tiling.box import Box, Index3
 
 FIXED_POINT = 2.0**36
@@ -19,6 +23,9 @@ LARGEST_SCORE = 2.0**15
 
 Sums = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
+
+Part = TypeVar("Part")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -35,6 +42,10 @@ class Partial:
 
     box: Box
     sums_CXYZ: Sums
+
+    def __post_init__(self) -> None:
+        if self.sums_CXYZ.shape[1:] != self.box.shape:
+            raise ValueError(f"sums of {self.sums_CXYZ.shape[1:]} voxels for {self.box}")
 
 
 def to_fixed_point(values: npt.NDArray[np.float32]) -> Sums:
@@ -65,15 +76,93 @@ def weight_sum(
     return total_XYZ
 
 
-def merged_scores(
-    box: Box, partials: Sequence[Partial], weight_XYZ: Sums, class_index: int
-) -> Scores:
-    """Return the weighted mean score of one class on each voxel of ``box``, shape XYZ."""
-    total_XYZ = np.zeros(box.shape, dtype=np.int64)
-    for partial in partials:
-        common = partial.box.intersect(box)
-        total_XYZ[common.within(box)] += partial.sums_CXYZ[class_index][common.within(partial.box)]
-    return np.asarray(total_XYZ / weight_XYZ, dtype=np.float32)
+@dataclass(frozen=True)
+class Merged:
+    """The scores of a tile, not yet divided by the weights.
+
+    Attributes
+    ----------
+    box
+        Model voxels: the score box of the tile.
+    partials
+        Those of all tiles whose windows reach into the box.
+    weight_XYZ
+        Sum of the windows' weights, fixed point.
+    """
+
+    box: Box
+    partials: Sequence[Partial]
+    weight_XYZ: Sums
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return int(self.partials[0].sums_CXYZ.shape[0])
+
+    def totals(self, box: Box) -> Sums:
+        """Return the fixed-point sums of all classes, shape CXYZ; perhaps a view."""
+        parts = [(p, p.box.intersect(box)) for p in self.partials if p.box.intersect(box).size]
+        if len(parts) == 1 and parts[0][1] == box:
+            return parts[0][0].sums_CXYZ[(slice(None), *box.within(parts[0][0].box))]
+        total_CXYZ = np.zeros((self.classes, *box.shape), dtype=np.int64)
+        for partial, common in parts:
+            part_CXYZ = partial.sums_CXYZ[(slice(None), *common.within(partial.box))]
+            total_CXYZ[(slice(None), *common.within(box))] += part_CXYZ
+        return total_CXYZ
+
+    def scores(self, box: Box, class_index: int) -> Scores:
+        """Return the weighted mean score of one class on each voxel of a box, shape XYZ."""
+        total_XYZ = np.zeros(box.shape, dtype=np.int64)
+        for partial in self.partials:
+            common = partial.box.intersect(box)
+            part_XYZ = partial.sums_CXYZ[class_index][common.within(partial.box)]
+            total_XYZ[common.within(box)] += part_XYZ
+        return np.asarray(total_XYZ / self.weights(box), dtype=np.float32)
+
+    def weights(self, box: Box) -> Sums:
+        """Return the sum of the windows' weights on each voxel of a box, shape XYZ."""
+        return self.weight_XYZ[box.within(self.box)]
+
+
+def add_window(
+    sums_CXYZ: Sums, scores_Cxyz: Scores, importance_xyz: Scores, start: Index3, threads: int
+) -> bool:
+    """Add the weighted scores of one window to the sums, in one pass.
+
+    Parameters
+    ----------
+    scores_Cxyz, importance_xyz
+        Scores of the window's voxels, and their weights, 0 to 1.
+    start
+        Where the window begins in ``sums_CXYZ``; all of it lies inside.
+
+    Returns
+    -------
+    bool
+        Whether all scores are finite and below ``LARGEST_SCORE``; if not, the sums are spoilt.
+    """
+    scores, importance = map(np.ascontiguousarray, (scores_Cxyz, importance_xyz))
+    unit, limit = np.float32(FIXED_POINT), np.float32(LARGEST_SCORE)
+
+    def add(classes: tuple[int, int]) -> int:
+        wild: int = kernels.add_weighted(sums_CXYZ, scores, importance, start, classes, unit, limit)
+        return wild
+
+    return sum(shared(threads, add, _spans(len(scores), threads))) == 0
+
+
+def shared(threads: int, work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
+    """Do the parts of some work on this many threads; return the results in order."""
+    if threads == 1 or len(parts) <= 1:
+        return list(map(work, parts))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, parts))
+
+
+def _spans(length: int, count: int) -> list[tuple[int, int]]:
+    """Cut 0 .. length into at most ``count`` spans of almost one size."""
+    edges = sorted({length * i // count for i in range(count + 1)})
+    return list(pairwise(edges))
 
 
 def smallest_label_type(classes: int) -> npt.DTypeLike:

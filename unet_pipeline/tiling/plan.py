@@ -18,7 +18,7 @@ belongs to the tile that it overlaps most, and is evaluated once, there::
 The plan says for each tile from whom its partials come (``sources``).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
@@ -96,7 +96,11 @@ class TilePlan:
 
     @cached_property
     def peak_bytes_per_tile(self) -> int:
-        """Upper bound of the bytes that one tile's scores and input take, while it is evaluated."""
+        """Upper bound of the bytes of one tile's sums and input, while it is evaluated.
+
+        Sums of all classes exist once. The network's activations and the scores of one batch come
+        on top, and while labels are decided, what a block of them takes.
+        """
         return max(
             (self.cover_box(tile).size for tile in self.tiles if tile.windows), default=0
         ) * _bytes_per_voxel(self.channels, self.classes)
@@ -197,7 +201,7 @@ def make_plan(
     tile_shape = tile_shape or _tile_within(
         budget_bytes // _bytes_per_voxel(channels, classes), native_shape, needs, roi_size
     )
-    write_boxes = list(_partition(native_shape, tile_shape))
+    write_boxes = list(Box.whole(native_shape).blocks(tile_shape))
     score_boxes = [needs(box) for box in write_boxes]
     axes = [
         window_starts(n, r, overlap, placement) for n, r in zip(model_shape, roi_size, strict=True)
@@ -212,13 +216,6 @@ def make_plan(
     return TilePlan(
         native_shape, model_shape, roi_size, channels, classes, tuple(tiles), label_bytes
     )
-
-
-def _partition(shape: Index3, tile_shape: Index3) -> Iterator[Box]:
-    whole = Box.whole(shape)
-    axes = [range(0, n, step) for n, step in zip(shape, tile_shape, strict=True)]
-    for start in product(*axes):
-        yield Box.at(start, tile_shape).intersect(whole)
 
 
 def _assign(

@@ -88,10 +88,12 @@ class ScaleRange(Nothing):
         width = self.a_max - self.a_min
         if width == 0:
             return values - np.float32(self.a_min) + np.float32(self.b_min or 0.0)
-        values = (values - np.float32(self.a_min)) / np.float32(width)
+        values = values - np.float32(self.a_min)
+        values /= np.float32(width)
         if self.b_min is not None and self.b_max is not None:
-            values = values * np.float32(self.b_max - self.b_min) + np.float32(self.b_min)
-        return np.clip(values, self.b_min, self.b_max) if self.clip else values
+            values *= np.float32(self.b_max - self.b_min)
+            values += np.float32(self.b_min)
+        return np.clip(values, self.b_min, self.b_max, out=values) if self.clip else values
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,8 @@ class _Shift:
     nonzero: bool
 
     def __call__(self, values: Voxels) -> Voxels:
-        shifted = (values - np.float32(self.mean)) / np.float32(self.deviation)
+        shifted = values - np.float32(self.mean)
+        shifted /= np.float32(self.deviation)
         return np.where(values != 0, shifted, values) if self.nonzero else shifted
 
 

@@ -1,14 +1,16 @@
 """The voxels of NIfTI files, as a stream of slabs, and whole files of them.
 
-Voxels are decoded by isal, about twice as fast as zlib, straight into the array. A header that lies
-about the size costs nothing: no more memory is taken than the caller allows, and hardly more bytes
-are decoded than the header promises.
+Voxels are decoded by isal, about twice as fast as zlib, straight into the array, and encoded by it
+straight from the array. A header that lies about the size costs nothing: no more memory is taken
+than the caller allows, and hardly more bytes are decoded than the header promises.
 """
 
 import gzip
 import io
+import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, BinaryIO
 
@@ -21,10 +23,16 @@ from unet_pipeline.volume.nifti_header import NiftiHeader, broken, header_bytes
 
 GZIP_MAGIC = b"\x1f\x8b"
 TRAILING_BYTES = 64 * 2**20  # that are read after the voxels before a file is refused
+MEMBER_BYTES = 16 * 2**20  # of voxels in each gzip member that is written
+_LEVEL = 1  # of isal: levels 2 and 3 hardly shrink label maps further
+_SLAB_BYTES = 2_000_000  # stay in the caches for whoever looks at them next
 
 
 def read_slabs(
-    file: BinaryIO, header: NiftiHeader, slab_bytes: int = 64_000_000
+    file: BinaryIO,
+    header: NiftiHeader,
+    slab_bytes: int = _SLAB_BYTES,
+    target_XYZ: npt.NDArray[Any] | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
     """Decode the voxels of a file as a stream of slabs.
 
@@ -32,6 +40,9 @@ def read_slabs(
     ----------
     file
         The stored bytes, from the first; read to their end.
+    target_XYZ
+        Where to decode the voxels to: of the header's shape and type, in Fortran order. By default
+        each slab is an array of its own.
 
     Yields
     ------
@@ -50,10 +61,13 @@ def read_slabs(
         _skip(stream, header.offset)
         for z in range(0, depth, step):
             part = slice(z, min(z + step, depth))
-            flat = np.frombuffer(
-                _read_exactly(stream, slice_bytes * (part.stop - z)), dtype=header.dtype
+            slab_ZYX = (
+                np.empty((part.stop - z, y, x), header.dtype)
+                if target_XYZ is None
+                else target_XYZ.T[part]
             )
-            yield part, flat.reshape((x, y, part.stop - z), order="F")
+            _fill(stream, _bytes_of(slab_ZYX))
+            yield part, slab_ZYX.T
         _drain(stream)
 
 
@@ -81,15 +95,37 @@ def scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[np.floa
 def encode_labels(labels_XYZ: npt.NDArray[Any], like: NiftiHeader) -> bytes:
     """Return a ``.nii.gz`` file of a label map with the geometry of ``like``, bit for bit.
 
-    The same labels give the same bytes: no time stamp, no free text.
+    The same labels give the same bytes: no time stamp, no free text, and gzip members of one size,
+    however many threads compress them.
     """
-    return igzip.compress(encode_volume(labels_XYZ, like), 1, mtime=0)
+    parts = _parts(labels_XYZ, like)
+    if len(parts) == 1:
+        return _compressed(parts[0])
+    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
+        return b"".join(pool.map(_compressed, parts))
 
 
 def encode_volume(values_XYZ: npt.NDArray[Any], like: NiftiHeader) -> bytes:
     """Return an uncompressed ``.nii`` file of ``values_XYZ`` with the geometry of ``like``."""
+    return b"".join(_parts(values_XYZ, like))
+
+
+def _parts(values_XYZ: npt.NDArray[Any], like: NiftiHeader) -> Sequence[bytes | memoryview]:
+    """Return a ``.nii`` file in pieces; only the first, which begins with the header, is a copy."""
     x, y, z = values_XYZ.shape
-    return header_bytes((x, y, z), values_XYZ.dtype, like) + values_XYZ.tobytes(order="F")
+    voxels = _bytes_of(np.ascontiguousarray(values_XYZ.T))
+    first = header_bytes((x, y, z), values_XYZ.dtype, like) + voxels[:MEMBER_BYTES]
+    starts = range(MEMBER_BYTES, len(voxels), MEMBER_BYTES)
+    return [first, *(voxels[start : start + MEMBER_BYTES] for start in starts)]
+
+
+def _compressed(data: bytes | memoryview) -> bytes:
+    return igzip.compress(data, _LEVEL, mtime=0)
+
+
+def _bytes_of(dense: npt.NDArray[Any]) -> memoryview:
+    """Return the memory of an array in C order."""
+    return dense.reshape(-1).view(np.uint8).data
 
 
 @contextmanager
@@ -116,25 +152,27 @@ class _Joined(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any, /) -> int:
-        data = self._start or self._rest.read(len(buffer))
-        self._start = b""
+        if not self._start:
+            return self._rest.readinto(buffer)  # type: ignore[attr-defined, no-any-return]
+        data, self._start = self._start, b""
         buffer[: len(data)] = data
         return len(data)
 
 
 def _skip(stream: Any, count: int) -> None:
+    beside = memoryview(bytearray(min(count, 1 << 20)))
     while count:
-        count -= len(_read_exactly(stream, min(count, 1 << 20)))
+        part = beside[: min(count, len(beside))]
+        _fill(stream, part)
+        count -= len(part)
 
 
-def _read_exactly(stream: Any, count: int) -> bytearray:
-    data = bytearray()
-    while len(data) < count:
-        part = stream.read(min(count - len(data), 16_000_000))
-        if not part:
+def _fill(stream: Any, buffer: memoryview) -> None:
+    while buffer:
+        count = stream.readinto(buffer)
+        if not count:
             raise EOFError
-        data += part
-    return data
+        buffer = buffer[count:]
 
 
 def _drain(stream: Any) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.ledger import voxels_url
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.forms import Form
@@ -14,6 +15,7 @@ from unet_pipeline.volume.nifti_header import (
     parse_header,
 )
 
+MOST_BYTES = 64 * 10**9  # decoded, of one volume, unless a request says otherwise
 _LONG_START = 2**17  # bytes that hold a header behind all that gzip may put before it
 _GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
 _GZIP_SIZES = 2**32  # a gzip file names its size modulo this
@@ -35,7 +37,9 @@ def read_start(store: Store, url: str) -> bytes:
     return start + store.read_range(url, HEADER_BYTES, _LONG_START - HEADER_BYTES)
 
 
-def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
+def probe_header(
+    store: Store, url: str, form: Form | None = None, most_bytes: int = MOST_BYTES
+) -> Probe:
     """Read a header by range requests, and hold its claims against the size of the file.
 
     A gzip file names its decompressed size in its last four bytes (RFC 1952). Only where that is
@@ -45,7 +49,8 @@ def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
     Raises
     ------
     CaseError
-        As ``parse_header``; ``pair_incomplete``; ``file_truncated``, ``file_corrupt`` or
+        As ``parse_header`` and ``check_size``; ``pair_incomplete``; ``file_truncated``,
+        ``file_corrupt`` or
         ``file_trailing_data`` for a file that does not hold just the voxels it claims.
     """
     voxels = voxels_url(store, url)
@@ -59,6 +64,7 @@ def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
         bytes_read += 0 if is_all_here else len(tail)
         named_size = int.from_bytes(tail, "little") == promised % _GZIP_SIZES
         if named_size and promised < _GZIP_SIZES:
+            check_size(header, most_bytes)
             return Probe(header, bytes_read)
     size = len(start) if is_all_here else store.fingerprint(voxels).size
     if promised > size * (_GZIP_RATIO if gzipped else 1):
@@ -66,11 +72,30 @@ def probe_header(store: Store, url: str, form: Form | None = None) -> Probe:
             "file_truncated",
             f"a file of {size:,} bytes whose header claims {header.nbytes:,} bytes of voxels",
         )
+    check_size(header, most_bytes)
     if named_size:
         return Probe(header, bytes_read)
     with store.open(voxels) as file:
         check_whole(file, header)
     return Probe(header, bytes_read + size)
+
+
+def check_size(header: NiftiHeader, most_bytes: int) -> None:
+    """Refuse a volume by the size that its header claims, before anything of it is decoded.
+
+    Raises
+    ------
+    CaseError
+        ``volume_too_large``.
+    """
+    if header.nbytes > most_bytes:
+        raise CaseError(
+            "volume_too_large",
+            found=f"a header that claims {' x '.join(map(str, header.grid.shape))} voxels, "
+            f"{header.nbytes / 1e9:,.3g} GB",
+            wanted=f"at most {most_bytes / 1e9:,.3g} GB",
+            remedy="Look whether the header is right; if it is, raise --max-volume-gb",
+        )
 
 
 def _is_gzip(voxels: str, url: str, start: bytes) -> bool:

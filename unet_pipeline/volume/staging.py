@@ -5,8 +5,8 @@ memory as stored; larger ones go to a chunked Zarr array in a scratch folder tha
 """
 
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
+from unet_pipeline.cost import Stopwatch
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.ledger import (
     VOXELS,
@@ -32,7 +33,7 @@ from unet_pipeline.volume.nifti_header import (
     NiftiHeader,
     parse_header,
 )
-from unet_pipeline.volume.probe import read_start
+from unet_pipeline.volume.probe import MOST_BYTES, check_size, read_start
 from unet_pipeline.volume.regrid import conformed, same_grid
 from unet_pipeline.volume.steps import Prepared, Step, prepare
 from unet_pipeline.volume.views import View, Voxels, materialised
@@ -129,6 +130,8 @@ class Staged:
         The way between the two.
     inputs
         Digests of the files that were read.
+    seconds
+        What it took: ``read`` (fetch and decode) and ``preprocess``.
     """
 
     native: Stacked
@@ -136,6 +139,7 @@ class Staged:
     prepared: Prepared
     header: NiftiHeader
     inputs: tuple[InputDigest, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +159,7 @@ def stage(
     scratch: str | None = None,
     form: Form | None = None,
     allowed_voxels: float = 0.0,
+    most_bytes: int = MOST_BYTES,
 ) -> Staged:
     """Decode the channels of a case, measure what the steps need, and make the model view.
 
@@ -169,14 +174,18 @@ def stage(
     allowed_voxels
         Channels that lie further than this from the grid of the first, in voxels of its smallest
         spacing, are resampled onto it. Whether they may be is the gate's to say.
+    most_bytes
+        Decoded bytes that a channel may claim: the file may no longer be the one that was probed.
     """
+    watch = Stopwatch()
     read = [
         read_volume(
             store, url, role=f"image{i}", budget_bytes=budget_bytes // len(urls), scratch=scratch,
-            form=form,
+            form=form, most_bytes=most_bytes,
         )
         for i, url in enumerate(urls)
     ]  # fmt: skip
+    watch.lap("read")
     first = read[0].view
     allowed_mm = allowed_voxels * min(first.header.grid.spacing_mm)
     native = Stacked((first, *(_onto(first, other.view, allowed_mm) for other in read[1:])))
@@ -185,7 +194,8 @@ def stage(
     if 4 * model.channels * int(np.prod(model.shape)) <= budget_bytes:
         model = materialised(model)
     inputs = tuple(digest for one in read for digest in one.inputs)
-    return Staged(native, model, prepared, first.header, inputs)
+    watch.lap("preprocess")
+    return Staged(native, model, prepared, first.header, inputs, watch.seconds)
 
 
 def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView:
@@ -207,30 +217,38 @@ def read_volume(
     budget_bytes: int,
     scratch: str | None = None,
     form: Form | None = None,
+    most_bytes: int = MOST_BYTES,
 ) -> VolumeRead:
     """Decode one volume, in memory if it fits ``budget_bytes``, and digest its files.
 
     Raises
     ------
     CaseError
-        As ``read_slabs``; ``voxels_not_finite`` for values that are no finite float32.
+        As ``read_slabs`` and ``check_size``; ``voxels_not_finite`` for values that are no finite
+        float32.
     """
     voxels = voxels_url(store, url)
     header_inputs = () if voxels == url else (_digest_small(store, url, role),)
     fingerprint = store.fingerprint(voxels)
     header = parse_header(read_start(store, url), form, pair=voxels != url)
+    check_size(header, most_bytes)
     small = header.nbytes <= budget_bytes
     folder = None if small else _scratch_folder(scratch)
     dtype = header.dtype.newbyteorder("=")
     target: Any = (
-        np.empty(header.grid.shape, dtype, order="F")
+        np.empty(header.grid.shape, header.dtype, order="F")
         if folder is None
         else zarr.create_array(folder, shape=header.grid.shape, chunks=CHUNK, dtype=dtype)
     )
     low, high = np.inf, -np.inf
-    with store.open(voxels) as file:
-        hashed = DigestingReader(file)
-        for part, values in read_slabs(cast(BinaryIO, hashed), header):
+    with store.open(voxels) as file, DigestingReader(file) as hashed:
+        stream = cast(BinaryIO, hashed)
+        slabs = (
+            read_slabs(stream, header, target_XYZ=target)
+            if folder is None
+            else read_slabs(stream, header, _chunk_bytes(header))
+        )
+        for part, values in slabs:
             slab_low, slab_high = float(values.min()), float(values.max())
             if not _are_float32((slab_low, slab_high), header):
                 raise CaseError(
@@ -240,7 +258,10 @@ def read_volume(
                     remedy="Replace them, for example by the value of air",
                 )
             low, high = min(low, slab_low), max(high, slab_high)
-            target[:, :, part] = values
+            if folder is not None:
+                target[:, :, part] = values
+    if folder is None and not header.dtype.isnative:
+        target = target.byteswap(inplace=True).view(dtype)
     name = role if voxels == url else f"{role}{VOXELS}"
     digest = InputDigest(name, fingerprint.size, fingerprint.etag, hashed.digest)
     view = StoredView(header, target if folder is None else None, folder, (low, high))
@@ -264,6 +285,12 @@ def as_labels(values_XYZ: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _digest_small(store: Store, url: str, role: str) -> InputDigest:
     mark, data = store.fingerprint(url), store.read(url)
     return InputDigest(role, mark.size, mark.etag, digest_bytes(data))
+
+
+def _chunk_bytes(header: NiftiHeader) -> int:
+    """Return the bytes of a slab that fills whole chunks, so that each is written once."""
+    x, y, _ = header.grid.shape
+    return CHUNK[2] * x * y * header.dtype.itemsize
 
 
 def _are_float32(stored: tuple[float, float], header: NiftiHeader) -> bool:

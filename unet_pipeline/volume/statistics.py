@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.tiling.box import Box
+from unet_pipeline.volume.layout import in_order
 from unet_pipeline.volume.views import View, Voxels, slabs
 
 Mask = npt.NDArray[np.bool_]
@@ -136,7 +137,7 @@ def _values(
     view: View, nonzero: bool, channels: Sequence[int] | None, mask_XYZ: Mask | None = None
 ) -> Iterator[Voxels]:
     for box in slabs(view):
-        values = view.read(box)
+        values = in_order(view.read(box))  # sums are taken in one order, however a file is stored
         chosen = values if channels is None else values[list(channels)]
         if mask_XYZ is not None:
             chosen = chosen[:, mask_XYZ[box.within(Box.whole(view.shape))]]

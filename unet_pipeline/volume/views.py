@@ -6,6 +6,9 @@ that is why tiles cannot show in the result (P3). So interpolation takes its pos
 from the index of the voxel alone, and adds in one fixed order.
 
 Arrays are float32 and named for their axes: C channels, X Y Z voxels along the view's three axes.
+They lie in memory in any order, as they came from the file; ``materialised`` and
+``read_with_margin`` put them in C order. They may share memory with the view: whoever changes them
+makes a copy first.
 """
 
 from collections.abc import Callable
@@ -17,9 +20,12 @@ import numpy.typing as npt
 
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.grid import Orientation
+from unet_pipeline.volume.layout import copy_into, in_order, mixed
 
 Voxels = npt.NDArray[np.float32]
 Spacing3 = tuple[float, float, float]
+
+_CACHE_BYTES = 16_000_000
 
 
 class View(Protocol):
@@ -101,7 +107,8 @@ class Reoriented:
         values = self.inner.read(self._inner_box(box))
         values = values.transpose(0, *(axis + 1 for axis in self.orientation.source_axes))
         steps = (slice(None, None, -1 if flip else 1) for flip in self.orientation.flips)
-        return np.ascontiguousarray(values[(slice(None), *steps)])
+        turned: Voxels = values[(slice(None), *steps)]
+        return turned
 
     def needs(self, box: Box) -> Box:
         """Return the box that the innermost view must give."""
@@ -147,9 +154,9 @@ class Resampled:
         values = self.inner.read(inner_box)
         for axis in range(3):
             if self._interpolates(axis) and values.size:
-                low, high, share = self._weights(axis, box)
+                low, high, share = self._neighbours(axis, box)
                 origin = inner_box.start[axis]
-                values = _lerp(values, axis + 1, low - origin, high - origin, share)
+                values = mixed(values, axis + 1, low - origin, high - origin, share)
         return values
 
     def needs(self, box: Box) -> Box:
@@ -160,21 +167,29 @@ class Resampled:
         start, stop = list(box.start), list(box.stop)
         for axis in range(3):
             if self._interpolates(axis) and box.size:
-                low, high, _ = self._weights(axis, box)
+                low, high, _ = self._neighbours(axis, box)
                 start[axis], stop[axis] = int(low[0]), int(high[-1]) + 1
         return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
     def _interpolates(self, axis: int) -> bool:
         return (self.steps[axis], self.start[axis]) != (1.0, 0.0)
 
-    def _weights(
-        self, axis: int, box: Box
+    def neighbours(
+        self, axis: int, index: npt.NDArray[np.int64]
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Voxels]:
+        """Return the inner voxels below and above voxels of this view, and the latter's weight."""
+        if not self._interpolates(axis):
+            return index, index, np.zeros(len(index), np.float32)
         last = self.inner.shape[axis] - 1
-        at = np.arange(box.start[axis], box.stop[axis]) * self.steps[axis] + self.start[axis]
+        at = index * self.steps[axis] + self.start[axis]
         at = np.clip(np.floor(at + 0.5) if axis in self.nearest else at, 0, last)
         low = np.floor(at).astype(np.int64)
         return low, np.minimum(low + 1, last), (at - low).astype(np.float32)
+
+    def _neighbours(
+        self, axis: int, box: Box
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], Voxels]:
+        return self.neighbours(axis, np.arange(box.start[axis], box.stop[axis]))
 
 
 @dataclass(frozen=True)
@@ -205,7 +220,7 @@ class Framed:
             return self.inner.read(wanted)
         values = np.full((self.channels, *box.shape), self.fill, dtype=np.float32)
         if inside.size:
-            values[(slice(None), *inside.within(wanted))] = self.inner.read(inside)
+            copy_into(values[(slice(None), *inside.within(wanted))], self.inner.read(inside))
         return values
 
     def needs(self, box: Box) -> Box:
@@ -263,8 +278,8 @@ class ShapeOnly:
 
 
 def read_with_margin(view: View, box: Box, fill: float = 0.0) -> Voxels:
-    """Return the voxels of a ``box`` that may hang over the view's ends, shape CXYZ."""
-    return Framed(view, (0, 0, 0), view.shape, fill).read(box)
+    """Return the voxels of a ``box`` that may hang over the view's ends, shape CXYZ, in C order."""
+    return in_order(Framed(view, (0, 0, 0), view.shape, fill).read(box))
 
 
 def slabs(view: View, slab_bytes: int = 64_000_000) -> list[Box]:
@@ -277,20 +292,14 @@ def slabs(view: View, slab_bytes: int = 64_000_000) -> list[Box]:
 def materialised(view: View) -> ArrayView:
     """Read a whole view into memory, slab by slab; its values stay the same, bit for bit."""
     values_CXYZ = np.empty((view.channels, *view.shape), dtype=np.float32)
-    for box in slabs(view):
-        values_CXYZ[(slice(None), *box.within(Box.whole(view.shape)))] = view.read(box)
+    for box in _thin_slabs(view):
+        part = (slice(None), *box.within(Box.whole(view.shape)))
+        copy_into(values_CXYZ[part], view.read(box))
     return ArrayView(values_CXYZ)
 
 
-def _lerp(
-    values: Voxels,
-    axis: int,
-    low: npt.NDArray[np.int64],
-    high: npt.NDArray[np.int64],
-    share: Voxels,
-) -> Voxels:
-    along = [1] * values.ndim
-    along[axis] = len(share)
-    weight = share.reshape(along)
-    below, above = values.take(low, axis), values.take(high, axis)
-    return below * (1 - weight) + above * weight
+def _thin_slabs(view: View) -> list[Box]:
+    """Cut a view so that what a slab is made of stays in the caches on its way."""
+    whole = Box.whole(view.shape)
+    larger = max(1, view.needs(whole).size // whole.size)
+    return slabs(view, _CACHE_BYTES // larger)

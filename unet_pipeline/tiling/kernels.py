@@ -1,0 +1,162 @@
+"""Loops over voxels, compiled: what would be several passes over memory in NumPy is one here.
+
+Each does the same arithmetic in the same order as the NumPy code that it stands for, without
+fused or reordered operations, so the results are the same to the bit. The lock of the interpreter
+is let go of, so threads can share the work.
+
+Axes: C classes; X Y Z voxels of the model grid; U V W the axes of both grids in the order in which
+scores are interpolated along them. Small letters are voxels of the model grid, capital letters
+those of the native grid. U is the innermost axis of memory: along V and W whole rows are mixed.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+_ROUNDING = np.float32(2.0**-20)  # more than three interpolations can add by rounding, as a share
+_TINY = np.float32(1e-30)  # more than they can add below the normal numbers
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile at the first call; keep the code on disk where there is a folder to write to."""
+    try:
+        kept: Callable[..., Any] = njit(nogil=True, cache=True, error_model="numpy")(function)
+    except RuntimeError:  # numba found none
+        kept = njit(nogil=True, error_model="numpy")(function)
+    return kept
+
+
+@_compiled
+def add_weighted(
+    sums_CXYZ: Any,
+    scores_Cxyz: Any,
+    weight_xyz: Any,
+    start: Any,
+    classes: Any,
+    unit: Any,
+    limit: Any,
+) -> int:
+    """Add weight x score in units of 1/``unit`` to the sums of a window, of some classes.
+
+    Parameters
+    ----------
+    sums_CXYZ, scores_Cxyz, weight_xyz
+        int64, float32, float32; contiguous. Small letters are voxels of the window.
+    start
+        Index of the window's first voxel in the sums.
+    classes
+        First class, and the one after the last.
+
+    Returns
+    -------
+    int
+        How many scores are not below ``limit``, or no numbers; the sums are of no use then.
+    """
+    x0, y0, z0 = start
+    wild = 0
+    for c in range(classes[0], classes[1]):
+        for x in range(weight_xyz.shape[0]):
+            for y in range(weight_xyz.shape[1]):
+                for z in range(weight_xyz.shape[2]):
+                    score = scores_Cxyz[c, x, y, z]
+                    wild += not (abs(score) < limit)
+                    fixed = np.int64(np.rint(score * weight_xyz[x, y, z] * unit))
+                    sums_CXYZ[c, x0 + x, y0 + y, z0 + z] += fixed
+    return wild
+
+
+@_compiled
+def mean_scores(total_Cuvw: Any, weight_uvw: Any, mean_Cwvu: Any, range_C2: Any) -> None:
+    """Divide sums by weights, and find each class's smallest and largest score.
+
+    Parameters
+    ----------
+    total_Cuvw, weight_uvw
+        int64, with any strides.
+    mean_Cwvu
+        float32, contiguous; filled. It may be one longer than the sums: what is beyond is 0.
+    range_C2
+        float32; filled with bounds of whatever is interpolated between the scores.
+    """
+    u_end, v_end, w_end = weight_uvw.shape
+    for c in range(total_Cuvw.shape[0]):
+        low, high = np.float32(np.inf), np.float32(-np.inf)
+        if mean_Cwvu[c].size > weight_uvw.size:
+            mean_Cwvu[c] = 0
+            low = high = np.float32(0)
+        for u in range(u_end):
+            for v in range(v_end):
+                for w in range(w_end):
+                    total, weight = np.float64(total_Cuvw[c, u, v, w]), weight_uvw[u, v, w]
+                    mean = np.float32(total / np.float64(weight))
+                    mean_Cwvu[c, w, v, u] = mean
+                    low, high = min(low, mean), max(high, mean)
+        margin = max(abs(low), abs(high)) * _ROUNDING + _TINY
+        range_C2[c, 0], range_C2[c, 1] = low - margin, high + margin
+
+
+@_compiled
+def highest_class(
+    mean_Cwvu: Any, range_C2: Any, taps: Any, shares: Any, buffers: Any, best: Any, label: Any
+) -> None:
+    """Interpolate scores and find the class of the highest one, the lowest class where equal.
+
+    A class whose bound is below that of another cannot win and is left out.
+
+    Parameters
+    ----------
+    taps, shares
+        Along U, V and W: the voxels below and above, int64 of shape 2 x N, and the shares of
+        both, float32 of shape 2 x N.
+    buffers
+        float32, to work in: of shape w x v x U and w x V x U.
+    best, label
+        float32 and int32 of shape W x V x U, contiguous; filled with scores and classes.
+    """
+    floor = range_C2[:, 0].max()
+    first = True
+    for c in range(mean_Cwvu.shape[0]):
+        if range_C2[c, 1] < floor:
+            continue
+        _along_u(mean_Cwvu[c], taps[0], shares[0], buffers[0])
+        _along_v(buffers[0], taps[1], shares[1], buffers[1])
+        _along_w(buffers[1], taps[2], shares[2], best, label, c, first)
+        first = False
+
+
+@_compiled
+def _along_u(source_wvu: Any, taps: Any, shares: Any, target_wvU: Any) -> None:
+    below, above = taps
+    for w in range(source_wvu.shape[0]):
+        for v in range(source_wvu.shape[1]):
+            row_u, row_U = source_wvu[w, v], target_wvU[w, v]
+            for u in range(row_U.size):
+                row_U[u] = row_u[below[u]] * shares[0, u] + row_u[above[u]] * shares[1, u]
+
+
+@_compiled
+def _along_v(source_wvU: Any, taps: Any, shares: Any, target_wVU: Any) -> None:
+    for w in range(source_wvU.shape[0]):
+        for v in range(target_wVU.shape[1]):
+            a_U, b_U = source_wvU[w, taps[0, v]], source_wvU[w, taps[1, v]]
+            rest, share = shares[0, v], shares[1, v]
+            for u in range(a_U.size):
+                target_wVU[w, v, u] = a_U[u] * rest + b_U[u] * share
+
+
+@_compiled
+def _along_w(
+    source_wVU: Any, taps: Any, shares: Any, best: Any, label: Any, c: Any, first: Any
+) -> None:
+    klass = np.int32(c)
+    for w in range(best.shape[0]):
+        a, b = source_wVU[taps[0, w]].ravel(), source_wVU[taps[1, w]].ravel()
+        rest, share = shares[0, w], shares[1, w]
+        best_w, label_w = best[w].ravel(), label[w].ravel()
+        for i in range(best_w.size):
+            score = a[i] * rest + b[i] * share
+            higher = first or score > best_w[i]
+            best_w[i] = score if higher else best_w[i]
+            label_w[i] = klass if higher else label_w[i]
