@@ -18,8 +18,9 @@ from rich.text import Text
 
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.records import AuditSummary, CaseRecord, CheckRecord, RunSummary
+from unet_pipeline.report.cost import cost_sentence
+from unet_pipeline.report.quantities import bytes_text
 from unet_pipeline.report.table import attention_order
-from unet_pipeline.tiling.plan import TilePlan
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
     from unet_pipeline.networks.adaptive import AdaptiveRule
@@ -167,11 +168,7 @@ def print_summary(summary: RunSummary) -> None:
         )
         out.print(f"Mean Dice  {dice}", highlight=False)
     if summary.counts["done"]:
-        out.print(
-            f"{summary.cases_per_minute:.1f} cases per minute, forward passes take "
-            f"{summary.forward_share:.0%} of the workers' time",
-            highlight=False,
-        )
+        out.print(f"Cost  {cost_sentence(summary.cost)}", highlight=False)
     out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
     out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
 
@@ -185,7 +182,7 @@ def advance_check(progress: Progress, records: Sequence[CheckRecord], seconds: f
         progress.task_ids[0],
         advance=1,
         bytes=total,
-        last=f"{rate:.1f} cases/s, {_bytes(total)} read",
+        last=f"{rate:.1f} cases/s, {bytes_text(total)} read",
     )
 
 
@@ -205,7 +202,7 @@ def print_audit(summary: AuditSummary) -> None:
     )
     out.print(
         f"{counts} in {summary.seconds:.1f} s: {summary.cases_per_second:.1f} cases per second, "
-        f"{_bytes(summary.bytes_read)} read",
+        f"{bytes_text(summary.bytes_read)} read",
         highlight=False,
     )
     if summary.codes:
@@ -214,15 +211,6 @@ def print_audit(summary: AuditSummary) -> None:
     if summary.report:
         out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
         out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
-
-
-def _bytes(count: float) -> str:
-    """Return a number of bytes for people: ``12.3 MB``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"
 
 
 def pairs_table(title: str, values: Mapping[str, object]) -> Table:
@@ -283,24 +271,3 @@ def _shown(value: object) -> str:
     if isinstance(value, list):
         return ", ".join(map(str, value))
     return f"{value:,}" if isinstance(value, int) else "none" if value is None else str(value)
-
-
-def plan_table(plan: TilePlan, bundle: str) -> Table:
-    """Return a plan as a table."""
-    table = Table(title=f"Plan with {bundle}", title_justify="left", show_header=False)
-    tile = plan.tiles[0]
-    for name, value in (
-        ("file", f"{_by(plan.native_shape)} voxels"),
-        ("model grid", f"{_by(plan.model_shape)} voxels"),
-        ("window (roi_size)", _by(plan.roi_size)),
-        ("windows", f"{plan.n_windows:,}"),
-        ("tiles", f"{plan.n_tiles:,} of up to {_by(tile.write_box.shape)} voxels"),
-        ("peak memory of a tile", f"{plan.peak_bytes_per_tile / 1e6:,.0f} MB for its scores"),
-        ("label map", f"{plan.native_bytes / 1e6:,.1f} MB before compression"),
-    ):
-        table.add_row(name, value)
-    return table
-
-
-def _by(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))

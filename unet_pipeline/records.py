@@ -63,10 +63,16 @@ class CaseRecord:
         Dice per label (label number as text) against the reference mask, None without a mask.
         A label absent from both has the value None.
     seconds
-        Seconds per stage: ``gate``, ``read``, ``infer``, ``merge``, ``write``, ``total`` and so on.
-        ``infer`` is the time of the forward passes, summed over workers.
+        Seconds per stage, summed over workers: ``gate`` (headers), ``read`` (fetch and decode),
+        ``preprocess``, ``look`` (the gate at the voxels), ``load`` (the network, once a
+        worker), ``infer``, ``merge``, ``evaluate``, ``draw``, ``write``. ``forward`` is the part
+        of ``infer`` in the network itself, ``total`` the wall time, ``wait`` what no stage
+        accounts for. Of a skipped case: of the run that made its label map.
     figure
         URL of the overlay picture (PNG), or None.
+    bytes_read, bytes_written
+        As stored: of headers, images and mask; of label map and picture. A skipped case reads
+        headers, and files of which the store keeps no etag.
     """
 
     case: str
@@ -78,6 +84,8 @@ class CaseRecord:
     dice: Mapping[str, float | None] | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     figure: str | None = None
+    bytes_read: int = 0
+    bytes_written: int = 0
 
     @property
     def mean_dice(self) -> float | None:
@@ -88,6 +96,58 @@ class CaseRecord:
     def as_dict(self) -> dict[str, Any]:
         """Return the record as plain JSON types."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What an hour of one worker costs, in ``currency``."""
+
+    hourly: float
+    currency: str
+
+
+@dataclass(frozen=True)
+class RunCost:
+    """What a run cost. The file ``cost.json`` of a run.
+
+    Attributes
+    ----------
+    cases, windows
+        Cases that the run itself segmented (skipped ones cost nothing here), and their windows.
+    worker_seconds
+        Wall seconds x workers.
+    device_seconds
+        Seconds in the network, summed over workers.
+    busy_share
+        Device-seconds / worker-seconds.
+    stage_seconds
+        Seconds per stage as in ``CaseRecord``, summed over ``cases``.
+    bytes_read, bytes_written
+        As stored; of all cases.
+    price, price_per_case
+        Worker-hours x the hourly rate; None without a rate (or without a case).
+    """
+
+    cases: int
+    windows: int
+    workers: int
+    wall_seconds: float
+    worker_seconds: float
+    device_seconds: float
+    busy_share: float
+    stage_seconds: Mapping[str, float]
+    bytes_read: int
+    bytes_written: int
+    cases_per_hour: float
+    rate: Rate | None = None
+    price: float | None = None
+    price_per_case: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the cost as plain JSON types, rounded to what can be meant."""
+        plain = asdict(self)
+        plain["stage_seconds"] = _rounded(plain["stage_seconds"])
+        return _rounded(plain)
 
 
 @dataclass(frozen=True)
@@ -106,6 +166,8 @@ class RunSummary:
         Cases finished (done) per minute of wall time.
     forward_share
         Seconds in forward passes / (wall seconds x workers), between 0 and 1.
+    cost
+        Seconds, bytes and, where a rate is given, money.
     """
 
     run_id: str
@@ -116,10 +178,11 @@ class RunSummary:
     forward_share: float
     report: str
     table: str
+    cost: RunCost
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""
-        return asdict(self)
+        return {**asdict(self), "cost": self.cost.as_dict()}
 
 
 @dataclass(frozen=True)
@@ -187,6 +250,10 @@ class AuditSummary:
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""
         return asdict(self)
+
+
+def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
 
 def json_bytes(value: Mapping[str, Any]) -> bytes:

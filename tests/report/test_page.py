@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.records import CaseRecord, Rate, RunCost, RunSummary
 from unet_pipeline.report import page
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.report.page import report_html
@@ -22,6 +22,22 @@ SUMMARY = RunSummary(
     forward_share=0.834,
     report="s3://archive/out/runs/20261121T013000Z-3f2a/report.html",
     table="s3://archive/out/runs/20261121T013000Z-3f2a/cases.csv",
+    cost=RunCost(
+        cases=2,
+        windows=16,
+        workers=2,
+        wall_seconds=71.2,
+        worker_seconds=142.4,
+        device_seconds=118.8,
+        busy_share=0.834,
+        stage_seconds={"read": 5.0, "infer": 120.0, "forward": 118.8, "wait": 9.0, "total": 140.0},
+        bytes_read=34_500_000,
+        bytes_written=1_230_000,
+        cases_per_hour=101.1,
+        rate=Rate(1.2, "EUR"),
+        price=0.04747,
+        price_per_case=0.023735,
+    ),
 )
 _ERROR = CaseError(
     "mask_off_grid",
@@ -99,8 +115,26 @@ def test_headline(html):
     assert "Cases per minute 1.7" in text
     assert "Forward share of the workers\u2019 time 83 %" in text
     assert "Wall time 1 min 11 s" in text
+    assert "Price of all workers\u2019 time 0.047 EUR" in text
     assert "Label 2 0.750 Label 10 0.500" in text
     assert "Model hippocampus Images s3://archive/images" in text
+
+
+def test_cost(html):
+    text = Page(html).text().split("Cost In the network")[1]
+    assert text.startswith(" 1 min 59 s, 16 windows")
+    assert "2 min 22 s (2 workers for 1 min 11 s); devices were busy 83 %" in text
+    assert "Cases per hour 101" in text
+    assert "34.5 MB read, 1.23 MB written" in text
+    assert "Price 0.047 EUR, 0.024 EUR a case, at 1.20 EUR an hour of a worker" in text
+    assert "Read and decode 5.0 s Around the network 1.2 s Network 1 min 59 s" in text
+    assert "cases waited 9.0 s" in text
+
+
+def test_without_a_rate_no_price_is_shown():
+    cost = replace(SUMMARY.cost, rate=None, price=None, price_per_case=None)
+    html = report_html(replace(SUMMARY, cost=cost), RECORDS, {}, CONTEXT)
+    assert "Price" not in Page(html).text()
 
 
 def test_a_quarantined_case_has_code_sentence_and_remedy(html):

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from unet_pipeline import __version__
+from unet_pipeline.report.quantities import bytes_text, duration_text, money_text
 from unet_pipeline.report.table import clean, number
 
 _NONE = "\N{EN DASH}"
@@ -69,27 +70,15 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"fixed": _fixed, "duration": _duration, "bytes": _bytes}
+    environment.filters |= {
+        "fixed": _fixed,
+        "duration": duration_text,
+        "bytes": bytes_text,
+        "money": money_text,
+    }
     return environment
 
 
 def _fixed(value: float | None, places: int) -> str:
     finite = number(value)
     return _NONE if finite is None else f"{finite:.{places}f}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:,.3g} TB"

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from markupsafe import Markup
 
 from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.palette import label_colour
@@ -92,6 +93,7 @@ def _headline(summary: RunSummary) -> dict[str, object]:
         "total": sum(summary.counts.values()),
         "label_dice": [_label(name, dice[name]) for name in sorted(dice, key=label_order)],
         "overall_dice": sum(known) / len(known) if known else None,
+        "shares": shares_of(summary.cost),
     }
 
 

@@ -5,11 +5,16 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 
+from unet_pipeline.cost import shares_of_price
 from unet_pipeline.records import CaseRecord
 
 Cell = str | float | None
 
-_STAGES = ("gate", "read", "infer", "merge", "write")
+STAGES = (
+    *("gate", "read", "preprocess", "look", "load", "infer", "forward"),
+    *("merge", "evaluate", "draw", "write"),
+)
+_LAST = ("wait", "total")
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _MARKUP = frozenset("\\`*_[]()<>&|#!~")
@@ -45,9 +50,9 @@ def label_order(label: str) -> tuple[bool, int, str]:
 def stages_of(records: Iterable[CaseRecord]) -> list[str]:
     """Return the stages that any record has seconds for, in the order of the pipeline."""
     stages = {stage for record in records for stage in record.seconds}
-    known = [stage for stage in _STAGES if stage in stages]
-    others = sorted(stages - {*_STAGES, "total"})
-    return [*known, *others, *(["total"] if "total" in stages else [])]
+    known = [stage for stage in STAGES if stage in stages]
+    others = sorted(stages - {*STAGES, *_LAST})
+    return [*known, *others, *(stage for stage in _LAST if stage in stages)]
 
 
 def number(value: float | None) -> float | None:
@@ -71,22 +76,25 @@ def clean(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def cases_csv(records: Sequence[CaseRecord]) -> str:
+def cases_csv(records: Sequence[CaseRecord], price: float | None = None) -> str:
     """Return one line per case, in the order given, as RFC 4180 (comma, CRLF, quotes doubled).
 
     The columns are ``case, status, code, message, output, windows, mean_dice``, then
-    ``dice_<label>`` and ``seconds_<stage>`` for what any record has, then ``figure``. An empty cell
-    means that there is no value. A text cell that a spreadsheet would run as a formula is prefixed
-    with an apostrophe.
+    ``dice_<label>`` and ``seconds_<stage>`` for what any record has, then ``bytes_read``,
+    ``bytes_written`` and ``figure``. Where the run has a price, the last column is each case's
+    share of it, by seconds in the network. An empty cell means that there is no value. A text
+    cell that a spreadsheet would run as a formula is prefixed with an apostrophe.
     """
     labels, stages = labels_of(records), stages_of(records)
+    shares = {} if price is None else shares_of_price(records, price)
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(
         ["case", "status", "code", "message", "output", "windows", "mean_dice"]
         + [f"dice_{cell_text(label)}" for label in labels]
         + [f"seconds_{cell_text(stage)}" for stage in stages]
-        + ["figure"]
+        + ["bytes_read", "bytes_written", "figure"]
+        + ["price"] * (price is not None)
     )
     for record in records:
         dice = record.dice or {}
@@ -100,7 +108,8 @@ def cases_csv(records: Sequence[CaseRecord]) -> str:
             + [str(record.windows), digits(record.mean_dice, 4)]
             + [digits(dice.get(label), 4) for label in labels]
             + [digits(record.seconds.get(stage), 3) for stage in stages]
-            + [cell_text(record.figure)]
+            + [str(record.bytes_read), str(record.bytes_written), cell_text(record.figure)]
+            + [digits(shares.get(record.case), 6)] * (price is not None)
         )
     return out.getvalue()
 

@@ -1,0 +1,250 @@
+"""What a run will cost, before it runs: plans from headers, seconds from a speed.
+
+No voxel of the cohort is read: headers say how many windows and bytes there are.
+"""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from unet_pipeline.cohort import quarantined
+from unet_pipeline.config import SegmentSettings
+from unet_pipeline.errors import CaseError, PipelineError
+from unet_pipeline.gate.examine import Policy, examine
+from unet_pipeline.records import Case, CaseRecord, Rate
+from unet_pipeline.request import Model, job_of, open_model, open_store, plan_from_header, rate_of
+from unet_pipeline.speed import Speed
+from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.ledger import urls_by_role
+from unet_pipeline.storage.names import without_nifti_suffix
+from unet_pipeline.storage.store import Store
+from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.tiling.plan import TilePlan
+from unet_pipeline.volume.nifti_header import NiftiHeader
+from unet_pipeline.volume.nnunet_steps import Respace
+from unet_pipeline.volume.steps import Step
+
+HEADERS_AT_ONCE = 32  # requests under way
+
+
+@dataclass(frozen=True)
+class CasePlan:
+    """What one case asks of a run, as its header tells.
+
+    Attributes
+    ----------
+    bytes_read, voxel_bytes
+        Bytes of its images as they are stored, and of their voxels as decoded.
+    label_bytes
+        Bytes of its label map before compression.
+    at_most
+        Whether the bundle crops to what the voxels show: then this is of the whole volume.
+    """
+
+    case: str
+    windows: int
+    tiles: int
+    peak_bytes_per_tile: int
+    bytes_read: int
+    voxel_bytes: int
+    label_bytes: int
+    at_most: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost, about.
+
+    Attributes
+    ----------
+    faults
+        Cases that the gate refuses by their headers; they are not among ``cases``.
+    peak_bytes_per_tile, most_windows
+        Of the largest case.
+    device_seconds, codec_seconds
+        In the network, and to decode and encode; None if nothing was measured.
+    wall_seconds
+        Of ``workers`` that share both evenly.
+    price, price_per_case
+        Of the workers' time; None without a rate or a measurement.
+    """
+
+    cases: int
+    faults: int
+    windows: int
+    most_windows: int
+    tiles: int
+    peak_bytes_per_tile: int
+    bytes_read: int
+    voxel_bytes: int
+    label_bytes: int
+    at_most: bool
+    workers: int
+    speed: Speed | None = None
+    device_seconds: float | None = None
+    codec_seconds: float | None = None
+    wall_seconds: float | None = None
+    rate: Rate | None = None
+    price: float | None = None
+    price_per_case: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the estimate as plain JSON types."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Planning:
+    """A checked request for a plan."""
+
+    settings: SegmentSettings
+    store: Store
+    model: Model
+    cases: tuple[Case, ...]
+    faults: tuple[tuple[Case, CaseError], ...]
+
+
+def estimate(
+    plans: Sequence[CasePlan],
+    *,
+    faults: int = 0,
+    workers: int = 1,
+    speed: Speed | None = None,
+    rate: Rate | None = None,
+) -> Estimate:
+    """Add up the plans of a cohort, and reckon what they take at that speed and rate."""
+    windows = sum(plan.windows for plan in plans)
+    voxels, labels = (sum(p.voxel_bytes for p in plans), sum(p.label_bytes for p in plans))
+    sums = Estimate(
+        cases=len(plans),
+        faults=faults,
+        windows=windows,
+        most_windows=max((plan.windows for plan in plans), default=0),
+        tiles=sum(plan.tiles for plan in plans),
+        peak_bytes_per_tile=max((plan.peak_bytes_per_tile for plan in plans), default=0),
+        bytes_read=sum(plan.bytes_read for plan in plans),
+        voxel_bytes=voxels,
+        label_bytes=labels,
+        at_most=any(plan.at_most for plan in plans),
+        workers=workers,
+        rate=rate,
+    )
+    if speed is None:
+        return sums
+    network, codec = speed.of_network(windows), speed.of_codec(voxels, labels)
+    price = None if rate is None else rate.hourly * (network + codec) / 3600
+    return replace(
+        sums,
+        speed=speed,
+        device_seconds=network,
+        codec_seconds=codec,
+        wall_seconds=(network + codec) / workers,
+        price=price,
+        price_per_case=price / len(plans) if price is not None and plans else None,
+    )
+
+
+def estimate_of(
+    planning: Planning, plans: Sequence[CasePlan], faults: int, speed: Speed | None
+) -> Estimate:
+    """Return the estimate of a request, for its number of workers and at its rate."""
+    settings = planning.settings
+    workers, rate = settings.cluster.workers or 1, rate_of(settings.cost)
+    return estimate(plans, faults=faults, workers=workers, speed=speed, rate=rate)
+
+
+def is_one_image(settings: SegmentSettings) -> bool:
+    """Say whether a request names a single NIfTI file, rather than a cohort."""
+    if without_nifti_suffix(settings.images) is None:
+        return False
+    return not open_store(settings.storage).is_pattern(settings.images)
+
+
+def open_planning(settings: SegmentSettings) -> Planning:
+    """List a cohort and open its bundle; nothing is written.
+
+    Raises
+    ------
+    RequestError
+        As ``open_run``.
+    """
+    store = open_store(settings.storage)
+    model = open_model(settings, store)
+    cohort = discover(store, settings.images, settings.masks)
+    return Planning(settings, store, model, cohort.cases, cohort.faults)
+
+
+def plan_all(planning: Planning) -> Iterator[CasePlan | CaseRecord]:
+    """Plan all cases from their headers, many at once; a case at fault becomes a record."""
+    for case, error in planning.faults:
+        yield quarantined(case, error)
+    with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
+        futures = [pool.submit(_plan_or_fault, planning, case) for case in planning.cases]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+def plan_one(settings: SegmentSettings) -> tuple[Planning, CasePlan, TilePlan]:
+    """Plan the image ``settings.images``, one channel, from its header alone.
+
+    Raises
+    ------
+    CaseError
+        If it cannot be read, or the gate refuses it.
+    """
+    store = open_store(settings.storage)
+    model = open_model(settings, store)
+    case = Case(settings.images, (settings.images,))
+    planning = Planning(settings, store, model, (case,), ())
+    plan, tiles = _plan(planning, case, replace(model.policy, channels=None))
+    return planning, plan, tiles
+
+
+def _plan_or_fault(planning: Planning, case: Case) -> CasePlan | CaseRecord:
+    try:
+        return _plan(planning, case, planning.model.policy)[0]
+    except PipelineError as error:
+        return quarantined(case, error)
+
+
+def _plan(planning: Planning, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]:
+    store, model = planning.store, planning.model
+    examined = examine(store, case, policy)
+    header = examined.sound_header()
+    job = job_of(planning.settings, model, case, {}, examined)
+    tiles = plan_from_header(job, header)
+    at_most = tiles is None
+    tiles = tiles or _without_crops(job, header)
+    plan = CasePlan(
+        case=case.name,
+        windows=tiles.n_windows,
+        tiles=tiles.n_tiles,
+        peak_bytes_per_tile=tiles.peak_bytes_per_tile,
+        bytes_read=sum(store.fingerprint(url).size for url in urls_by_role(store, case).values()),
+        voxel_bytes=header.nbytes * len(case.images),
+        label_bytes=tiles.native_bytes,
+        at_most=at_most,
+    )
+    return plan, tiles
+
+
+def _without_crops(job: VolumeJob, header: NiftiHeader) -> TilePlan:
+    """Return the plan of the whole volume, for a bundle that will run on a part of it."""
+    steps = tuple(_as_headers_tell(step) for step in job.steps if not step.needs_voxels)
+    plan = plan_from_header(replace(job, steps=steps), header)
+    assert plan is not None  # noqa: S101  no step is left that needs voxels
+    return plan
+
+
+def _as_headers_tell(step: Step) -> Step:
+    """Return a step that ends on the same grid without measuring voxels."""
+    return replace(step, cubic=False) if isinstance(step, Respace) else step

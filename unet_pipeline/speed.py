@@ -1,0 +1,84 @@
+"""How fast this machine is, from a short measurement: a few windows, and one file."""
+
+from dataclasses import dataclass, replace
+from statistics import median
+from time import perf_counter
+
+import numpy as np
+
+from unet_pipeline.inference.choice import Asked, choose
+from unet_pipeline.inference.predictor import predictor_for
+from unet_pipeline.phantoms import make_phantom
+from unet_pipeline.request import Model
+from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.box import Box
+from unet_pipeline.volume.nifti import encode_labels
+from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.staging import read_volume
+
+PASSES = 3  # forward passes that are timed, after one that is not
+_PHANTOM = (128, 128, 64)  # voxels, of the file that is written and read back
+_SCRATCH = "memory://unet-pipeline-speed/phantom.nii.gz"
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast this machine is.
+
+    Attributes
+    ----------
+    seconds_per_window
+        In the network.
+    decoded_per_second, encoded_per_second
+        Bytes of voxels that are read from gzip, and bytes of labels that are compressed.
+    device
+        ``cpu`` or ``cuda``.
+    """
+
+    seconds_per_window: float
+    decoded_per_second: float
+    encoded_per_second: float
+    device: str
+
+    def of_network(self, windows: int) -> float:
+        """Return device-seconds of so many windows."""
+        return windows * self.seconds_per_window
+
+    def of_codec(self, voxel_bytes: int, label_bytes: int) -> float:
+        """Return seconds to decode volumes and to encode their label maps."""
+        return voxel_bytes / self.decoded_per_second + label_bytes / self.encoded_per_second
+
+
+def measure_speed(model: Model, asked: Asked = "eager") -> Speed:
+    """Time the network on windows of noise, and the codec on a phantom, on this machine.
+
+    Raises
+    ------
+    RequestError
+        As ``choose``, for an engine that was asked for by name.
+    """
+    engine = choose(model.spec, asked).engine
+    predictor = predictor_for(replace(model.spec, engine=engine))
+    shape = (model.bundle.in_channels, *model.spec.roi_size)
+    noise_CXYZ = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
+    frame, batch = Box.at((0, 0, 0), model.spec.roi_size), [(0, 0, 0)] * model.spec.batch
+    seconds = [
+        predictor.score(noise_CXYZ, frame, batch).seconds["forward"] / model.spec.batch
+        for _ in range(1 + PASSES)
+    ]
+    return Speed(median(seconds[1:]), *_codec_speed(), device=predictor.device.type)
+
+
+def _codec_speed() -> tuple[float, float]:
+    """Return bytes per second that are decoded, and that are encoded."""
+    phantom, store = make_phantom(0, _PHANTOM), Store()
+    image_XYZ, labels_XYZ = phantom.image_XYZ, phantom.mask_XYZ
+    header = header_of(_PHANTOM, phantom.affine, image_XYZ.dtype)
+    store.write(_SCRATCH, encode_labels(image_XYZ, header))
+    begin = perf_counter()
+    read_volume(store, _SCRATCH, role="image0", budget_bytes=2 * header.nbytes)
+    decoded = perf_counter()
+    encode_labels(labels_XYZ, header)
+    encoded = perf_counter()
+    store.remove(_SCRATCH)
+    return image_XYZ.nbytes / (decoded - begin), labels_XYZ.nbytes / (encoded - decoded)
