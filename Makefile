@@ -7,7 +7,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint types contract unit clean
+.PHONY: help venv demo bench test lint types contract unit clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -22,6 +22,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: venv  ## Run the main job on phantoms: S3, Prefect and Dask, all local
 	$(BIN)/unet-pipeline demo
+
+bench: venv  ## Measure against MONAI and nnU-Net, for hours; BENCH=--quick for minutes (docs/speed.md)
+	$(BIN)/python -m benchmarks.speed $(BENCH)
 
 test: venv lint types contract unit  ## Run all checks and tests
 
