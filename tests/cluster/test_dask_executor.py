@@ -9,12 +9,13 @@ import pytest
 
 from unet_pipeline.cluster import backends, dask_executor
 from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.errors import CaseError, RequestError
 
 
 @pytest.fixture(scope="module")
 def executor():
-    with open_executor("local", 1) as opened:
+    with open_executor(ClusterSpec("local", 1)) as opened:
         yield opened
 
 
@@ -62,7 +63,7 @@ def test_a_case_that_kills_its_workers_is_told_apart(caplog):
     with (
         caplog.at_level(logging.CRITICAL, "distributed"),
         dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        open_executor("local", 1) as executor,
+        open_executor(ClusterSpec("local", 1)) as executor,
     ):
         with pytest.raises(CaseError) as raised:
             executor.result(executor.submit(os._exit, 1))
@@ -71,7 +72,7 @@ def test_a_case_that_kills_its_workers_is_told_apart(caplog):
 
 
 def test_work_of_a_cluster_that_was_closed_is_neither_lost_nor_unforeseen():
-    with open_executor("local", 1) as executor:
+    with open_executor(ClusterSpec("local", 1)) as executor:
         under_way = executor.submit(time.sleep, 60)
     for attempt in (
         lambda: executor.result(under_way),
@@ -84,6 +85,6 @@ def test_work_of_a_cluster_that_was_closed_is_neither_lost_nor_unforeseen():
 
 def test_an_address_without_a_scheduler(monkeypatch):
     monkeypatch.setattr(backends, "CONNECT_SECONDS", 1.0)
-    with pytest.raises(RequestError) as raised, open_executor("tcp://127.0.0.1:1"):
+    with pytest.raises(RequestError) as raised, open_executor(ClusterSpec("tcp://127.0.0.1:1")):
         pass
     assert raised.value.code == "cluster_unreachable"

@@ -2,23 +2,29 @@
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Worker
+from distributed import Client, LocalCluster, Security, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
 
 log = logging.getLogger(__name__)
 
 PACKAGE = "unet_pipeline"
-THREADS_PER_WORKER = 2  # one computes while the other reads or writes another case
 CONNECT_SECONDS = 20.0
 
+_NO_WORKER = {
+    "slurm": "Look at `squeue` and the jobs' logs; raise --wait-minutes where the queue is long",
+    "kubernetes": "Look at `kubectl get pods` and their events; raise --wait-minutes",
+}
 _CONFIG = {
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:.0f}s",
     # OpenMP threads that spin while they wait take the cores from the other workers.
@@ -28,36 +34,53 @@ _CONFIG = {
 
 
 @contextmanager
-def open_executor(kind: str, workers: int | None = None) -> Iterator[Executor]:
+def open_executor(spec: ClusterSpec) -> Iterator[Executor]:
     """Open the executor of a cluster, and close what was opened when the block ends.
-
-    Parameters
-    ----------
-    kind
-        ``serial``, ``local``, ``cuda``, or the address of a scheduler, ``tcp://host:port``.
-    workers
-        Worker processes for ``local`` (default 1) and ``cuda`` (default one per GPU).
 
     Raises
     ------
     RequestError
-        ``cluster_unreachable``, ``cluster_empty`` or ``cuda_missing``.
+        ``cluster_unreachable``, ``cluster_empty``, ``cuda_missing``, ``slurm_missing``,
+        ``kubernetes_missing``; those of ``security_of``.
     """
-    if kind == "serial":
+    if spec.kind == "serial":
         yield SerialExecutor()
         return
+    security = security_of(spec)
     with ExitStack() as stack:
         stack.enter_context(dask.config.set(_CONFIG))
-        if kind == "local":
-            client = stack.enter_context(Client(stack.enter_context(_local(workers or 1))))
-        elif kind == "cuda":
-            client = stack.enter_context(Client(stack.enter_context(_cuda(workers))))
-        else:
-            client = stack.enter_context(_connect(kind))
+        client = stack.enter_context(_client(spec, security, stack))
         log.info("Dask dashboard at %s", client.dashboard_link)
-        if kind in {"local", "cuda"}:  # a scheduler of others may serve several runs at once
+        if "://" not in spec.kind:  # a scheduler of others may serve several runs at once
             _forward_logs(client)
-        yield DaskExecutor(client, _count_workers(client, kind))
+        yield DaskExecutor(client, _count_workers(client, spec), spec.threads)
+
+
+def _client(spec: ClusterSpec, security: Security | None, stack: ExitStack) -> Client:
+    if "://" in spec.kind:
+        return _connect(spec.kind, security)
+    return Client(stack.enter_context(_cluster(spec, security)), security=security)
+
+
+def _cluster(spec: ClusterSpec, security: Security | None) -> Any:
+    """Start a cluster that ends with the run."""
+    workers = spec.workers or 1
+    if spec.kind == "local":
+        return _local(workers, spec.threads, security)
+    if spec.kind == "cuda":
+        return _cuda(spec.workers, spec.threads, security)
+    start: Callable[..., Any]
+    if spec.kind == "kubernetes":
+        from unet_pipeline.cluster.kubernetes import start_kubernetes as start
+    else:
+        from unet_pipeline.cluster.slurm import start_slurm as start
+    return start(
+        spec.site,
+        workers=workers,
+        minimum=min(spec.minimum, workers),
+        threads=spec.threads,
+        security=security,
+    )
 
 
 class _PackageLogs(WorkerPlugin):
@@ -75,17 +98,19 @@ def _forward_logs(client: Client) -> None:
     client.forward_logging(PACKAGE)
 
 
-def _local(workers: int) -> LocalCluster:
+def _local(workers: int, threads: int, security: Security | None) -> LocalCluster:
     return LocalCluster(
         n_workers=workers,
-        threads_per_worker=THREADS_PER_WORKER,
+        security=security,
+        protocol="tls://" if security else None,
+        threads_per_worker=threads,
         processes=True,
         dashboard_address=os.environ.get("UNET_PIPELINE_DASHBOARD", "127.0.0.1:0"),
         silence_logs=40,
     )
 
 
-def _cuda(workers: int | None) -> LocalCluster:
+def _cuda(workers: int | None, threads: int, security: Security | None) -> LocalCluster:
     try:
         from dask_cuda import LocalCUDACluster
     except ImportError as error:
@@ -97,34 +122,37 @@ def _cuda(workers: int | None) -> LocalCluster:
             "CUDA_VISIBLE_DEVICES set and use --cluster tcp://...",
         ) from error
     cluster: LocalCluster = LocalCUDACluster(
-        n_workers=workers, threads_per_worker=THREADS_PER_WORKER
+        n_workers=workers,
+        threads_per_worker=threads,
+        security=security,
+        protocol="tls://" if security else None,
     )
     return cluster
 
 
-def _connect(address: str) -> Client:
+def _connect(address: str, security: Security | None) -> Client:
     try:
-        return Client(address, timeout=CONNECT_SECONDS)
+        return Client(address, timeout=CONNECT_SECONDS, security=security)
     except OSError as error:
         raise RequestError(
             "cluster_unreachable",
-            found=f"no Dask scheduler at {address} within {CONNECT_SECONDS:.0f} s",
+            found=f"no Dask scheduler at {address} within {CONNECT_SECONDS:.0f} s that lets us in",
             wanted="a running scheduler",
-            remedy="Start one with `dask scheduler`, or correct the address",
+            remedy="Start one with `dask scheduler`, or correct the address or the certificates",
         ) from error
 
 
-def _count_workers(client: Client, kind: str) -> int:
+def _count_workers(client: Client, spec: ClusterSpec) -> int:
+    """Return how many workers there are, or will be; wait for the first."""
+    seconds = 60 * spec.wait_minutes if spec.adapts else CONNECT_SECONDS
+    try:
+        client.wait_for_workers(1, timeout=seconds)
+    except TimeoutError as error:
+        raise RequestError(
+            "cluster_empty",
+            found=f"{spec.kind}: no worker within {seconds:.0f} s",
+            wanted="at least one worker",
+            remedy=_NO_WORKER.get(spec.kind, "Start one with `dask worker ADDRESS`"),
+        ) from error
     found = len(client.scheduler_info(n_workers=-1)["workers"])
-    if found == 0:
-        try:
-            client.wait_for_workers(1, timeout=CONNECT_SECONDS)
-        except TimeoutError as error:
-            raise RequestError(
-                "cluster_empty",
-                found=f"a scheduler at {kind} without workers",
-                wanted="at least one worker",
-                remedy="Start one with `dask worker ADDRESS`",
-            ) from error
-        found = len(client.scheduler_info(n_workers=-1)["workers"])
-    return found
+    return max(found, spec.workers or 1) if spec.adapts else found

@@ -21,12 +21,15 @@ class DaskExecutor:
 
     Attributes
     ----------
+    threads
+        Calls that a worker runs at a time.
     deadline
         Moment of ``time.monotonic`` at which waiting ends with ``time_limit``; None for never.
     """
 
     client: Client
     workers: int
+    threads: int = 2
     deadline: float | None = None
 
     def with_time_limit(self, seconds: float) -> "DaskExecutor":

@@ -14,6 +14,10 @@ class Executor(Protocol):
     def workers(self) -> int:
         """Number of worker processes."""
 
+    @property
+    def threads(self) -> int:
+        """Calls that a worker runs at a time."""
+
     def with_time_limit(self, seconds: float) -> "Executor":
         """Return an executor of the same workers whose waits end ``seconds`` from now."""
 
@@ -32,6 +36,7 @@ class SerialExecutor:
     """Runs each call at once, in this process; a handle is the result itself."""
 
     workers: int = 1
+    threads: int = 1
 
     def with_time_limit(self, seconds: float) -> "SerialExecutor":
         """Return this executor: it never waits."""
@@ -52,4 +57,4 @@ class SerialExecutor:
 
 def cases_at_once(executor: Executor) -> int:
     """Return how many cases to have under way, so that workers never wait for the driver."""
-    return 1 if isinstance(executor, SerialExecutor) else 2 * executor.workers + 1
+    return 1 if isinstance(executor, SerialExecutor) else executor.threads * executor.workers + 1

@@ -8,6 +8,7 @@ from unet_pipeline.config.cohorts import CheckSettings, SegmentSettings
 from unet_pipeline.config.parts import (
     Budget,
     ClusterSettings,
+    CostSettings,
     GateSettings,
     NetworkName,
     StorageSettings,
@@ -34,6 +35,7 @@ __all__ = [
     "CheckSettings",
     "ClusterSettings",
     "CompareSettings",
+    "CostSettings",
     "DepthsSettings",
     "GateSettings",
     "LayersSettings",

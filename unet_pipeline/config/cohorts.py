@@ -5,10 +5,12 @@ from pydantic import Field, field_validator
 from unet_pipeline.config.parts import (
     Budget,
     ClusterSettings,
+    CostSettings,
     GateSettings,
     Settings,
     StorageSettings,
     Trust,
+    Url,
     WindowSettings,
 )
 
@@ -16,18 +18,18 @@ from unet_pipeline.config.parts import (
 class CheckSettings(Settings):
     """Every image is checked, and every mask is held against its image."""
 
-    images: str = Field(description="Images, as for segment.")
-    masks: str | None = Field(None, description="Masks, found by name.")
-    output: str | None = Field(
+    images: Url = Field(description="Images, as for segment.")
+    masks: Url | None = Field(None, description="Masks, found by name.")
+    output: Url | None = Field(
         None, description="Prefix of the report, the table and the pictures. Default: none."
     )
-    model: str | None = Field(
+    model: Url | None = Field(
         None, description="Bundle whose channels and labels the cases must fit. Default: any."
     )
     gate: GateSettings = Field(
         GateSettings(content=True), description="Tolerance, remedies and the look at the voxels."
     )
-    fix: str | None = Field(
+    fix: Url | None = Field(
         None, description="Prefix that cases are written to with the remedies applied."
     )
     cluster: ClusterSettings = Field(
@@ -39,16 +41,16 @@ class CheckSettings(Settings):
 class SegmentSettings(Settings):
     """Every volume under Images becomes a label map under Output."""
 
-    images: str = Field(
+    images: Url = Field(
         description="A prefix or folder, a glob, a BIDS tree, or a manifest (.csv, .jsonl "
         "with columns case,image,mask). Any fsspec URL: s3://bucket/prefix, /folder, memory://."
     )
-    model: str = Field(
+    model: Url = Field(
         description="Bundle of MONAI or trained model of nnU-Net: a folder or URL; or the name of "
         "a bundle that comes with the package (phantom, hippocampus)."
     )
-    output: str = Field(description="Prefix that label maps, sidecars and reports are written to.")
-    masks: str | None = Field(
+    output: Url = Field(description="Prefix that label maps, sidecars and reports are written to.")
+    masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
     )
     depth: str | None = Field(
@@ -67,6 +69,7 @@ class SegmentSettings(Settings):
     )
     budget: Budget = Field(Budget(), description="Limits of one case.")
     gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
+    cost: CostSettings = Field(CostSettings(), description="What a worker costs.")
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )

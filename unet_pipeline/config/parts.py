@@ -2,15 +2,39 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    model_validator,
+)
 
+from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.config.sites import read_site
+from unet_pipeline.errors import NO_SECRET, has_secret
+
+
+def _without_secret(value: str) -> str:
+    if has_secret(value):
+        raise ValueError("takes no password and no signature: keys come from AWS variables")
+    return value
+
+
+# Prefect's server stores what it is given, but holds it against the schema first.
+_CHECKED, _IN_SCHEMA = (
+    AfterValidator(_without_secret),
+    Field(json_schema_extra={"pattern": NO_SECRET}),
+)
+Url = Annotated[str, _CHECKED, _IN_SCHEMA]
+Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), _CHECKED, _IN_SCHEMA]
 Voxels = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
 Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
 NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
-Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Trust = Annotated[
     bool,
     Field(
@@ -19,13 +43,19 @@ Trust = Annotated[
         "bundles whose source you know."
     ),
 ]
-ClusterKind = Annotated[str, Field(pattern=r"^(serial|local|cuda|(tcp|tls)://.+:\d+)$")]
+ClusterKind = Annotated[
+    str, Field(pattern=r"^(serial|local|cuda|slurm|kubernetes|(tcp|tls)://.+:\d+)$")
+]
+
+MOST_TOGETHER = 4  # cases that a batch is gathered from; each takes memory in its worker
 
 
 class Settings(BaseModel):
     """Settings that name no field but their own, hold finite numbers, and do not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class StorageSettings(Settings):
@@ -33,17 +63,22 @@ class StorageSettings(Settings):
 
     model_config = ConfigDict(title="Storage")
 
-    endpoint_url: str | None = Field(
+    endpoint_url: Url | None = Field(
         None,
         title="Endpoint URL",
         description="S3 endpoint, e.g. https://minio.example.org. Default: AWS_ENDPOINT_URL.",
     )
     profile: str | None = Field(None, description="Profile of the AWS credentials file.")
     region: str | None = Field(None, description="S3 region. Default: AWS_DEFAULT_REGION.")
+    allow: tuple[Url, ...] = Field(
+        (),
+        description="Prefixes that the URLs of a manifest may lie in, beside the manifest's own "
+        "folder.",
+    )
 
 
 class WindowSettings(Settings):
-    """How the network's windows are laid over a volume."""
+    """How the network's windows are laid over a volume, and what runs them."""
 
     model_config = ConfigDict(title="Windows")
 
@@ -58,7 +93,17 @@ class WindowSettings(Settings):
         description="Weight of a window's voxels where windows overlap. Default: the bundle's.",
     )
     batch: int = Field(
-        1, ge=1, le=256, description="Windows per forward pass; short batches are padded."
+        1,
+        ge=1,
+        le=256,
+        description="Windows per forward pass. Small cases share batches, so a worker has one case "
+        f"more under way than that, at most {MOST_TOGETHER + 1}; short batches are padded.",
+    )
+    engine: Literal["auto", "eager", "compiled", "openvino", "tensorrt"] = Field(
+        "eager",
+        description="What executes the network. eager: PyTorch as it is, the same on every "
+        "machine. auto: the fastest on this machine whose labels are eager's. Or by name: compiled "
+        "(torch.compile), openvino (CPU), tensorrt (CUDA).",
     )
     mirror: str | None = Field(
         None,
@@ -81,14 +126,63 @@ class ClusterSettings(Settings):
     kind: ClusterKind = Field(
         "local",
         description="serial (this process), local (Dask processes on this machine), cuda (one "
-        "Dask worker per GPU), or the address of a running scheduler (tcp://host:8786).",
+        "Dask worker per GPU), slurm (a job per worker), kubernetes (a pod per worker), or the "
+        "address of a running scheduler (tcp://host:8786).",
     )
     workers: int | None = Field(
-        None, ge=1, description="Worker processes. Default: 1 for local, one per GPU for cuda."
+        None,
+        ge=1,
+        description="Worker processes; the most that slurm and kubernetes may have at a time. "
+        "Default: 1, or one per GPU for cuda.",
+    )
+    minimum: int = Field(
+        1, ge=1, description="Workers that slurm and kubernetes keep while a run lasts."
+    )
+    site: str | None = Field(
+        None,
+        description="File (YAML) that says what a job or pod looks like: partition, account, time "
+        "limit, GPUs. See deploy/slurm and deploy/kubernetes. Default: no partition or account "
+        "of its own.",
+    )
+    tls: str | None = Field(
+        None,
+        title="TLS",
+        description="Folder of certificates (`unet-pipeline certificates`); Dask processes then "
+        "talk to none without. Every node must see it.",
+    )
+    wait_minutes: float = Field(
+        10.0,
+        gt=0,
+        title="Wait (minutes)",
+        description="How long the first job or pod may take to come.",
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads of one forward pass. Default: all cores."
     )
+
+    def spec(self, batch: int = 1) -> ClusterSpec:
+        """Return the settings as plain values.
+
+        Parameters
+        ----------
+        batch
+            Windows per forward pass. Workers have so many cases under way that small ones can fill
+            a batch together: while one batch computes, the next one gathers.
+
+        Raises
+        ------
+        RequestError
+            ``site_unreadable`` or ``site_invalid``.
+        """
+        return ClusterSpec(
+            kind=self.kind,
+            workers=self.workers,
+            threads=min(batch, MOST_TOGETHER) + 1,
+            minimum=self.minimum,
+            site=read_site(self.kind, self.site),
+            tls=self.tls,
+            wait_minutes=self.wait_minutes,
+        )
 
 
 class Budget(Settings):
@@ -104,10 +198,33 @@ class Budget(Settings):
         title="Memory (GB)",
         description="Memory for the scores of one tile and for one decoded volume, in GB.",
     )
+    max_volume_gb: float = Field(
+        64.0,
+        gt=0,
+        title="Largest volume (GB)",
+        description="Decoded size over which a volume is refused by its header, in GB. What is "
+        "over the memory goes to scratch.",
+    )
     scratch: str | None = Field(
         None,
         description="Folder for volumes over the memory budget; all workers must see it. "
         "Default: the system's folder for temporary files.",
+    )
+
+
+class CostSettings(Settings):
+    """What an hour of a worker costs, so that a run can say what it cost."""
+
+    model_config = ConfigDict(title="Cost")
+
+    hourly_rate: float | None = Field(
+        None,
+        ge=0,
+        description="Price of one worker (its GPU and cores) for an hour. Default: no price is "
+        "reckoned.",
+    )
+    currency: str = Field(
+        "USD", pattern=r"^[A-Z]{3}$", description="Currency of the rate, three letters (ISO 4217)."
     )
 
 

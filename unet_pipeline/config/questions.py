@@ -13,6 +13,7 @@ from unet_pipeline.config.parts import (
     Settings,
     StorageSettings,
     Trust,
+    Url,
     WindowSettings,
 )
 
@@ -45,11 +46,15 @@ class ScoringSettings(Settings):
 class DepthsSettings(Settings):
     """Every depth of a nested U-Net is scored on a validation cohort, and one is chosen."""
 
-    images: Place = Field(description="Images, as for segment, that the model was not trained on.")
-    masks: str | None = Field(
+    images: Place = Field(
+        description="Images, as for segment, that the model was not trained on. Of a manifest with "
+        "a column split, the validation cases; never those for training or a test."
+    )
+    masks: Url | None = Field(
         None, description="Reference masks, found by name; or named by a manifest."
     )
     model: Place = Field(description="Bundle of a nested U-Net with a head at every depth.")
+    trust: Trust = False
     output: Place = Field(
         description="Prefix that label maps, the report and the pruned bundle are written to."
     )
@@ -78,7 +83,7 @@ class CompareSettings(Settings):
     """Bundles are scored on one cohort, on the grid of its files, and tested in pairs."""
 
     images: Place = Field(description="Images, as for segment, that no model was trained on.")
-    masks: str | None = Field(
+    masks: Url | None = Field(
         None, description="Reference masks, found by name; or named by a manifest."
     )
     models: tuple[Place, ...] = Field(
@@ -87,6 +92,11 @@ class CompareSettings(Settings):
         "seeds.",
     )
     output: Place = Field(description="Prefix that label maps and the report are written to.")
+    split: Literal["validation", "test"] | None = Field(
+        None,
+        description="Cases to score, by a manifest's column split. Default: the test cases; "
+        "without any, those for validation; without these, all that it leaves open.",
+    )
     pairs: Literal["first", "all"] = Field(
         "first", description="Which pairs to test: each bundle with the first, or all pairs."
     )
@@ -108,7 +118,7 @@ class LayersSettings(Settings):
         description="Images, as for segment, that the model was not trained on. Some cases are "
         "fitted on, others scored; the seed says which."
     )
-    masks: str | None = Field(
+    masks: Url | None = Field(
         None, description="Reference masks, found by name; or named by a manifest."
     )
     model: Place = Field(description="Bundle: a folder, a URL, or a name: phantom, hippocampus.")

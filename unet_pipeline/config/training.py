@@ -12,6 +12,7 @@ from unet_pipeline.config.parts import (
     Positive,
     Settings,
     StorageSettings,
+    Url,
     Voxels,
 )
 
@@ -110,7 +111,7 @@ class TrainSettings(Settings):
         description="Images, as for segment. A manifest's column split (train, validation, test) "
         "or fold says which cases are kept aside."
     )
-    masks: str | None = Field(
+    masks: Url | None = Field(
         None, description="Reference masks, found by name. A manifest names them itself."
     )
     output: Place = Field(

@@ -1,0 +1,112 @@
+"""compose.yaml: locked services, no default password, names that exist."""
+
+import re
+import shutil
+import subprocess
+
+import pytest
+from deploy_files import DEPLOY, compose, dotenv, interpolated
+
+SECRETS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "PREFECT_PASSWORD", "S3_ACCESS_KEY",
+           "S3_SECRET_KEY"}  # fmt: skip
+SERVICES = compose()["services"]
+OURS = {name for name, service in SERVICES.items() if "build" in service}
+DOCKER = shutil.which("docker")
+
+
+def has_compose() -> bool:
+    if DOCKER is None:
+        return False
+    return not subprocess.run([DOCKER, "compose", "version"], capture_output=True).returncode
+
+
+@pytest.mark.skipif(not has_compose(), reason="no docker with its compose plugin")
+def test_docker_compose_reads_it(tmp_path):
+    values = tmp_path / "env"
+    values.write_text("".join(f"{name}=x\n" for name in SECRETS))
+    command = [DOCKER, "compose", "--file", DEPLOY / "compose.yaml", "--env-file", values]
+    subprocess.run([*command, "--profile", "*", "config", "--quiet"], check=True)
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES))
+def test_every_service_is_locked(name):
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["user"].split(":")[0] not in {"0", "root"}
+    assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?-\w+", service["image"])
+    assert any(str(place).startswith("/tmp") for place in service["tmpfs"])
+    assert service["networks"]
+    assert service["healthcheck"].get("test") or service["healthcheck"] == {"disable": True}
+    for port in service.get("ports", ()):
+        assert port.startswith("127.0.0.1:")
+    assert not service.get("privileged")
+    assert "/var/run/docker.sock" not in str(service.get("volumes"))
+
+
+def test_one_image_serves_all_that_is_ours():
+    assert set(SERVICES) - {"postgres", "redis"} == OURS
+    for name in OURS:
+        variant = "cuda" if name == "dask-worker-gpu" else "cpu"
+        assert SERVICES[name]["image"] == f"unet-pipeline:0.1.0-{variant}"
+        assert SERVICES[name]["build"]["args"] == {"VARIANT": variant}
+        assert SERVICES[name]["entrypoint"] == ["tini", "--"]
+
+
+def test_only_prefects_server_and_services_reach_the_database():
+    assert compose()["networks"]["state"] == {"internal": True}
+    inside = {name for name, service in SERVICES.items() if "state" in service["networks"]}
+    assert inside == {"postgres", "redis", "prefect-server", "prefect-services"}
+
+
+def test_gpus_are_for_gpu_workers_only():
+    (name,) = [name for name, service in SERVICES.items() if "deploy" in service]
+    assert name == "dask-worker-gpu"
+    (device,) = SERVICES[name]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "device_ids": ["${GPU_ID:-0}"], "capabilities": ["gpu"]}
+    assert "GPU=1" in SERVICES[name]["command"]
+    added = set(SERVICES[name]["command"]) - set(SERVICES["dask-worker-cpu"]["command"])
+    assert added == {"--resources", "GPU=1"}
+
+
+def test_no_password_has_a_default():
+    values = dotenv()
+    assert {name for name, value in values.items() if not value} == SECRETS
+    full = values | dict.fromkeys(SECRETS, "x")
+    interpolated(SERVICES, full)
+    for name in SECRETS:
+        with pytest.raises(KeyError, match=name):
+            interpolated(SERVICES, full | {name: ""})
+    text = (DEPLOY / "compose.yaml").read_text()
+    used = set(re.findall(r"\$\{(\w+)", text))
+    assert used == set(values)
+
+
+def test_the_command_that_makes_env(tmp_path):
+    (command,) = re.findall(
+        r"^cd deploy && (\(umask.*\))$", (DEPLOY / "README.md").read_text(), re.M
+    )
+    assert command in (DEPLOY / ".env.example").read_text()
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl")
+    shutil.copy(DEPLOY / ".env.example", tmp_path)
+    subprocess.run(["/bin/sh", "-c", command], cwd=tmp_path, check=True)
+    made = tmp_path / ".env"
+    assert made.stat().st_mode & 0o777 == 0o600
+    lines = [line for line in made.read_text().splitlines() if line and line[0] != "#"]
+    values = dict(line.split("=", 1) for line in lines)
+    random = [values[name] for name in SECRETS]
+    assert all(re.fullmatch("[0-9a-f]{48}", value) for value in random)
+    assert len(set(random)) == len(SECRETS)
+    assert {n: v for n, v in values.items() if n not in SECRETS} == {
+        n: v for n, v in dotenv().items() if v
+    }
+
+
+def test_what_services_depend_on_can_become_healthy():
+    for name, service in SERVICES.items():
+        for other, wanted in service.get("depends_on", {}).items():
+            assert wanted == {"condition": "service_healthy"}
+            assert "test" in SERVICES[other]["healthcheck"], (name, other)
+            assert "profiles" not in SERVICES[other]

@@ -1,0 +1,279 @@
+"""The manifests hold against the API's schemas, and against what we promise of them."""
+
+import copy
+import re
+from itertools import product
+
+import pytest
+import yaml
+from deploy_files import (
+    KUBECTL,
+    KUBERNETES,
+    VARIANTS,
+    base_documents,
+    documents,
+    named,
+    pods,
+    rendered,
+    site,
+)
+
+from unet_pipeline.cluster.kubernetes import cluster_manifest
+from unet_pipeline.cluster.sites import KubernetesSite
+
+VERSION = "1.33"
+IMAGE = re.compile(r"^[\w.-]+(/[\w.-]+)+:\d+\.\d+\.\d+[\w.-]*$")
+GPU = "nvidia.com/gpu"
+needs_kubectl = pytest.mark.skipif(KUBECTL is None, reason="no kubectl, which brings kustomize")
+overlays = pytest.fixture(params=[pytest.param(v, marks=needs_kubectl) for v in VARIANTS])
+
+
+@overlays
+def overlay(request):
+    return rendered(request.param)
+
+
+def cluster_of(variant: str) -> dict:
+    return cluster_manifest(KubernetesSite(**site(variant)), workers=3, threads=2)
+
+
+def operator_pods(variant: str) -> list[dict]:
+    """The Deployments and the Service that Dask's own operator makes of a site file."""
+    controller = pytest.importorskip(
+        "dask_kubernetes.operator.controller.controller", reason="no dask-kubernetes"
+    )
+    made = cluster_of(variant)
+    name, spec, labels = made["metadata"]["name"], made["spec"], made["metadata"]["labels"]
+    scheduler, worker = spec["scheduler"], spec["worker"]
+    return copy.deepcopy([
+        controller.build_scheduler_deployment_spec(name, scheduler["spec"], {}, labels),
+        controller.build_scheduler_service_spec(name, scheduler["service"], {}, labels),
+        controller.build_worker_deployment_spec(
+            f"{name}-default", "unet-pipeline", name, "0123456789", worker["spec"], {}, labels
+        ),
+    ])  # fmt: skip
+
+
+def check(found: list[dict]) -> None:
+    validator = pytest.importorskip("kubernetes_validate")
+    for document in found:
+        validator.validate(document, VERSION, strict=True)
+
+
+def pod_of(spec: dict) -> dict:
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "one"}, "spec": spec}
+
+
+def test_the_base_holds_against_the_schemas():
+    found = base_documents()
+    assert len(found) > 15
+    check(found)
+
+
+def test_the_overlays_hold_against_the_schemas(overlay):
+    check(overlay)
+
+
+def test_a_misspelt_field_would_be_found():
+    validator = pytest.importorskip("kubernetes_validate")
+    wrong = named(base_documents(), "Deployment", "prefect-worker")
+    wrong["spec"]["template"]["spec"]["containers"][0]["readOnlyRootFileSystem"] = True
+    with pytest.raises(validator.ValidationError):
+        check([wrong])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_pods_of_a_dask_cluster_hold_against_the_schemas(variant):
+    spec = cluster_of(variant)["spec"]
+    check([pod_of(spec["scheduler"]["spec"]), pod_of(spec["worker"]["spec"])])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_operator_makes_of_a_site_file_holds_too(variant):
+    check(operator_pods(variant))
+
+
+def every_pod() -> list[tuple[str, dict]]:
+    found = [(name, spec) for name, spec, _ in pods(base_documents())]
+    return found + [
+        (f"{variant} {role}", site(variant)["spec"][role]["spec"])
+        for variant, role in product(VARIANTS, ("scheduler", "worker"))
+    ]
+
+
+@pytest.mark.parametrize(("name", "pod"), every_pod(), ids=[name for name, _ in every_pod()])
+def test_every_pod_is_locked(name, pod):
+    security = pod["securityContext"]
+    assert security["runAsNonRoot"] is True
+    assert security["runAsUser"] == 10001
+    assert security["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert pod["automountServiceAccountToken"] is (name == "prefect-worker")
+    assert pod["serviceAccountName"] in {"dask", "prefect-worker"}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    for container in pod["containers"]:
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        assert {"cpu", "memory"} <= container["resources"]["requests"].keys()
+        assert {"cpu", "memory"} <= container["resources"]["limits"].keys()
+        assert IMAGE.match(container["image"])
+        assert "latest" not in container["image"]
+        mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+        assert "emptyDir" in volumes[mounts["/tmp"]]
+        assert mounts.keys() >= ({"/scratch"} if "/scratch" in container["args"] else set())
+        for variable in container.get("env", ()):
+            if re.search("PASSWORD|SECRET|AUTH|KEY", variable["name"]):
+                assert "secretKeyRef" in variable["valueFrom"]
+
+
+def test_gpus_are_for_workers_only():
+    def gpus(pod: dict) -> list:
+        return [c["resources"]["limits"].get(GPU) for c in pod["containers"]]
+
+    worker = site("gpu")["spec"]["worker"]["spec"]
+    assert gpus(worker) == [1]
+    assert "GPU=1" in worker["containers"][0]["args"]
+    assert {"key": GPU, "operator": "Exists", "effect": "NoSchedule"} in worker["tolerations"]
+    others = [pod for name, pod in every_pod() if name != "gpu worker"]
+    assert len(others) == 5
+    assert not any(any(gpus(pod)) for pod in others)
+
+
+def test_no_secret_is_written_down():
+    texts = [path.read_text() for path in KUBERNETES.rglob("*.yaml")]
+    found = [d for text in texts for d in yaml.safe_load_all(text) if d]
+    assert not [d for d in found if d.get("kind") == "Secret"]
+    for settings in (d["data"] for d in found if d.get("kind") == "ConfigMap"):
+        assert not [name for name in settings if re.search("PASSWORD|SECRET|AUTH|ACCESS_KEY", name)]
+    assert "admin:" not in "".join(texts)
+
+
+def selects(selector: dict, labels: dict[str, str]) -> bool:
+    for key, value in selector.get("matchLabels", {}).items():
+        if labels.get(key) != value:
+            return False
+    for rule in selector.get("matchExpressions", ()):
+        inside = labels.get(rule["key"]) in rule["values"]
+        if inside != (rule["operator"] == "In"):
+            return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def labels() -> dict[str, dict[str, str]]:
+    """Labels of every kind of pod in our namespace, with those that kustomize and operator add."""
+    if KUBECTL is None:
+        pytest.skip("no kubectl, which brings kustomize")
+    ours = {name: found for name, _, found in pods(rendered("gpu"))}
+    scheduler, _, worker = operator_pods("gpu")
+    return ours | {
+        "scheduler": scheduler["spec"]["template"]["metadata"]["labels"],
+        "worker": worker["spec"]["template"]["metadata"]["labels"],
+    }
+
+
+def test_network_policies_select_the_pods_that_they_mean(labels):
+    policies = {d["metadata"]["name"]: d["spec"] for d in base_documents() if "Policy" in d["kind"]}
+    meant = {
+        "default-deny": set(labels),
+        "names": set(labels),
+        "dask-scheduler": {"scheduler"},
+        "dask-worker": {"worker"},
+        "object-storage": {"worker", "prefect-worker"},
+        "prefect-api": {"prefect-worker", "register-deployments"},
+        "prefect-worker": {"prefect-worker"},
+    }
+    assert meant.keys() == policies.keys()
+    for name, expected in meant.items():
+        found = {pod for pod in labels if selects(policies[name]["podSelector"], labels[pod])}
+        assert found == expected, name
+
+
+def opens(labels, policies, direction: str, of: str, other: str, port: int) -> bool:
+    """Whether some policy lets ``of`` send to (or take from) ``other``, a pod of ours."""
+    rules, peers = {"Egress": ("egress", "to"), "Ingress": ("ingress", "from")}[direction]
+    return any(
+        selects(peer["podSelector"], labels[other])
+        and any(p["port"] <= port <= p.get("endPort", p["port"]) for p in rule["ports"])
+        for policy in policies
+        if selects(policy["spec"]["podSelector"], labels[of])
+        for rule in policy["spec"].get(rules, ())
+        for peer in rule[peers]
+        if peer.keys() == {"podSelector"}
+    )
+
+
+def test_who_reaches_whom(labels):
+    policies = [d for d in base_documents() if d["kind"] == "NetworkPolicy"]
+    expected = {
+        ("worker", "scheduler", 8786), ("prefect-worker", "scheduler", 8786),
+        ("prefect-worker", "scheduler", 8787), ("scheduler", "worker", 9000),
+        ("scheduler", "worker", 9001), ("worker", "worker", 9000), ("worker", "worker", 9001),
+    }  # fmt: skip
+    ports = (8080, 8786, 8787, 8788, 9000, 9001)
+    found = {
+        (source, target, port)
+        for source, target, port in product(labels, labels, ports)
+        if opens(labels, policies, "Egress", source, target, port)
+        and opens(labels, policies, "Ingress", target, source, port)
+    }
+    assert found == expected
+
+
+def test_ports_of_policies_and_commands_are_the_same():
+    for variant in VARIANTS:
+        spec = site(variant)["spec"]
+        worker = spec["worker"]["spec"]["containers"][0]
+        arguments = dict(zip(worker["args"][2::2], worker["args"][3::2], strict=True))
+        assert arguments["--worker-port"] == "9000"
+        assert arguments["--nanny-port"] == "9001"
+        assert arguments["--dashboard-address"] == ":8788"
+        assert [port["containerPort"] for port in worker["ports"]] == [9000, 9001, 8788]
+        scheduler = spec["scheduler"]["spec"]["containers"][0]
+        assert scheduler["args"][2:] == ["--port", "8786", "--dashboard-address", ":8787"]
+        assert [port["containerPort"] for port in scheduler["ports"]] == [8786, 8787]
+
+
+def test_what_is_referred_to_exists(overlay):
+    made = {(d["kind"], d["metadata"]["name"]) for d in overlay}
+    by_hand = {"object-storage-keys", "prefect-auth"}
+    readme = (KUBERNETES / "README.md").read_text()
+    for _, pod, _ in pods(overlay):
+        assert ("ServiceAccount", pod["serviceAccountName"]) in made
+        for volume in pod["volumes"]:
+            if "configMap" in volume:
+                assert ("ConfigMap", volume["configMap"]["name"]) in made
+        for source in pod["containers"][0]["envFrom"]:
+            for kind, reference in source.items():
+                known = ("ConfigMap", reference["name"]) in made or reference["name"] in by_hand
+                assert known, (kind, reference)
+    for name in by_hand:
+        assert f"create secret generic {name}" in readme
+
+
+def test_the_site_file_reaches_the_prefect_worker_as_it_is(overlay):
+    (found,) = [d for d in overlay if d["metadata"]["name"].startswith("dask-cluster-")]
+    text = found["data"]["dask-cluster.yaml"]
+    assert text in {
+        (KUBERNETES / "overlays" / v / "dask-cluster.yaml").read_text() for v in VARIANTS
+    }
+
+
+def test_names_in_the_charts_values_are_those_of_the_manifests():
+    values = {path.stem: documents(path)[0] for path in (KUBERNETES / "values").glob("*.yaml")}
+    server, worker = values["prefect-server"], values["prefect-worker"]["worker"]
+    url = named(base_documents(), "ConfigMap", "prefect")["data"]["PREFECT_API_URL"]
+    assert url == worker["selfHostedServerApiConfig"]["apiUrl"]
+    assert url.startswith(f"http://{server['fullnameOverride']}.prefect.svc.")
+    assert "4200" in server["server"]["args"]
+    container = named(base_documents(), "Deployment", "prefect-worker")
+    (ours,) = container["spec"]["template"]["spec"]["containers"]
+    assert worker["args"] == ours["args"]
+    assert values["dask-operator"]["kopfArgs"] == ["--namespace=unet-pipeline"]
+    for image in (server["global"]["prefect"]["image"], worker["image"]):
+        assert f"{image['repository']}:{image['prefectTag']}" == ours["image"]
+    secrets = {server["server"]["basicAuth"]["existingSecret"]}
+    secrets |= {worker["selfHostedServerApiConfig"]["basicAuth"]["existingSecret"]}
+    assert secrets == {"prefect-auth"}

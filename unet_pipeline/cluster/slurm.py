@@ -1,0 +1,99 @@
+"""Workers as jobs of Slurm, by dask-jobqueue: one job, one worker, one GPU.
+
+A job's time limit may be shorter than the work. A worker retires before the limit: it takes no new
+tasks, hands its results to the others, and ends; ``adapt`` then asks Slurm for another. A job that
+is cancelled or fails loses only what it was computing, and that is computed again elsewhere.
+"""
+
+import logging
+import shutil
+from collections.abc import Callable
+from typing import Any
+
+from distributed import Security
+
+from unet_pipeline.cluster.sites import SlurmSite
+from unet_pipeline.errors import RequestError
+
+log = logging.getLogger(__name__)
+
+WORKER = "unet-worker"
+
+
+def start_slurm(
+    site: SlurmSite, *, workers: int, minimum: int, threads: int, security: Security | None = None
+) -> Any:
+    """Return a cluster whose workers are jobs, between ``minimum`` and ``workers`` of them.
+
+    Raises
+    ------
+    RequestError
+        ``slurm_missing`` without dask-jobqueue or Slurm's commands.
+    """
+    make = _slurm_cluster()
+    cluster = make(
+        name="unet-pipeline",
+        job_name=WORKER,
+        security=security,
+        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        silence_logs=logging.ERROR,
+        **job_options(site, threads),
+    )
+    cluster.adapt(minimum_jobs=minimum, maximum_jobs=workers, interval="2s", wait_count=15)
+    return cluster
+
+
+def job_options(site: SlurmSite, threads: int) -> dict[str, Any]:
+    """Return what dask-jobqueue is told of one job.
+
+    The worker has ``threads`` threads for Dask: one computes, the others read and write.
+    """
+    spare = site.spare_seconds
+    lifetime = max(site.time_minutes * 60 - spare, 1)
+    gpu = (f"--gres={site.gres}:{site.gpus}",) if site.gpus else ()
+    return {
+        "queue": site.partition,
+        "account": site.account,
+        "walltime": site.time_limit,
+        "processes": 1,
+        "cores": threads,
+        "job_cpu": site.cores,
+        "memory": f"{site.memory_gb:g}GB",
+        "python": site.python,
+        "interface": site.interface,
+        "local_directory": site.scratch,
+        "log_directory": site.logs,
+        "job_extra_directives": [*gpu, *site.directives],
+        "job_script_prologue": [
+            "export OMP_WAIT_POLICY=PASSIVE",
+            f"export OMP_NUM_THREADS={site.cores} MKL_NUM_THREADS={site.cores}",
+            *site.prologue,
+        ],
+        "worker_extra_args": [
+            "--lifetime",
+            f"{lifetime:.0f}s",
+            "--lifetime-stagger",  # not all at once
+            f"{spare / 4:.0f}s",
+            "--no-dashboard",
+        ],
+    }
+
+
+def _slurm_cluster() -> Callable[..., Any]:
+    try:
+        from dask_jobqueue.slurm import SLURMCluster
+    except ImportError as error:
+        raise _missing("no dask-jobqueue in this environment", "dask-jobqueue",
+                       "pip install 'unet-pipeline[slurm]'") from error  # fmt: skip
+    if shutil.which("sbatch") is None:
+        raise _missing(
+            "no sbatch on PATH",
+            "Slurm's commands",
+            "Start the run on a login node or inside a job of the Slurm cluster",
+        )
+    cluster: Callable[..., Any] = SLURMCluster
+    return cluster
+
+
+def _missing(found: str, wanted: str, remedy: str) -> RequestError:
+    return RequestError("slurm_missing", found=found, wanted=wanted, remedy=remedy)

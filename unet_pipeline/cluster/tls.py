@@ -1,0 +1,48 @@
+"""The doors between Dask processes: locked by certificates of one authority."""
+
+from pathlib import Path
+
+from distributed import Security
+
+from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.errors import RequestError
+
+CA, CERTIFICATE, KEY = "ca.pem", "certificate.pem", "key.pem"
+
+
+def security_of(spec: ClusterSpec) -> Security | None:
+    """Return what Dask needs to speak TLS only, from the folder of certificates.
+
+    Raises
+    ------
+    RequestError
+        ``tls_incomplete`` for a folder without certificates, ``tls_needed`` and ``tls_mixed`` for
+        an address that says otherwise than the folder.
+    """
+    if spec.tls is None:
+        if spec.kind.startswith("tls://"):
+            raise RequestError(
+                "tls_needed", subject=spec.kind, found="the address of a locked scheduler",
+                wanted="certificates",
+                remedy="Give the folder of certificates with --tls",
+            )  # fmt: skip
+        return None
+    if spec.kind.startswith("tcp://"):
+        raise RequestError(
+            "tls_mixed", subject=spec.kind, found="an open scheduler, and certificates",
+            wanted="a scheduler that speaks TLS, tls://host:port",
+            remedy="Start it with the same certificates, or leave --tls out",
+        )  # fmt: skip
+    folder = Path(spec.tls).expanduser().absolute()
+    missing = [name for name in (CA, CERTIFICATE, KEY) if not (folder / name).is_file()]
+    if missing:
+        raise RequestError(
+            "tls_incomplete", subject=spec.tls, found=f"no {', '.join(missing)}",
+            wanted=f"{CA}, {CERTIFICATE} and {KEY}",
+            remedy=f"Make them with `unet-pipeline certificates {spec.tls}`",
+        )  # fmt: skip
+    files: dict[str, str] = {"tls_ca_file": str(folder / CA)}
+    for role in ("client", "scheduler", "worker"):
+        files[f"tls_{role}_cert"] = str(folder / CERTIFICATE)
+        files[f"tls_{role}_key"] = str(folder / KEY)
+    return Security(require_encryption=True, **files)
