@@ -7,10 +7,39 @@ Two kinds, and the difference decides what happens next:
 - ``CaseError``: one case is at fault (a truncated file, a mask on another grid). The case is
   quarantined with the error's ``code`` and the cohort goes on.
 
-No message ever carries free text from an image header, which may name a patient (P10).
+No message ever carries free text from an image header, which may name a patient (P10), nor the
+password or the signature of a URL.
 """
 
+import re
 from typing import Any
+
+_SECRETS = (
+    # user:password@, not host:9000/
+    r"(://)[^\s/@:]*:(?!\d+(?:[/\s]|$))[^\s@]*@",
+    # of web addresses the user alone may be a token
+    r"(https?://)[^\s/@]+@",
+    # presigned URLs of S3, Google, Azure
+    r"(://[^\s?]*)\?(?:\S*&)?"
+    r"(?:[^\s=&]*(?:[Ss]ignature|[Cc]redential|[Aa]ccess[Kk]ey[Ii]d|[Tt]oken)|sig)=\S*",
+)
+NO_SECRET = f"^(?!.*(?:{'|'.join(_SECRETS)}))"  # as a pattern of JSON schema (and of JavaScript)
+
+
+def has_secret(url: str) -> bool:
+    """Say whether ``url`` holds a password or a signature that grants access."""
+    return any(re.search(secret, url) for secret in _SECRETS)
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with the passwords and signatures of the URLs in it left out.
+
+    >>> without_secrets("https://me:pw@host:1/x and s3://b/x?X-Amz-Signature=abc")
+    'https://host:1/x and s3://b/x'
+    """
+    for secret in _SECRETS:
+        text = re.sub(secret, r"\1", text)
+    return text
 
 
 class PipelineError(ValueError):
@@ -33,8 +62,9 @@ class PipelineError(ValueError):
     def __init__(
         self, code: str, *, found: str, wanted: str, remedy: str, subject: str = ""
     ) -> None:
-        self.code, self.subject = code, subject
-        self.found, self.wanted, self.remedy = found, wanted, remedy
+        self.code, self.subject = code, without_secrets(subject)
+        self.found, self.wanted = without_secrets(found), without_secrets(wanted)
+        self.remedy = remedy
         super().__init__(code)
 
     def __str__(self) -> str:

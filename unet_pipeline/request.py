@@ -1,17 +1,24 @@
 """A request, checked: everything that can be wrong with it is found here, before any work."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from secrets import token_hex
 from typing import Any, cast
 
 import unet_pipeline
-from unet_pipeline.config import GateSettings, SegmentSettings, StorageSettings
+from unet_pipeline.config import (
+    Budget,
+    CostSettings,
+    GateSettings,
+    SegmentSettings,
+    StorageSettings,
+)
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.gate.examine import Examined, Policy, examine
+from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import Tolerance
+from unet_pipeline.inference.choice import Asked, Choice
 from unet_pipeline.inference.importance import Blend
 from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.networks.bundle import Bundle
@@ -19,7 +26,7 @@ from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import check_smallest_window, check_window
 from unet_pipeline.networks.trusted import check_promise
-from unet_pipeline.records import Case
+from unet_pipeline.records import Case, Rate
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import FORMAT, digest_json
 from unet_pipeline.storage.store import StorageOptions, Store, join
@@ -57,6 +64,8 @@ class Run:
         Cases that were at fault already when the cohort was listed.
     record
         What every sidecar of this run says.
+    engine
+        What executes the network, once that is chosen.
     """
 
     run_id: str
@@ -66,6 +75,7 @@ class Run:
     cases: tuple[Case, ...]
     faults: tuple[tuple[Case, CaseError], ...]
     record: Mapping[str, Any]
+    engine: Choice | None = None
 
     @property
     def folder(self) -> str:
@@ -97,7 +107,7 @@ def open_run(settings: SegmentSettings) -> Run:
     cohort = discover(store, settings.images, settings.masks)
     store.check_writable(settings.output)
     run_id = new_run_id()
-    record = _record(run_id, model)
+    record = _record(run_id, model, settings.windows.engine)
     return Run(run_id, settings, store, model, cohort.cases, cohort.faults, record)
 
 
@@ -106,21 +116,33 @@ def new_run_id() -> str:
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
 
 
-def policy_of(settings: GateSettings, bundle: Bundle | None = None) -> Policy:
+def policy_of(
+    settings: GateSettings, bundle: Bundle | None = None, budget: Budget | None = None
+) -> Policy:
     """Return what the gate holds the cases of a request against."""
     return Policy(
         Tolerance(affine_voxels=settings.affine_voxels),
         frozenset(settings.remedies),
         None if bundle is None else bundle.in_channels,
         None if bundle is None else frozenset(bundle.labels),
+        int(1e9 * (budget or Budget()).max_volume_gb),
     )
+
+
+def rate_of(settings: CostSettings) -> Rate | None:
+    """Return what an hour of a worker costs; None if nobody has said."""
+    hourly = settings.hourly_rate
+    return None if hourly is None else Rate(hourly, settings.currency)
 
 
 def open_store(storage: StorageSettings) -> Store:
     """Return a store with these settings."""
     return Store(
         StorageOptions(
-            endpoint_url=storage.endpoint_url, profile=storage.profile, region=storage.region
+            endpoint_url=storage.endpoint_url,
+            profile=storage.profile,
+            region=storage.region,
+            allowed=storage.allow,
         )
     )
 
@@ -144,7 +166,7 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
         mirror=_mirror(bundle, windows.mirror),
     )
     overlap = bundle.overlap if overlap is None else overlap
-    return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle))
+    return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle, settings.budget))
 
 
 def _check_decision(bundle: Bundle, depth: str | None) -> None:
@@ -230,39 +252,19 @@ def plan_from_header(job: VolumeJob, header: NiftiHeader) -> TilePlan | None:
     return plan_volume(prepare(geometry, shape, header.grid), job)
 
 
-def plan_image(settings: SegmentSettings) -> tuple[TilePlan, Model]:
-    """Plan the image ``settings.images`` from its header alone.
+def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
+    """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them.
 
-    Raises
-    ------
-    RequestError
-        ``plan_needs_voxels`` if the bundle crops to the foreground, which no header tells.
+    The engine is in the digest as it was asked for, and not the one that was chosen: a night that
+    another machine finishes must not begin again because ``auto`` chose otherwise there.
     """
-    store = open_store(settings.storage)
-    model = open_model(settings, store)
-    case = Case(settings.images, (settings.images,))
-    examined = examine(store, case, replace(model.policy, channels=None))
-    header = examined.sound_header()
-    plan = plan_from_header(job_of(settings, model, case, {}, examined), header)
-    if plan is None:
-        raise RequestError(
-            "plan_needs_voxels",
-            subject=model.bundle.name,
-            found="preprocessing that crops to what the voxels show",
-            wanted="steps whose grid the header alone tells",
-            remedy="Run segment: the sidecar then tells windows and tiles",
-        )
-    return plan, model
-
-
-def _record(run_id: str, model: Model) -> dict[str, Any]:
-    """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them."""
     numerics = {
         "format": FORMAT,
         "roi_size": model.spec.roi_size,
         "overlap": model.overlap,
         "blend": model.spec.blend,
         "batch": model.spec.batch,
+        "engine": engine,
         "threads": model.spec.threads,
         "bundle_config": model.bundle.config_digest,
         "decision": described(model.bundle.decision),
@@ -278,6 +280,7 @@ def _record(run_id: str, model: Model) -> dict[str, Any]:
         "weights": model.bundle.weights_digest,
         "settings": numerics,
         "settings_digest": digest_json(numerics),
+        "engine": Choice(engine, model.spec.engine).as_dict(),
         "labels": {str(number): name for number, name in model.bundle.labels.items()},
         "versions": {
             "unet_pipeline": unet_pipeline.__version__,

@@ -1,7 +1,7 @@
 """One real Prefect server for all tests of the flows, with the deployments and a worker."""
 
 import pytest
-from cohorts import SmallCohort, small_cohort
+from cohorts import SmallCohort, tiny_cohort
 
 from unet_pipeline.local.prefect_server import prefect_server, worker
 from unet_pipeline.serve import deploy
@@ -30,4 +30,4 @@ def deployed(server, worker_process):
 def cohort(s3_env) -> tuple[str, SmallCohort]:
     """A bucket, and a small cohort in it."""
     bucket = s3_env.bucket("flow")
-    return bucket, small_cohort(Store(), join(bucket, "scans"))
+    return bucket, tiny_cohort(Store(), join(bucket, "scans"))

@@ -41,10 +41,3 @@ def test_the_run_form_has_its_settings(deployed):
     fields = schema["definitions"]["CheckSettings"]["properties"]
     assert {"images", "masks", "output", "model", "gate", "fix"} <= set(fields)
     assert all(field.get("description") for field in fields.values())
-
-
-def test_a_wrong_request_fails_with_its_sentence(deployed, cohort):
-    settings = {"images": join(cohort[0], "nothing"), "output": "relative"}
-    run = wait_for_run(deployed, start_run(deployed, "audit", settings, FLOW))
-    assert run["state_name"] == "WrongRequest"
-    assert "relative path" in run["state"]["message"]

@@ -4,6 +4,7 @@ import shutil
 
 import psutil
 import pytest
+from cohorts import small_cohort
 from flow_runs import (
     deployment,
     of_run,
@@ -15,6 +16,7 @@ from flow_runs import (
 
 from unet_pipeline.local.prefect_server import close_abandoned_runs
 from unet_pipeline.serve import deploy
+from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
 NIGHTLY = "segment-cohort/nightly"
@@ -66,10 +68,12 @@ def test_an_output_that_the_worker_would_remove_is_refused(deployed, cohort):
     assert "results: found a relative path" in run["state"]["message"]
 
 
-def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, cohort):
+def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, s3_env):
     polling = psutil.Process(worker_process.pid)
+    bucket = s3_env.bucket("cancelled")
     settings = settings_of(
-        *cohort,
+        bucket,
+        small_cohort(Store(), join(bucket, "scans")),
         windows={"overlap": 0.9},
         cluster={"kind": "local", "workers": 1, "threads": 1},
     )

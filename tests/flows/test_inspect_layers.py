@@ -37,12 +37,3 @@ def test_the_run_form_has_all_settings_of_layers(deployed):
     fields = schema["definitions"]["LayersSettings"]["properties"]
     assert {"images", "masks", "model", "output", "layers", "groups", "gate"} <= set(fields)
     assert all(field.get("description") for field in fields.values())
-
-
-def test_a_layer_that_is_not_there_fails_the_run_with_its_sentence(deployed, cohort):
-    bucket, small = cohort
-    settings = {"images": small.images, "masks": small.masks, "model": "phantom",
-                "output": join(bucket, "layers"), "layers": ["bottleneck"]}  # fmt: skip
-    run = wait_for_run(deployed, start_run(deployed, "layers", settings, FLOW))
-    assert run["state_name"] == "WrongRequest"
-    assert "found layer 'bottleneck'" in run["state"]["message"]

@@ -42,6 +42,8 @@ def test_what_the_page_of_a_run_shows(server, cohort, tmp_path):
     assert rows[small.misaligned]["code"] == "origin_mismatch"
     assert rows[small.sound[0]]["mean_dice"] > 0.8
     assert small.cut_short in artifacts["summary"]["data"]
+    assert "| Network |" in artifacts["cost"]["data"]
+    assert "cases per hour" in artifacts["cost"]["data"]
     (report,) = [u for u in Store().list_files(join(bucket, "out")) if u.endswith("report.html")]
     assert report in artifacts["report"]["data"]
 

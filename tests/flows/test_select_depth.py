@@ -16,7 +16,10 @@ SERIAL = {"kind": "serial", "threads": 1}
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
-    nested = random_bundle(folder / "nested", network="unetpp", features=(2, 2, 4, 4, 4))
+    nested = random_bundle(
+        folder / "nested", network="unetpp", features=(2, 2, 4, 4, 4), roi_size=(32, 16, 16),
+        overlap=0.0,
+    )  # fmt: skip
     return nested, random_bundle(folder / "plain", features=(4, 8))
 
 
@@ -55,17 +58,6 @@ def test_bundles_are_compared_from_their_deployment(deployed, cohort, models):
         "nested", "plain",
     ]  # fmt: skip
     assert "plain` less `nested" in artifacts["summary"]["data"]
-
-
-def test_a_wrong_request_fails_with_its_sentence(deployed, cohort, models):
-    bucket, small = cohort
-    settings = {
-        "images": small.images, "masks": small.masks, "model": models[1], "cluster": SERIAL,
-        "output": join(bucket, "depths"),
-    }  # fmt: skip
-    run = wait_for_run(deployed, start_run(deployed, "depths", settings, "select-depth"))
-    assert run["state_name"] == "WrongRequest"
-    assert "network with 1 depth" in run["state"]["message"]
 
 
 @pytest.mark.parametrize(

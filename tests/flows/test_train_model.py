@@ -52,15 +52,6 @@ def test_a_training_from_its_deployment(deployed, cohort):
     assert "origin_mismatch" in summary
 
 
-def test_labels_without_a_channel_fail_with_their_sentence(deployed, cohort):
-    bucket, small = cohort
-    settings = settings_of_training(bucket, small, classes=2)
-    run = wait_for_run(deployed, start_run(deployed, "train", settings, FLOW))
-    assert run["state_name"] == "WrongRequest"
-    assert "labels up to 2" in run["state"]["message"]
-    assert Store().list_files(settings["output"]) == []
-
-
 def test_the_training_form_has_its_settings(deployed):
     schema = deployment(deployed, "train", FLOW)["parameter_openapi_schema"]
     fields = schema["definitions"]["TrainSettings"]["properties"]

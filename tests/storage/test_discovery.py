@@ -1,5 +1,6 @@
 import json
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -14,6 +15,9 @@ class Archive:
 
     def __init__(self, store, root):
         self.store, self.root = store, root
+
+    def allow(self, path):
+        self.store = Store(replace(self.store.options, allowed=(self.url(path),)))
 
     def add(self, *paths, data=b""):
         for path in paths:
@@ -275,6 +279,8 @@ def test_missing_bucket(s3):
 def test_manifest(anywhere):
     table = "case,image,mask\nz,../in/a.nii;../in/b.nii,m/a.nii\na,../in/c.nii,\n"
     anywhere.add("lists/cohort.csv", data=table.encode())
+    assert refused(anywhere, "lists/cohort.csv").code == "manifest_outside"
+    anywhere.allow("in")
     assert anywhere.discover("lists/cohort.csv").cases == (
         anywhere.case("z", "in/a.nii;in/b.nii", "lists/m/a.nii"),
         anywhere.case("a", "in/c.nii"),
@@ -282,6 +288,17 @@ def test_manifest(anywhere):
     assert refused(anywhere, "lists/cohort.csv", "in").code == "masks_ambiguous"
     anywhere.add("lists/empty.csv", data=b"case,image\n")
     assert refused(anywhere, "lists/empty.csv").code == "cohort_empty"
+
+
+@pytest.mark.parametrize("away", ["{root}/in/../../other/x.nii", "/etc/x.nii", "s3://other/x.nii"])
+def test_a_manifest_leads_nowhere_but_where_it_may(anywhere, away):
+    anywhere.allow("in")
+    found = away.format(root=anywhere.root)
+    anywhere.add("lists/cohort.csv", data=f"case,image\na,{found}\n".encode())
+    error = refused(anywhere, "lists/cohort.csv")
+    assert error.code == "manifest_outside"
+    assert "case a" in error.subject
+    assert "--allow" in error.remedy
 
 
 @pytest.mark.shared_data

@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import io
 import json
 import uuid
 from dataclasses import asdict
@@ -12,6 +13,7 @@ from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.ledger import (
     FORMAT,
+    DigestingReader,
     InputDigest,
     digest_bytes,
     digest_json,
@@ -23,6 +25,7 @@ from unet_pipeline.storage.ledger import (
 )
 from unet_pipeline.storage.store import Store, join
 
+BLOCKS = (5, 200_000, 3, 300_000, 1_000_000)  # on this thread and on the other
 WEIGHTS, SETTINGS = digest_bytes(b"weights"), digest_json({"overlap": 0.5})
 plain = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -215,3 +218,13 @@ def test_digests_have_known_values():
     assert digest_json({"b": 1, "a": "é"}) == digest_bytes('{"a":"é","b":1}'.encode())
     with pytest.raises(ValueError, match="not JSON compliant"):
         digest_json(float("nan"))
+
+
+def test_what_is_read_is_digested():
+    data = bytes(range(256)) * 6000
+    with DigestingReader(io.BytesIO(data)) as file:
+        read = b"".join(file.read(size) for size in BLOCKS)
+        assert file.digest == digest_bytes(data[: len(read)])
+        read += file.read()
+    assert read == data
+    assert file.digest == digest_bytes(data)

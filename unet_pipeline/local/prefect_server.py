@@ -11,6 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from unet_pipeline.local import processes
 
 DEFAULT_PORT = 4200
 POOL = "local"
+SERVER_AUTH, AUTH = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 START_SECONDS = 120.0
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -80,10 +82,11 @@ class PrefectServer:
 
     def api(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
         """Ask the server's API: POST with a body, or else GET. None if there is no such thing."""
+        headers = {"Content-Type": "application/json"}
+        if auth := self.env.get(AUTH):
+            headers["Authorization"] = f"Basic {b64encode(auth.encode()).decode()}"
         request = urllib.request.Request(  # noqa: S310  loopback only
-            f"{self.url}/api{path}",
-            None if body is None else json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
+            f"{self.url}/api{path}", None if body is None else json.dumps(body).encode(), headers
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
@@ -97,6 +100,9 @@ class PrefectServer:
 @contextmanager
 def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServer]:
     """Run a Prefect server on loopback until the block ends.
+
+    It asks everyone for user and password if ``PREFECT_SERVER_API_AUTH_STRING`` (``user:password``)
+    is in the environment, and lets all users of this machine in if it is not.
 
     Parameters
     ----------
@@ -123,6 +129,8 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     }
+    if auth := os.environ.get(SERVER_AUTH):
+        env |= {SERVER_AUTH: auth, AUTH: auth}
     command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
     with _alone(home), _running(command, env, home / "server.log") as process:
         _wait(lambda: _answers(f"{url}/api/health"), process, home)

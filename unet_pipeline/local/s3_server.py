@@ -14,7 +14,7 @@ from pathlib import Path
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
 
-_STARTED = re.compile(r"Starting s3 server on \[(http://127\.0\.0\.1:\d+)")
+_STARTED = re.compile(r"Starting s3 server on \[(https?://127\.0\.0\.1:\d+)")
 _POLL_SECONDS = 0.02
 _NAME_CACHE_MS = 5  # short, as buckets may be made as folders; with 0 rclone spins
 
@@ -59,7 +59,12 @@ class S3Server:
 
 @contextmanager
 def serve_s3(
-    folder: Path, *, key: str, secret: str, start_seconds: float = 30.0
+    folder: Path,
+    *,
+    key: str,
+    secret: str,
+    tls: tuple[Path, Path] | None = None,
+    start_seconds: float = 30.0,
 ) -> Iterator[S3Server]:
     """Serve ``folder`` as S3 on a free loopback port until the block ends, however it ends.
 
@@ -67,6 +72,8 @@ def serve_s3(
     ----------
     key, secret
         Keys that clients must use; at least 8 characters each, without comma or quote.
+    tls
+        Certificate and its key (PEM), to serve https only.
 
     Raises
     ------
@@ -77,6 +84,8 @@ def serve_s3(
     with tempfile.TemporaryDirectory(prefix="unet-pipeline-s3-") as scratch:
         log = Path(scratch) / "rclone.log"
         options = ["--addr", "127.0.0.1:0", "--dir-cache-time", f"{_NAME_CACHE_MS}ms"]
+        if tls is not None:
+            options += ["--cert", str(tls[0]), "--key", str(tls[1])]
         process = processes.start(
             [program, "serve", "s3", *options, folder.resolve()],
             env=_environment(Path(scratch), key, secret),

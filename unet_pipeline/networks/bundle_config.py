@@ -10,14 +10,17 @@ macros are refused. Names of number types, such as ``$np.float32``, are kept as 
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.expressions import NotPlainError, plain_value
+from unet_pipeline.storage.store import Store
 
 _NUMBER_TYPE = re.compile(r"\$(np|numpy|torch)\.(float|int|uint)\d+")
 _MISSING = object()
+MOST_BYTES = 16 * 2**20  # of a JSON file
+_MOST_VALUES = 200_000  # that references may unfold to
 NOT_OURS = frozenset({"device"})  # where things run is for us to say
 WITH_TRUST = "or say --trust, which runs the bundle's own code, if you know where it comes from"
 
@@ -39,6 +42,20 @@ class ConfigFile:
     url: str
     content: Mapping[str, Any]
     evaluate: Callable[[str], Any] | None = None
+    _read: list[int] = field(default_factory=lambda: [0], repr=False, compare=False)
+
+    @classmethod
+    def read(
+        cls, url: str, store: Store, evaluate: Callable[[str], Any] | None = None
+    ) -> "ConfigFile":
+        """Read a file of at most 16 MiB; otherwise as ``parse``."""
+        try:
+            data = store.read_at_most(url, MOST_BYTES)
+        except CaseError as error:
+            if error.code != "file_too_large":
+                raise
+            raise invalid(url, error.found, f"at most {MOST_BYTES // 2**20} MiB of JSON") from error
+        return cls.parse(url, data, evaluate)
 
     @classmethod
     def parse(
@@ -55,6 +72,8 @@ class ConfigFile:
             content = json.loads(data)
         except ValueError as error:
             raise invalid(url, f"text that is not JSON ({error})", "a JSON object") from error
+        except RecursionError as error:
+            raise invalid(url, "JSON within JSON a thousand times", "a JSON object") from error
         if not isinstance(content, dict):
             raise invalid(url, f"a JSON {type(content).__name__}", "a JSON object")
         return cls(url, content, evaluate)
@@ -69,10 +88,13 @@ class ConfigFile:
             in a circle; ``bundle_expression`` if the value holds an expression that may not be
             evaluated.
         """
-        found = self._look_up(path)
-        if found is _MISSING and default is _MISSING:
-            raise invalid(self.url, f"no entry {path!r}", f"an entry {path!r}")
-        return default if found is _MISSING else self._plain(found, path, ())
+        try:
+            found = self._look_up(path)
+            if found is _MISSING and default is _MISSING:
+                raise invalid(self.url, f"no entry {path!r}", f"an entry {path!r}")
+            return default if found is _MISSING else self._plain(found, path, ())
+        except RecursionError as error:
+            raise invalid(self.url, f"an endless entry {path!r}", "one that ends") from error
 
     def _look_up(self, path: str) -> Any:
         here: Any = self.content
@@ -89,6 +111,9 @@ class ConfigFile:
         return here
 
     def _plain(self, value: Any, where: str, trail: tuple[str, ...]) -> Any:
+        self._read[0] += 1
+        if self._read[0] > _MOST_VALUES:
+            raise invalid(self.url, f"over {_MOST_VALUES:,} values", "what a network can use")
         if isinstance(value, dict):
             kept = {key: v for key, v in value.items() if key not in NOT_OURS}
             return {key: self._plain(v, f"{where}::{key}", trail) for key, v in kept.items()}

@@ -12,6 +12,7 @@ from typing import Any
 
 _REFERENCE = re.compile(r"@(?P<path>[A-Za-z_][\w]*(?:(?:::|#)\w+)*)")
 _MOST_CHARACTERS = 1000
+_LARGEST = 2**64  # whole numbers could be squared, and squared again, without end
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -91,7 +92,7 @@ def _value(node: ast.expr, look_up: Callable[[str], Any]) -> Any:
 
 
 def _number(value: Any) -> float:
-    """Return a number; texts and lists could be made long without end."""
-    if not isinstance(value, int | float):
+    """Return a number; texts, lists and whole numbers could be made long without end."""
+    if not isinstance(value, int | float) or abs(value) > _LARGEST:
         raise TypeError(type(value).__name__)
     return value

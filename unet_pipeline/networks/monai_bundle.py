@@ -13,7 +13,7 @@ from unet_pipeline.networks.bundle import (
     digest_of,
     packaged_bundles,
 )
-from unet_pipeline.networks.bundle_config import ConfigFile, invalid
+from unet_pipeline.networks.bundle_config import MOST_BYTES, ConfigFile, invalid
 from unet_pipeline.networks.postprocessing import read_decision
 from unet_pipeline.networks.programs import PROGRAMS, check_trust, program_def
 from unet_pipeline.networks.registry import network_contract
@@ -32,7 +32,7 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
     """
     trusted = TrustedConfig(url, store) if trust else None
     config = _read_inference(url, store, trusted)
-    metadata = ConfigFile.parse(join(url, METADATA), _read(url, METADATA, store))
+    metadata = _read_metadata(url, store)
     weights_file = _weights_file(url, store, trust)
     weights_digest = digest_of(store.read(join(url, weights_file)))
     adaptive = _adaptive(url, store)
@@ -86,7 +86,7 @@ def _read_inference(url: str, store: Store, trusted: TrustedConfig | None) -> Co
     where = join(url, INFERENCE)
     if store.exists(where):
         evaluate = None if trusted is None else trusted.value
-        return ConfigFile.parse(where, store.read(where), evaluate)
+        return ConfigFile.read(where, store, evaluate)
     if any(store.exists(join(url, f"configs/inference.{kind}")) for kind in ("yaml", "yml")):
         raise invalid(url, "configs/inference as YAML", f"{INFERENCE}: only JSON is read")
     raise RequestError(
@@ -98,10 +98,11 @@ def _read_inference(url: str, store: Store, trusted: TrustedConfig | None) -> Co
     )
 
 
-def _read(url: str, path: str, store: Store) -> bytes:
-    if not store.exists(join(url, path)):
-        raise invalid(url, f"no {path}", f"a bundle with {path}")
-    return store.read(join(url, path))
+def _read_metadata(url: str, store: Store) -> ConfigFile:
+    where = join(url, METADATA)
+    if not store.exists(where):
+        raise invalid(url, f"no {METADATA}", f"a bundle with {METADATA}")
+    return ConfigFile.read(where, store)
 
 
 def _weights_file(url: str, store: Store, trust: bool) -> str:
@@ -136,8 +137,8 @@ def _adaptive(url: str, store: Store) -> AdaptiveRule | None:
     if not store.exists(where):
         return None
     try:
-        return AdaptiveRule.parse(store.read(where))
-    except (ValueError, KeyError, TypeError) as error:
+        return AdaptiveRule.parse(store.read_at_most(where, MOST_BYTES))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         found = f"{ADAPTIVE} that is no rule ({error})"
         raise invalid(url, found, "a rule as bundle calibrate writes it") from error
 

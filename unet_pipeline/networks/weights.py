@@ -2,6 +2,7 @@
 
 import io
 import pickle
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,10 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle_config import invalid
 
 _NAMED_AT_MOST = 3
+_DAMAGED = (
+    safetensors.SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError,
+    AttributeError, IndexError, OSError,
+)  # fmt: skip
 
 
 def parse_weights(url: str, data: bytes) -> dict[str, Tensor]:
@@ -29,7 +34,7 @@ def parse_weights(url: str, data: bytes) -> dict[str, Tensor]:
     RequestError
         ``weights_unsafe`` if loading would run code, ``bundle_invalid`` if it cannot be read.
     """
-    load = safetensors.torch.load if url.endswith(".safetensors") else _load_pt
+    load = safetensors.torch.load if url.endswith(".safetensors") else load_tensors
     try:
         found = load(data)
     except pickle.UnpicklingError as error:
@@ -40,7 +45,7 @@ def parse_weights(url: str, data: bytes) -> dict[str, Tensor]:
             remedy="Save the network's state_dict() alone, best as models/model.safetensors",
             subject=url,
         ) from error
-    except (safetensors.SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except _DAMAGED as error:
         wanted = "weights that can be read to the end"
         raise invalid(url, f"{len(data)} bytes that are not weights", wanted) from error
     for key in ("state_dict", "model"):  # checkpoints wrap the state dict
@@ -50,7 +55,23 @@ def parse_weights(url: str, data: bytes) -> dict[str, Tensor]:
     return dict(found)
 
 
-def _load_pt(data: bytes) -> Any:
+def load_tensors(data: bytes) -> Any:
+    """Read what ``torch.save`` wrote, if it holds nothing but tensors and plain values.
+
+    No other call of ``torch.load`` is in this package: none unpickles what could run code.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        For anything else in it.
+    ValueError
+        For a file that unpacks to more than it holds: PyTorch itself compresses nothing.
+    """
+    if zipfile.is_zipfile(io.BytesIO(data)):
+        with zipfile.ZipFile(io.BytesIO(data)) as parts:
+            unpacked = sum(part.file_size for part in parts.infolist())
+        if unpacked > len(data):
+            raise ValueError(f"{unpacked:,} bytes packed into {len(data):,}")
     return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
 
 

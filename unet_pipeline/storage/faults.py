@@ -127,6 +127,13 @@ def _of_request(error: BaseException, service_code: str, url: str) -> _Said | No
             "a profile of the AWS configuration files",
             "Correct the profile setting or AWS_PROFILE, or add the profile",
         )
+    if isinstance(error, boto.SSLError):
+        return _Said(
+            "certificate_unknown",
+            f"a certificate of {_endpoint(error)} that cannot be checked",
+            "one signed by an authority that is known here",
+            "Name your authority's file (PEM) in AWS_CA_BUNDLE, for the run and for its workers",
+        )
     if isinstance(error, (ValueError, boto.ParamValidationError)):
         return _Said(
             "url_invalid",

@@ -2,12 +2,14 @@
 
 Whatever the options leave open comes from the usual AWS variables (``AWS_ENDPOINT_URL``,
 ``AWS_ACCESS_KEY_ID``, ``AWS_SECRET_ACCESS_KEY``, ``AWS_SESSION_TOKEN``, ``AWS_PROFILE``,
-``AWS_DEFAULT_REGION``) or the AWS configuration files.
+``AWS_DEFAULT_REGION``, ``AWS_CA_BUNDLE``) or the AWS configuration files.
 """
 
 import ipaddress
 import os
+import ssl
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -40,6 +42,8 @@ class StorageOptions:
         Access key and its secret.
     anon
         Send unsigned requests (public buckets).
+    allowed
+        Prefixes that the URLs of a manifest may lie in, beside the manifest's own folder.
     """
 
     endpoint_url: str | None = None
@@ -48,6 +52,7 @@ class StorageOptions:
     key: str | None = field(default=None, repr=False)
     secret: str | None = field(default=None, repr=False)
     anon: bool = False
+    allowed: tuple[str, ...] = ()
 
 
 def filesystem(protocol: str, options: StorageOptions) -> Any:
@@ -57,7 +62,8 @@ def filesystem(protocol: str, options: StorageOptions) -> Any:
     ------
     RequestError
         ``protocol_unknown`` if fsspec has no file system for it or its package is not installed,
-        ``endpoint_invalid`` if the endpoint is not an http or https URL.
+        ``endpoint_invalid`` if the endpoint is not an http or https URL, ``ca_bundle_invalid`` if
+        AWS_CA_BUNDLE names no certificates.
     """
     arguments = _s3_arguments(options) if protocol == S3 else {}
     try:
@@ -91,7 +97,7 @@ def _s3_arguments(options: StorageOptions) -> dict[str, Any]:
     arguments: dict[str, Any] = {
         "endpoint_url": endpoint,
         "anon": options.anon,
-        "client_kwargs": _region(options),
+        "client_kwargs": {**_region(options), **_authorities()},
         "config_kwargs": config,
         "use_listings_cache": False,
         # A file that is replaced while it is read raises, instead of giving a mixture of both.
@@ -120,6 +126,27 @@ def _keys(options: StorageOptions) -> dict[str, str | None]:
 def _region(options: StorageOptions) -> dict[str, str]:
     region = options.region or _variable("AWS_REGION", "AWS_DEFAULT_REGION")
     return {"region_name": region} if region else {}
+
+
+def _authorities() -> dict[str, str]:
+    """Return the certificates to hold the endpoint's against, if they are not the system's."""
+    bundle = _variable("AWS_CA_BUNDLE")
+    return {} if bundle is None else {"verify": _checked(bundle)}
+
+
+@cache
+def _checked(bundle: str) -> str:
+    try:
+        ssl.create_default_context(cafile=bundle)
+    except OSError as error:
+        raise RequestError(
+            "ca_bundle_invalid",
+            subject="AWS_CA_BUNDLE",
+            found=f"{bundle}, which cannot be read ({type(error).__name__})",
+            wanted="a file of certificates (PEM) on every machine that reads or writes",
+            remedy="Correct the variable, or copy the file there",
+        ) from error
+    return bundle
 
 
 def _variable(*names: str) -> str | None:

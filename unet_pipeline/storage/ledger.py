@@ -15,6 +15,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -25,7 +26,9 @@ from unet_pipeline.storage.store import Store
 
 FORMAT = 1
 VOXELS = ".voxels"
+MOST_BYTES = 16 * 2**20  # of a sidecar; ours have some kB
 _BLOCK = 4 * 2**20
+_LARGE = 2**17  # bytes that are worth being digested on another thread
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,15 @@ def digest_json(value: Any) -> str:
 
 
 class DigestingReader(io.RawIOBase):
-    """A file that digests what is read from it."""
+    """A file that digests what is read from it, large blocks on a thread of its own.
+
+    At most one block waits to be digested. Closing leaves the file open.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._hash = file, hashlib.sha256()
+        self._pool = ThreadPoolExecutor(1)
+        self._last: Future[None] | None = None
 
     def readable(self) -> bool:
         """Return True."""
@@ -82,14 +90,29 @@ class DigestingReader(io.RawIOBase):
     def readinto(self, buffer: Any, /) -> int:
         """Read into ``buffer``, and digest what was read."""
         data = self._file.read(len(buffer))
-        self._hash.update(data)
+        self._wait()
+        if len(data) < _LARGE:
+            self._hash.update(data)
+        else:
+            self._last = self._pool.submit(self._hash.update, data)
         buffer[: len(data)] = data
         return len(data)
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pool.shutdown()
+        super().close()
 
     @property
     def digest(self) -> str:
         """The digest of all that was read so far, as of ``digest_bytes``."""
+        self._wait()
         return f"sha256:{self._hash.hexdigest()}"
+
+    def _wait(self) -> None:
+        if self._last is not None:
+            self._last.result()
+            self._last = None
 
 
 def digest_object(store: Store, url: str) -> str:
@@ -148,7 +171,7 @@ def half_a_pair(url: str, subject: str = "") -> CaseError:
 def read_sidecar(store: Store, url: str) -> dict[str, Any] | None:
     """Return the sidecar at ``url``; None if it cannot be read or is not a JSON object."""
     try:
-        data = store.read(url)
+        data = store.read_at_most(url, MOST_BYTES)
     except CaseError:
         return None
     try:

@@ -9,15 +9,16 @@ import csv
 import io
 import json
 import posixpath
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NoReturn
 
-from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.errors import CaseError, RequestError, has_secret
 from unet_pipeline.records import Case
 from unet_pipeline.storage.names import escaped, is_safe, without_nifti_suffix
 from unet_pipeline.storage.store import Store
-from unet_pipeline.storage.urls import LOCAL, canonical, parent, protocol_of, redact
+from unet_pipeline.storage.urls import LOCAL, canonical, is_below, parent, protocol_of, redact
 
+MOST_BYTES = 256 * 2**20  # more than a million cases
 _Row = Mapping[str, Any]
 
 
@@ -32,21 +33,40 @@ def read_manifest(store: Store, url: str) -> tuple[Case, ...]:
     Raises
     ------
     RequestError
-        ``manifest_missing``; ``manifest_invalid``, which names line and column; and what
+        ``manifest_missing``; ``manifest_too_large``; ``manifest_invalid``, which names line and
+        column;
+        ``manifest_outside`` for URLs that the request does not allow; and what
         ``Store.check_reachable`` raises.
     """
     store.check_reachable(parent(url))
     try:
-        data = store.read(url)
+        data = store.read_at_most(url, MOST_BYTES)
     except CaseError as error:
         raise RequestError(
-            "manifest_missing",
+            "manifest_too_large" if error.code == "file_too_large" else "manifest_missing",
             subject=redact(url),
             found=error.found,
-            wanted="a manifest (.csv or .jsonl)",
-            remedy="Correct its path",
+            wanted=f"a manifest (.csv or .jsonl) of at most {MOST_BYTES // 2**20} MiB",
+            remedy="Correct its path, or cut it into several",
         ) from error
-    return parse_manifest(data, url)
+    cases = parse_manifest(data, url)
+    _check_inside(cases, url, store.options.allowed)
+    return cases
+
+
+def _check_inside(cases: Sequence[Case], url: str, allowed: Sequence[str]) -> None:
+    """Refuse a manifest that leads anywhere but where the request allows it to."""
+    prefixes = (parent(url), *allowed)
+    for case in cases:
+        for found in (*case.images, *([case.mask] if case.mask else ())):
+            if not any(is_below(found, prefix) for prefix in prefixes):
+                raise RequestError(
+                    "manifest_outside",
+                    subject=f"{redact(url)}, case {case.name}",
+                    found=redact(found),
+                    wanted=f"a place in {', '.join(map(redact, prefixes))}",
+                    remedy="Allow its prefix (--allow) if the run may read it",
+                )
 
 
 def parse_manifest(data: bytes, url: str) -> tuple[Case, ...]:
@@ -146,6 +166,9 @@ def _resolve(path: str, column: str, url: str, line: int) -> str:
     """Return the URL that ``path`` means in the manifest at ``url``."""
     if not path:
         _refuse(url, line, column, "nothing", "a path or URL, or several separated by ;")
+    if has_secret(path):
+        found = "a URL that carries a password or a signature"
+        _refuse(url, line, column, found, "plain URLs: keys come from AWS variables or a profile")
     if "://" in path or path.startswith(("/", "~")):
         return canonical(path)
     head, separator, folder = parent(url).rpartition("://")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
-from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.errors import CaseError, RequestError, has_secret
 from unet_pipeline.storage.faults import explained, is_past_end
 from unet_pipeline.storage.filesystems import StorageOptions, filesystem
 from unet_pipeline.storage.local import is_part, walk, write_atomically
@@ -58,7 +58,8 @@ class Store:
 
     Every method raises ``RequestError`` for what concerns all cases (``bucket_missing``,
     ``access_denied`` for refused keys, ``credentials_missing``, ``profile_unknown``,
-    ``endpoint_invalid``, ``protocol_unknown``, ``url_invalid``). Methods on one object raise
+    ``endpoint_invalid``, ``certificate_unknown``, ``ca_bundle_invalid``, ``protocol_unknown``,
+    ``url_invalid``, ``url_secret``). Methods on one object raise
     ``CaseError`` for the rest: ``file_missing``, ``access_denied`` and ``storage_failed``, of which
     only the last is worth trying again.
     """
@@ -70,6 +71,25 @@ class Store:
         with self._at(url) as (files, path):
             alone = {"max_concurrency": 1} if protocol_of(url) == S3 else {}
             return bytes(files.cat_file(path, **alone))
+
+    def read_at_most(self, url: str, length: int) -> bytes:
+        """Return the whole object, and never more than ``length`` bytes of it.
+
+        Raises
+        ------
+        CaseError
+            ``file_too_large``.
+        """
+        data = self.read_range(url, 0, length + 1)
+        if len(data) > length:
+            raise CaseError(
+                "file_too_large",
+                subject=redact(url),
+                found=f"more than {length:,} bytes",
+                wanted="a file of its kind",
+                remedy="Look whether it is the right file",
+            )
+        return data
 
     def read_range(self, url: str, start: int, length: int) -> bytes:
         """Return up to ``length`` bytes from ``start``; fewer where the object ends."""
@@ -211,6 +231,14 @@ class Store:
 
     def _locate(self, url: str) -> tuple[Any, str]:
         """Return the file system of ``url`` and its path there."""
+        if has_secret(url):
+            raise RequestError(
+                "url_secret",
+                subject=redact(url),
+                found="a URL that carries a password or a signature",
+                wanted="a plain URL: it stands in logs, sidecars and reports",
+                remedy="Take keys from AWS variables or a profile",
+            )
         files = filesystem(protocol_of(url), self.options)
         return files, files._strip_protocol(canonical(url))
 

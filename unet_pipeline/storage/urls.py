@@ -4,10 +4,13 @@ A URL is ``s3://bucket/key``, ``memory://x``, another fsspec URL, or a local pat
 form has no final slash, and a local one is a plain absolute path.
 """
 
+import posixpath
 import re
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
+
+from unet_pipeline.errors import without_secrets
 
 LOCAL = "file"
 S3 = "s3"
@@ -62,6 +65,21 @@ def relative_to(url: str, prefix: str) -> str:
     return whole[len(start) :]
 
 
+def is_below(url: str, prefix: str) -> bool:
+    """Say whether ``url`` lies in ``prefix`` or is it, with every ``..`` followed.
+
+    >>> is_below("s3://scans/a/../../other/x.nii", "s3://scans")
+    False
+    """
+    ends = []
+    for one in (url, prefix):
+        head, separator, rest = canonical(one).rpartition("://")
+        ends.append(f"{head}{separator}{posixpath.normpath(rest)}")
+    with suppress(ValueError):
+        return relative_to(*ends) is not None
+    return False
+
+
 def basename(url: str) -> str:
     """Return the last part of ``url``: the file's or folder's own name."""
     return url.rstrip("/").rpartition("/")[2]
@@ -90,8 +108,8 @@ def fixed_part(pattern: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Return ``url`` without what may be a secret: user, password and the query of a web URL."""
+    """Return ``url`` without what may be a secret: user, password, signature, a web URL's query."""
     if protocol_of(url) not in {"http", "https", "ftp", "sftp"}:
-        return url
+        return without_secrets(url)
     parts = urlsplit(url)
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))

@@ -1,10 +1,9 @@
 """nnU-Net's checkpoints, read without running code of theirs.
 
 A checkpoint is a pickle of tensors, numbers and texts, some of them numpy's. The few names that
-such files need are allowed here, and nothing else is: ``torch.load(weights_only=True)``.
+such files need are allowed here, and nothing else is: ``load_tensors``.
 """
 
-import io
 import pickle
 import re
 from collections.abc import Iterable, Mapping
@@ -17,6 +16,7 @@ import torch
 from torch import Tensor
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.weights import load_tensors
 
 CHECKPOINT = "checkpoint_final.pth"
 _PREFIX = re.compile(r"^((_orig_mod|module)\.)+")  # of compiled and of distributed training
@@ -87,7 +87,7 @@ def read_checkpoint(url: str, data: bytes) -> Checkpoint:
     """
     try:
         with _loading, torch.serialization.safe_globals(_ALLOWED):
-            found = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            found = load_tensors(data)
         return Checkpoint(
             weights=_tensors(found["network_weights"]),
             trainer=str(found["trainer_name"]),

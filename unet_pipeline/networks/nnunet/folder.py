@@ -27,7 +27,9 @@ from unet_pipeline.storage.store import Store, join
 
 PLANS, DATASET = "plans.json", "dataset.json"
 _FOLD = re.compile(r"fold_(\d+|all)")
-_MALFORMED = (AttributeError, IndexError, KeyError, OverflowError, TypeError, ValueError)
+_MALFORMED = (
+    AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
 
 
 def is_nnunet_folder(url: str, store: Store) -> bool:
@@ -129,7 +131,7 @@ def _model_of(url: str) -> str:
 def _json(model: str, name: str, store: Store) -> dict[str, Any]:
     if not store.exists(join(model, name)):
         raise _missing(model, name)
-    return dict(ConfigFile.parse(join(model, name), store.read(join(model, name))).content)
+    return dict(ConfigFile.read(join(model, name), store).content)
 
 
 def _checkpoints(url: str, model: str, store: Store) -> list[str]:

@@ -1,0 +1,38 @@
+"""A Prefect server with a password: nobody without it, and our deployments run."""
+
+import urllib.error
+import urllib.request
+
+import pytest
+from flow_runs import start_run, wait_for_run
+
+from unet_pipeline.local.prefect_server import prefect_server, worker
+from unet_pipeline.serve import deploy
+
+pytestmark = pytest.mark.slow
+PASSWORD = "canary-of-prefect-0123456789"
+
+
+def status_of(url: str, body: bytes | None = None) -> int:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_a_server_with_a_password(tmp_path, monkeypatch, s3_env):
+    monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", f"admin:{PASSWORD}")
+    with prefect_server(tmp_path / "home", port=0) as server:
+        assert status_of(f"{server.url}/api/flow_runs/filter", b"{}") == 401
+        assert server.api("/flow_runs/filter", {}) == []
+        with worker(server):
+            deploy(server)
+            settings = {"images": f"{s3_env.bucket()}/none", "model": "phantom",
+                        "output": str(tmp_path / "out"), "cluster": {"kind": "serial"}}  # fmt: skip
+            run = wait_for_run(server, start_run(server, "on-demand", settings))
+        assert run["state_name"] == "WrongRequest", run["state"]["message"]
+        logs = server.api("/logs/filter", {})
+        assert PASSWORD not in str(logs) + str(run)
+    assert PASSWORD not in "".join(log.read_text() for log in (tmp_path / "home").glob("*.log"))

@@ -1,0 +1,65 @@
+"""A wrong request fails the run of any flow with its sentence."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from cohorts import tiny_cohort
+from flow_runs import ROOT, aws_variables
+
+from unet_pipeline.storage.store import join
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[1] / "wrong_requests.py"
+# name of the flow: its module, its settings besides the cohort, and what its state must say
+REQUESTS = {
+    "check-alignment": ("check_alignment", {"images": "s3://no-such-bucket-here/x"}, "bucket"),
+    "segment-cohort": ("segment_cohort", {"model": "nonsense"}, "nonsense: found no configs"),
+    "inspect-layers": (
+        "inspect_layers", {"model": "phantom", "layers": ["bottleneck"]},
+        "found layer 'bottleneck'",
+    ),
+    "select-depth": ("select_depth", {"model": "phantom", "masks": None}, "0 of 4 cases"),
+    "compare-bundles": ("compare_bundles", {"models": ["phantom"]}, "1 to compare"),
+    "train-model": (
+        "train_model",
+        {"classes": 2, "features": [4, 8], "roi_size": [16, 16, 16], "spacing": [4, 4, 4]},
+        "labels up to 2",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def states(server, s3, tmp_path_factory):
+    """Run all of them, and return the final state of each by the name of its flow."""
+    bucket = s3.bucket("wrong")
+    small = tiny_cohort(s3.store, join(bucket, "scans"))
+    given = {"images": small.images, "masks": small.masks, "output": join(bucket, "out")}
+    requests = [
+        (f"flows.{module}", {**given, **changes}) for module, changes, _ in REQUESTS.values()
+    ]
+    file = tmp_path_factory.mktemp("wrong") / "requests.json"
+    file.write_text(json.dumps(requests))
+    variables = {**aws_variables(), **s3.server.environment()}
+    ran = subprocess.run(
+        [sys.executable, SCRIPT, file], env={**server.env, **variables, "PYTHONPATH": str(ROOT)},
+        capture_output=True, check=False, text=True, timeout=200,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    assert not [url for url in s3.store.list_files(bucket) if "/out" in url]
+    return {name: _last_state(server, name) for name in REQUESTS}
+
+
+def _last_state(server, flow):
+    of_flow = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
+    (run,) = server.api("/flow_runs/filter", of_flow)
+    return run["state"]
+
+
+@pytest.mark.parametrize("flow", REQUESTS)
+def test_a_wrong_request_fails_its_flow_with_its_sentence(states, flow):
+    *_, said = REQUESTS[flow]
+    assert (states[flow]["type"], states[flow]["name"]) == ("FAILED", "WrongRequest")
+    assert said in states[flow]["message"]
