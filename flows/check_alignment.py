@@ -48,7 +48,7 @@ def check_alignment(settings: CheckSettings) -> State[dict[str, Any]]:
             absolute_output(place)
         audit = open_audit(settings)
         logger.info("audit %s: %d cases", audit.run_id, len(audit.cases) + len(audit.faults))
-        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
+        with open_executor(settings.cluster.spec()) as executor:
             begin = perf_counter()
             records = _with_progress(audit, executor)
             seconds = perf_counter() - begin

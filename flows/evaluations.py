@@ -73,7 +73,7 @@ def evaluate(settings: Any, open_run: Callable[[Any], Any], run: Run) -> State[d
         cases, entrants = len(opened.cases), len(opened.entrants)
         logger.info("run %s: %d cases, %d entrants", opened.run_id, cases, entrants)
         advance = progress_of(opened.work, f"Label maps of run {opened.run_id}")
-        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
+        with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
             evaluation = run(opened, executor, advance)
     except RequestError as error:
         logger.error("%s", error)  # noqa: TRY400  the sentence says it all

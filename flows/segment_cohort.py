@@ -38,10 +38,12 @@ from unet_pipeline.cohort import (
     faults_of,
     open_run,
     segment_case,
+    with_engine,
 )
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.records import Case, CaseRecord, RunSummary
+from unet_pipeline.report.cost import cost_markdown, cost_sentence
 from unet_pipeline.report.table import attention_order, markdown_table, table_rows
 from unet_pipeline.request import Run
 
@@ -94,8 +96,9 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
         absolute_output(settings.output)
         run = open_run(settings)
         logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
-        with open_executor(settings.cluster.kind, settings.cluster.workers) as executor:
+        with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
             begin = perf_counter()
+            run = with_engine(run, executor)
             records = _with_progress(run, executor)
             seconds = perf_counter() - begin
     except RequestError as error:
@@ -156,6 +159,7 @@ def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
         table=table_rows(ordered), key="cases", description=f"Cases of run {summary.run_id}"
     )
     create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
+    create_markdown_artifact(cost_markdown(summary.cost), key="cost")
     report = summary.report
     create_link_artifact(link_to(report), link_text="Report of the run", key="report")
 
@@ -165,6 +169,7 @@ def _headline(summary: RunSummary) -> str:
     dice = ", ".join(f"label {label}: {value:.3f}" for label, value in summary.mean_dice.items())
     lines = [f"# {counts}", f"{summary.seconds:.0f} s, {summary.cases_per_minute:.1f} per minute."]
     lines += [f"Mean Dice: {dice}."] if dice else []
+    lines += [f"Cost: {cost_sentence(summary.cost)}"] if summary.counts["done"] else []
     return "\n\n".join([*lines, f"Report: `{summary.report}`", ""]) + "\n"
 
 

@@ -18,14 +18,20 @@ from unet_pipeline.serve import local_time_zone
 ROOT = Path(__file__).resolve().parents[1]
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where it is started twice: the second time, the home has its database already."""
+    return tmp_path_factory.mktemp("up")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_up_serves_until_it_is_stopped_and_leaves_nothing(tmp_path, number):
-    said = tmp_path / "said"
+def test_up_serves_until_it_is_stopped_and_leaves_nothing(folder, number):
+    said = folder / f"said-{number}"
     with said.open("w") as file:
         up = subprocess.Popen(
             [sys.executable, "-m", "unet_pipeline", "up", "--home", "home", "--port", "0"],
-            cwd=tmp_path,
+            cwd=folder,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=file,
             stderr=subprocess.STDOUT,
@@ -36,7 +42,7 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing(tmp_path, number):
         assert "http://127.0.0.1:" in said.read_text()
         started = psutil.Process(up.pid).children(recursive=True)
         assert len(started) >= 2  # server and worker
-        with pytest.raises(RequestError) as raised, prefect_server(tmp_path / "home", port=0):
+        with pytest.raises(RequestError) as raised, prefect_server(folder / "home", port=0):
             pass
         assert raised.value.code == "home_in_use"
         up.send_signal(number)

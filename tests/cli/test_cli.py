@@ -1,43 +1,29 @@
 """The command line as people and machines meet it: exit status, JSON lines, one-line errors."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from cohorts import small_cohort
+from cohorts import tiny_cohort
+from command_line import cli, cli_process
 
+from unet_pipeline.cluster import backends
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.nifti import encode_volume
 from unet_pipeline.volume.nifti_header import header_of
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def cli(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "unet_pipeline", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200"},
-        check=False,
-        timeout=250,
-    )
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    return folder, small_cohort(Store(), str(folder))
+    return folder, tiny_cohort(Store(), str(folder))
 
 
 @pytest.fixture(scope="module")
 def segmented(place):
     folder, small = place
-    return cli(
+    return cli_process(
         "segment", small.images, "--masks", small.masks, "--model", "phantom", "--output",
         folder / "out", "--cluster", "serial", "--threads", "1", "--json",
     )  # fmt: skip
@@ -68,7 +54,7 @@ def test_segment_prints_a_line_per_case_and_one_for_the_run(place, segmented):
 @pytest.mark.slow
 def test_segment_for_people_shows_a_table_and_the_report(place, segmented):
     folder, small = place
-    shown = cli(
+    shown = cli_process(
         "segment", f"{small.images}/{small.sound[0]}.nii.gz", "--masks",
         f"{small.masks}/{small.sound[0]}.nii.gz", "--model", "phantom",
         "--output", folder / "out1", "--cluster", "local", "--threads", "1",
@@ -92,16 +78,45 @@ def test_check_prints_verdicts(place):
     }  # fmt: skip
 
 
-def test_plan_shows_windows_and_memory(place):
+def test_plan_shows_windows_memory_and_time(place):
     _, small = place
     image = f"{small.images}/{small.sound[0]}.nii.gz"
-    planned = cli("plan", image, "--model", "phantom", "--json")
+    planned = cli("plan", image, "--model", "phantom", "--threads", "1", "--json")
     plan = json.loads(planned.stdout)
     assert plan["windows"] > 0
     assert plan["tiles"] == 1
-    tiled = cli("plan", image, "--model", "phantom", "--tile", "20,20,20", "--json")
+    assert plan["bytes_read"] == Path(image).stat().st_size
+    assert plan["device_seconds"] == plan["windows"] * plan["speed"]["seconds_per_window"] > 0
+    tiled = cli("plan", image, "--model", "phantom", "--tile", "20,20,20", "--no-measure", "--json")
     assert json.loads(tiled.stdout)["tiles"] > 1
-    assert "windows" in cli("plan", image, "--model", "phantom").stdout
+    assert json.loads(tiled.stdout)["device_seconds"] is None
+    assert "windows" in cli("plan", image, "--model", "phantom", "--no-measure").stdout
+
+
+def test_plan_of_a_cohort_counts_and_names_what_would_be_refused(place):
+    _, small = place
+    priced = ("--workers", "2", "--hourly-rate", "1.5", "--currency", "EUR", "--threads", "1")
+    planned = cli("plan", small.images, "--model", "phantom", *priced, "--json")
+    assert planned.returncode == 1
+    *cases, sums = [json.loads(line) for line in planned.stdout.splitlines()]
+    assert {case["case"] for case in cases if case.get("status") == "quarantined"} == {
+        small.cut_short
+    }
+    assert (sums["cases"], sums["faults"]) == (3, 1)
+    for number in ("windows", "tiles", "bytes_read", "label_bytes"):
+        assert sums[number] == sum(case.get(number, 0) for case in cases if "status" not in case)
+    spent = sums["device_seconds"] + sums["codec_seconds"]
+    assert sums["wall_seconds"] == spent / 2
+    assert sums["price"] == 1.5 * spent / 3600
+    shown = cli("plan", small.images, "--model", "phantom", "--no-measure")
+    assert "3, and 1 that would be refused" in shown.stdout
+    assert "file_truncated" in shown.stderr
+
+
+def test_the_help_of_plan_teaches():
+    text = " ".join(cli("plan", "--help").stdout.split())
+    for word in ("cohort", "--workers", "--hourly-rate", "--no-measure", "Example:"):
+        assert word in text
 
 
 @pytest.mark.parametrize(
@@ -133,11 +148,21 @@ def test_a_wrong_request_is_one_line_and_exit_status_2(place, arguments, code):
     assert failed.returncode == 2, failed.stdout + failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
     assert code in failed.stderr
-    assert "Traceback" not in failed.stderr
     assert not (folder / "no").exists()
 
 
-def test_an_unreachable_scheduler_is_named(place):
+def test_a_process_says_the_same_and_shows_no_traceback(place):
+    folder, small = place
+    wrong = ("segment", small.images, "--model", "nope", "--output", folder / "no")
+    failed = cli_process(*wrong)
+    assert failed.returncode == 2
+    assert failed.stderr == cli(*wrong).stderr
+    assert "[bundle_missing]" in failed.stderr
+    assert not (folder / "no").exists()
+
+
+def test_an_unreachable_scheduler_is_named(place, monkeypatch):
+    monkeypatch.setattr(backends, "CONNECT_SECONDS", 1.0)
     folder, small = place
     failed = cli(
         "segment", small.images, "--model", "phantom", "--output", folder / "never",
@@ -150,7 +175,7 @@ def test_an_unreachable_scheduler_is_named(place):
 @pytest.mark.slow
 def test_train_writes_a_bundle_that_segments(place):
     folder, small = place
-    trained = cli(
+    trained = cli_process(
         "train", small.images, small.masks, "--network", "unet", "--features", "4,8", "--roi-size",
         "32,32,32", "--spacing", "3,3,3", "--steps", "3", "--holdout", "0.5", "--output",
         folder / "bundle", "--threads", "1", "--json",

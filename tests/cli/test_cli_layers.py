@@ -3,13 +3,12 @@
 import json
 
 import pytest
-from cohorts import small_cohort
-from test_cli import cli
+from cohorts import tiny_cohort
+from command_line import cli
 
 from unet_pipeline.storage.store import Store
 
 
-@pytest.mark.slow
 def test_the_list_has_a_line_for_each_block():
     ran = cli("layers", "--model", "phantom", "--list", "--threads", "1", "--json")
     assert ran.returncode == 0, ran.stderr
@@ -23,7 +22,7 @@ def test_the_list_has_a_line_for_each_block():
 
 @pytest.mark.slow
 def test_findings_and_a_case_that_was_left_out(tmp_path):
-    small = small_cohort(Store(), str(tmp_path / "scans"))
+    small = tiny_cohort(Store(), str(tmp_path / "scans"))
     ran = cli(
         "layers", small.images, "--masks", small.masks, "--model", "phantom", "--output",
         tmp_path / "out", "--layers", "conv_0_0,upcat_0_*", "--fit-cases", "1", "--windows", "1",
@@ -37,7 +36,6 @@ def test_findings_and_a_case_that_was_left_out(tmp_path):
     assert (tmp_path / "out" / "runs" / summary["run_id"] / "layers.html").is_file()
 
 
-@pytest.mark.slow
 def test_without_a_cohort_there_is_only_the_list():
     ran = cli("layers", "--model", "phantom")
     assert ran.returncode == 2

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from bundles import random_bundle
-from cohorts import small_cohort
+from cohorts import tiny_cohort
 from typer.testing import CliRunner
 
 from unet_pipeline.cli import app
@@ -14,8 +14,9 @@ from unet_pipeline.storage.store import Store
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli-selection")
-    small = small_cohort(Store(), str(folder))
-    random_bundle(folder / "nested", network="unetpp", features=(2, 2, 4, 4, 4))
+    small = tiny_cohort(Store(), str(folder))
+    nested = {"network": "unetpp", "features": (2, 2, 4, 4, 4), "roi_size": (32, 16, 16)}
+    random_bundle(folder / "nested", overlap=0.0, **nested)
     random_bundle(folder / "plain", features=(4, 8))
     return folder, small
 
@@ -59,6 +60,7 @@ def test_compare_prints_tables(scans):
         (("depths", "--model", "plain"), "depth_invalid"),
         (("depths", "--model", "nested", "--confidence", "1.5"), "setting_invalid"),
         (("compare", "plain"), "models_too_few"),
+        (("compare", "plain", "nested", "--split", "train"), "setting_invalid"),
     ],
 )
 def test_a_wrong_request_is_one_line_and_status_2(scans, arguments, code):

@@ -127,6 +127,7 @@ def test_a_killed_run_is_finished_by_the_next(cohort, s3_env, tmp_path):
 def test_a_killed_worker_loses_nothing(cohort):
     """kill -9 of a Dask worker in the middle: its tiles are done again, the bytes are the same."""
     from unet_pipeline.cluster.backends import open_executor
+    from unet_pipeline.cluster.spec import ClusterSpec
     from unet_pipeline.cohort import segment_case
 
     bucket, small = cohort
@@ -135,7 +136,7 @@ def test_a_killed_worker_loses_nothing(cohort):
     run = open_run(settings)
     case = next(c for c in run.cases if c.name == small.sound[0])
     expected = Store().read(segment_case(run, case, SerialExecutor()).output)
-    with open_executor("local", 2) as executor:
+    with open_executor(ClusterSpec("local", 2)) as executor:
         executor.result(executor.submit(time.sleep, 0))
         victim = executor.submit(os.getpid)
         pid = executor.result(victim)

@@ -7,6 +7,7 @@ import pytest
 from bundles import CT, random_bundle, transform
 
 from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.storage.store import Store
@@ -54,26 +55,26 @@ def label_bytes(place: Path, tile, executor, budget_gb: float = 2.0) -> bytes:
 
 @pytest.fixture(scope="module")
 def expected(place) -> bytes:
-    with open_executor("serial") as executor:
+    with open_executor(ClusterSpec("serial")) as executor:
         return label_bytes(place, None, executor)
 
 
 @pytest.mark.parametrize("tile", TILES)
 def test_tiles_change_no_byte_in_one_process(place, expected, tile):
-    with open_executor("serial") as executor:
+    with open_executor(ClusterSpec("serial")) as executor:
         assert label_bytes(place, tile, executor) == expected
 
 
 def test_scratch_and_small_memory_change_no_byte(place, expected):
     """A budget under the volume's size: voxels in Zarr, the model view never whole, many tiles."""
-    with open_executor("serial") as executor:
+    with open_executor(ClusterSpec("serial")) as executor:
         assert label_bytes(place, None, executor, budget_gb=0.0001) == expected
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2, 4])
 def test_workers_change_no_byte(place, expected, workers):
-    with open_executor("local", workers) as executor:
+    with open_executor(ClusterSpec("local", workers)) as executor:
         assert executor.workers == workers
         for tile in TILES:
             assert label_bytes(place, tile, executor) == expected

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from unet_pipeline import __version__
-from unet_pipeline.cli import bundles, cohorts, layers, models, selection, servers, train
+from unet_pipeline.cli import bundles, cohorts, layers, models, plans, selection, servers, train
 
 app = typer.Typer(
     name="unet-pipeline",
@@ -24,7 +24,7 @@ app = typer.Typer(
 )
 for command in (
     cohorts.segment,
-    cohorts.plan,
+    plans.plan,
     cohorts.check,
     train.train,
     models.networks,
@@ -33,6 +33,7 @@ for command in (
     layers.layers,
     servers.demo,
     servers.up,
+    servers.certificates,
 ):
     app.command()(command)
 app.add_typer(bundles.app, name="bundle")

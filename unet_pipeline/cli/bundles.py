@@ -130,7 +130,10 @@ def prune(
 def calibrate(
     bundle: Source,
     images: Images,
-    masks: Annotated[str, typer.Argument(help="Reference masks, found by name.")],
+    masks: Annotated[
+        str | None,
+        typer.Argument(help="Reference masks, found by name. Default: those a manifest names."),
+    ] = None,
     loss: Annotated[
         float, typer.Option(min=0.0, help="Dice that adaptive depth may cost on average.")
     ] = 0.002,
@@ -140,7 +143,8 @@ def calibrate(
 ) -> None:
     """Calibrate adaptive depth on cases that the network was not trained on.
 
-    Writes the rule, with the curve it was chosen from, into the bundle.
+    Of a manifest with a column split, these are the validation cases. Writes the rule, with the
+    curve it was chosen from, into the bundle.
     """
     from unet_pipeline import console
     from unet_pipeline.networks.loading import load_bundle

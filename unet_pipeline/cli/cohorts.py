@@ -1,4 +1,4 @@
-"""The commands on cohorts: segment, plan, check."""
+"""The commands on cohorts: segment and check."""
 
 from time import perf_counter
 from typing import Annotated
@@ -6,21 +6,32 @@ from typing import Annotated
 import typer
 
 from unet_pipeline.cli.common import (
+    Allow,
     Batch,
     Cluster,
+    Currency,
+    Depth,
     Endpoint,
+    Engine,
+    HourlyRate,
     Images,
     Json,
     Masks,
+    MaxVolumeGb,
     MemoryGb,
+    Minimum,
+    Mirror,
     Model,
     Overlap,
     Profile,
     Remedies,
+    Site,
     Threads,
     Tile,
+    Tls,
     ToleranceVoxels,
     Trust,
+    WaitMinutes,
     Workers,
     print_json,
     remedies_of,
@@ -36,14 +47,7 @@ def segment(
     model: Model,
     output: Annotated[str, typer.Option(help="Prefix that label maps and reports go to.")],
     masks: Masks = None,
-    depth: Annotated[
-        str | None,
-        typer.Option(
-            metavar="1..n|mean|adaptive",
-            help="Depth of a nested U-Net (UNet++): 1 is the shallowest and fastest; mean averages "
-            "its heads; adaptive goes as deep as each window needs. Default: the deepest.",
-        ),
-    ] = None,
+    depth: Depth = None,
     trust: Trust = False,
     overlap: Overlap = None,
     blend: Annotated[
@@ -54,20 +58,17 @@ def segment(
             rich_help_panel="Windows",
         ),
     ] = None,
-    mirror: Annotated[
-        str | None,
-        typer.Option(
-            metavar="x,y,z",
-            help="Axes to mirror windows along; scores are averaged. Three axes take eight times "
-            "as long.",
-            rich_help_panel="Windows",
-        ),
-    ] = None,
+    mirror: Mirror = None,
     tile: Tile = None,
     batch: Batch = 1,
+    engine: Engine = "eager",
     cluster: Cluster = "local",
     workers: Workers = None,
+    minimum: Minimum = 1,
     threads: Threads = None,
+    site: Site = None,
+    tls: Tls = None,
+    wait_minutes: WaitMinutes = 10.0,
     remedies: Remedies = None,
     tolerance: ToleranceVoxels = 0.05,
     content: Annotated[
@@ -87,6 +88,7 @@ def segment(
         float, typer.Option(help="Time limit of one case.", rich_help_panel="Limits")
     ] = 60.0,
     memory_gb: MemoryGb = 2.0,
+    max_volume_gb: MaxVolumeGb = 64.0,
     scratch: Annotated[
         str | None,
         typer.Option(
@@ -94,6 +96,9 @@ def segment(
             rich_help_panel="Limits",
         ),
     ] = None,
+    hourly_rate: HourlyRate = None,
+    currency: Currency = "USD",
+    allow: Allow = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -119,14 +124,24 @@ def segment(
                 "blend": blend,
                 "mirror": mirror,
                 "batch": batch,
+                "engine": engine,
                 "tile": three(tile),
             },
-            cluster={"kind": cluster, "workers": workers, "threads": threads},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
+            cluster={
+                "kind": cluster,
+                "workers": workers,
+                "minimum": minimum,
+                "threads": threads,
+                "site": site,
+                "tls": tls,
+                "wait_minutes": wait_minutes,
+            },
+            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
             budget={
                 "retries": retries,
                 "case_minutes": case_minutes,
                 "memory_gb": memory_gb,
+                "max_volume_gb": max_volume_gb,
                 "scratch": scratch,
             },
             gate={
@@ -134,40 +149,11 @@ def segment(
                 "affine_voxels": tolerance,
                 "content": content,
             },
+            cost={"hourly_rate": hourly_rate, "currency": currency},
             resume=resume,
         )
         quarantined = _segment(settings, as_json)
     raise typer.Exit(1 if quarantined else 0)
-
-
-def plan(
-    image: Annotated[str, typer.Argument(help="One image, any URL. Only its header is read.")],
-    model: Model,
-    overlap: Overlap = None,
-    tile: Tile = None,
-    memory_gb: MemoryGb = 2.0,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
-    as_json: Json = False,
-) -> None:
-    """Show windows, tiles and memory before anything runs."""
-    from unet_pipeline.console import out, plan_table
-    from unet_pipeline.request import plan_image
-
-    with request_errors(case_too=True):
-        settings = settings_of(
-            SegmentSettings,
-            images=image,
-            model=model,
-            output="memory://nothing",
-            windows={"overlap": overlap, "tile": three(tile)},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
-            budget={"memory_gb": memory_gb},
-        )
-        found, chosen = plan_image(settings)
-    if as_json:
-        return print_json(found.as_dict())
-    return out.print(plan_table(found, chosen.bundle.name))
 
 
 def check(
@@ -204,6 +190,7 @@ def check(
         int | None,
         typer.Option(help="Dask processes for --content. Default: this process."),
     ] = None,
+    allow: Allow = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -229,7 +216,7 @@ def check(
                 "content": content,
             },
             cluster={"kind": "local" if workers else "serial", "workers": workers},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
+            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
         )
         failed = _check(settings, as_json)
     raise typer.Exit(1 if failed else 0)
@@ -239,16 +226,17 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
     """Run a cohort on the settings' cluster; return how many cases are quarantined."""
     from unet_pipeline import console
     from unet_pipeline.cluster.backends import open_executor
-    from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
+    from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all, with_engine
 
     with console.waiting("Checking the request"):
         run = open_run(settings)
     records = faults_of(run)
     begin = perf_counter()
     with (
-        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        open_executor(settings.cluster.spec(settings.windows.batch)) as executor,
         console.case_progress(len(run.cases) + len(records), "Segmenting") as progress,
     ):
+        run = with_engine(run, executor)
         for record in records:
             console.advance(progress, record)
             print_json(record.as_dict(), when=as_json)
@@ -277,7 +265,7 @@ def _check(settings: CheckSettings, as_json: bool) -> int:
     records = []
     begin = perf_counter()
     with (
-        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        open_executor(settings.cluster.spec()) as executor,
         console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
     ):
         for record in check_all(audit, executor):

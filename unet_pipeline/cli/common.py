@@ -49,6 +49,15 @@ Endpoint = Annotated[
     str | None,
     typer.Option(help="S3 endpoint. Default: AWS_ENDPOINT_URL.", rich_help_panel="Storage"),
 ]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PREFIX",
+        help="Prefix that a manifest's URLs may lie in, beside the manifest's own folder. May be "
+        "given again.",
+        rich_help_panel="Storage",
+    ),
+]
 Profile = Annotated[
     str | None, typer.Option(help="Profile of the AWS credentials file.", rich_help_panel="Storage")
 ]
@@ -69,21 +78,95 @@ Tile = Annotated[
         rich_help_panel="Windows",
     ),
 ]
+Depth = Annotated[
+    str | None,
+    typer.Option(
+        metavar="1..n|mean|adaptive",
+        help="Depth of a nested U-Net (UNet++): 1 is the shallowest and fastest; mean averages "
+        "its heads; adaptive goes as deep as each window needs. Default: the deepest.",
+    ),
+]
+Mirror = Annotated[
+    str | None,
+    typer.Option(
+        metavar="x,y,z",
+        help="Axes to mirror windows along; scores are averaged. Three axes take eight times "
+        "as long.",
+        rich_help_panel="Windows",
+    ),
+]
+Engine = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|eager|compiled|openvino|tensorrt",
+        help="What executes the network. eager is PyTorch as it is; auto takes the fastest on this "
+        "machine whose labels are eager's.",
+        rich_help_panel="Windows",
+    ),
+]
+HourlyRate = Annotated[
+    float | None,
+    typer.Option(
+        metavar="PRICE",
+        help="What an hour of one worker (its GPU and cores) costs. Default: no price is shown.",
+        rich_help_panel="Cost",
+    ),
+]
+Currency = Annotated[
+    str,
+    typer.Option(
+        metavar="ABC",
+        help="Currency of that rate, three letters, such as EUR.",
+        rich_help_panel="Cost",
+    ),
+]
 Batch = Annotated[int, typer.Option(help="Windows per forward pass.", rich_help_panel="Windows")]
 Cluster = Annotated[
     str,
     typer.Option(
-        metavar="serial|local|cuda|tcp://...",
-        help="This process, Dask workers here, one worker per GPU, or a running scheduler.",
+        metavar="serial|local|cuda|slurm|kubernetes|tcp://...",
+        help="This process, Dask workers here, one worker per GPU here, a job or a pod per worker, "
+        "or a running scheduler.",
         rich_help_panel="Cluster",
     ),
 ]
 Workers = Annotated[
     int | None,
     typer.Option(
-        help="Worker processes. Default: 1 for local, one per GPU for cuda.",
+        help="Worker processes; the most at a time for slurm and kubernetes. Default: 1, or one "
+        "per GPU for cuda.",
         rich_help_panel="Cluster",
     ),
+]
+Minimum = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        help="Workers that slurm and kubernetes keep while the run lasts.",
+        rich_help_panel="Cluster",
+    ),
+]
+Site = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FILE.yaml",
+        help="What a job or pod looks like: partition, time limit, GPUs; see deploy/slurm and "
+        "deploy/kubernetes.",
+        rich_help_panel="Cluster",
+    ),
+]
+Tls = Annotated[
+    str | None,
+    typer.Option(
+        metavar="FOLDER",
+        help="Certificates, of `unet-pipeline certificates`: Dask processes then talk to none "
+        "without.",
+        rich_help_panel="Cluster",
+    ),
+]
+WaitMinutes = Annotated[
+    float,
+    typer.Option(help="How long the first job or pod may take to come.", rich_help_panel="Cluster"),
 ]
 Threads = Annotated[
     int | None,
@@ -112,6 +195,13 @@ MemoryGb = Annotated[
     float,
     typer.Option(
         help="Memory for the scores of one tile and for one decoded volume, in GB.",
+        rich_help_panel="Limits",
+    ),
+]
+MaxVolumeGb = Annotated[
+    float,
+    typer.Option(
+        help="Decoded size over which a volume is refused by its header, in GB.",
         rich_help_panel="Limits",
     ),
 ]

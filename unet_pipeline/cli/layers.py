@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from unet_pipeline.cli.common import (
+    Allow,
     Endpoint,
     Json,
     Masks,
@@ -83,6 +84,7 @@ def layers(
     remedies: Remedies = None,
     tolerance: ToleranceVoxels = 0.05,
     memory_gb: MemoryGb = 2.0,
+    allow: Allow = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -123,7 +125,7 @@ def layers(
             threads=threads,
             memory_gb=memory_gb,
             gate={"remedies": remedies_of(remedies), "affine_voxels": tolerance},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
+            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
         )
         left_out = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
     raise typer.Exit(1 if left_out else 0)

@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from unet_pipeline.cli.common import (
+    Allow,
     Batch,
     Cluster,
     Endpoint,
+    Engine,
     Images,
     Json,
+    MaxVolumeGb,
     MemoryGb,
+    Minimum,
     Overlap,
     Profile,
     Remedies,
+    Site,
     Threads,
+    Tls,
     ToleranceVoxels,
     Trust,
+    WaitMinutes,
     Workers,
     print_json,
     remedies_of,
@@ -70,18 +77,26 @@ def depths(
     adaptive: Annotated[
         bool, typer.Option(help="Calibrate adaptive depth, and score it, too.")
     ] = True,
+    trust: Trust = False,
     surface_mm: SurfaceMm = 1.0,
     confidence: Confidence = 0.95,
     resamples: Resamples = 2000,
     seed: Seed = 0,
     overlap: Overlap = None,
     batch: Batch = 1,
+    engine: Engine = "eager",
     cluster: Cluster = "local",
     workers: Workers = None,
+    minimum: Minimum = 1,
     threads: Threads = None,
+    site: Site = None,
+    tls: Tls = None,
+    wait_minutes: WaitMinutes = 10.0,
     remedies: Remedies = None,
     affine_tolerance: ToleranceVoxels = 0.05,
     memory_gb: MemoryGb = 2.0,
+    max_volume_gb: MaxVolumeGb = 64.0,
+    allow: Allow = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -90,7 +105,9 @@ def depths(
 
     Prints Dice, surface Dice and Hausdorff distance of each depth with intervals, and what it
     costs; writes a report, the bundle pruned to the cheapest depth that is good enough, and one
-    calibrated for adaptive depth. Exit status 1 if some case was left out.
+    calibrated for adaptive depth. Where a manifest's column split names validation cases, they
+    decide; those for training or a test are never looked at. Exit status 1 if some case was left
+    out.
 
     Example: `unet-pipeline depths s3://scans/val --masks s3://masks --model hippocampus
     --output s3://results/depths`
@@ -106,17 +123,26 @@ def depths(
             output=output,
             tolerance=tolerance,
             adaptive_loss=adaptive_loss if adaptive else None,
+            trust=trust,
             scoring={
                 "surface_mm": surface_mm,
                 "confidence": confidence,
                 "resamples": resamples,
                 "seed": seed,
             },
-            windows={"overlap": overlap, "batch": batch},
-            cluster={"kind": cluster, "workers": workers, "threads": threads},
+            windows={"overlap": overlap, "batch": batch, "engine": engine},
+            cluster={
+                "kind": cluster,
+                "workers": workers,
+                "minimum": minimum,
+                "threads": threads,
+                "site": site,
+                "tls": tls,
+                "wait_minutes": wait_minutes,
+            },
             gate={"remedies": remedies_of(remedies), "affine_voxels": affine_tolerance},
-            budget={"memory_gb": memory_gb},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
+            budget={"memory_gb": memory_gb, "max_volume_gb": max_volume_gb},
+            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
         )
         evaluation = _run(settings, open_depths, run_depths, as_json)
     raise typer.Exit(1 if evaluation.left_out else 0)
@@ -136,18 +162,33 @@ def compare(
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Test all pairs, not only those with the first.")
     ] = False,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            metavar="test|validation",
+            help="Cases to score, by a manifest's column split. Default: test; without such cases "
+            "validation; without these, those that it leaves open.",
+        ),
+    ] = None,
     trust: Trust = False,
     surface_mm: SurfaceMm = 1.0,
     confidence: Confidence = 0.95,
     resamples: Resamples = 2000,
     seed: Seed = 0,
     batch: Batch = 1,
+    engine: Engine = "eager",
     cluster: Cluster = "local",
     workers: Workers = None,
+    minimum: Minimum = 1,
     threads: Threads = None,
+    site: Site = None,
+    tls: Tls = None,
+    wait_minutes: WaitMinutes = 10.0,
     remedies: Remedies = None,
     affine_tolerance: ToleranceVoxels = 0.05,
     memory_gb: MemoryGb = 2.0,
+    max_volume_gb: MaxVolumeGb = 64.0,
+    allow: Allow = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -155,7 +196,8 @@ def compare(
     """Score several bundles on one cohort, test them in pairs, and show where they differ most.
 
     Bundles may have any spacing and windows of their own: the label maps are compared on the grid
-    of the files. Exit status 1 if some case was left out.
+    of the files. To choose one of the bundles, say --split validation: test cases are for the last
+    word. Exit status 1 if some case was left out.
 
     Example: `unet-pipeline compare s3://scans/val full=s3://models/a half=s3://models/b
     --masks s3://masks --output s3://results/compare`
@@ -169,6 +211,7 @@ def compare(
             masks=masks,
             models=tuple(models),
             output=output,
+            split=split,
             pairs="all" if all_pairs else "first",
             trust=trust,
             scoring={
@@ -177,11 +220,19 @@ def compare(
                 "resamples": resamples,
                 "seed": seed,
             },
-            windows={"batch": batch},
-            cluster={"kind": cluster, "workers": workers, "threads": threads},
+            windows={"batch": batch, "engine": engine},
+            cluster={
+                "kind": cluster,
+                "workers": workers,
+                "minimum": minimum,
+                "threads": threads,
+                "site": site,
+                "tls": tls,
+                "wait_minutes": wait_minutes,
+            },
             gate={"remedies": remedies_of(remedies), "affine_voxels": affine_tolerance},
-            budget={"memory_gb": memory_gb},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
+            budget={"memory_gb": memory_gb, "max_volume_gb": max_volume_gb},
+            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
         )
         evaluation = _run(settings, open_compare, run_compare, as_json)
     raise typer.Exit(1 if evaluation.left_out else 0)
@@ -201,7 +252,7 @@ def _run(
     with console.waiting("Checking the request"):
         request = open_run(settings)
     with (
-        open_executor(settings.cluster.kind, settings.cluster.workers) as executor,
+        open_executor(settings.cluster.spec(settings.windows.batch)) as executor,
         console.case_progress(request.work, "Scoring") as progress,
     ):
 

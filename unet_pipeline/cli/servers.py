@@ -1,4 +1,4 @@
-"""The commands that start servers: demo, up."""
+"""The commands that start servers: demo, up; and certificates, which lock their doors."""
 
 from pathlib import Path
 from typing import Annotated
@@ -31,3 +31,21 @@ def up(
 
     with request_errors():
         raise typer.Exit(run_up(home, port))
+
+
+def certificates(
+    folder: Annotated[Path, typer.Argument(help="New folder for them; every node must see it.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="How long they hold.")] = 365,
+) -> None:
+    """Make the certificates that --tls takes: an authority, and a key for one Dask cluster.
+
+    Whoever can read the folder can join the cluster, so it is readable by you alone.
+
+    Example: `unet-pipeline certificates ~/.config/unet-pipeline/tls`
+    """
+    from unet_pipeline.cluster.certificates import make_certificates
+    from unet_pipeline.console import out
+
+    with request_errors():
+        end = make_certificates(folder, days)
+        out.print(f"Certificates in {folder}, until {end:%Y-%m-%d}", highlight=False)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from unet_pipeline.cli.common import (
+    Allow,
     Endpoint,
     Images,
     Json,
@@ -217,6 +218,7 @@ def train(
         str | None,
         typer.Option(metavar="A,B,...", help="Names of labels 1, 2, ...", rich_help_panel=_CARD),
     ] = None,
+    allow: Allow = None,
     endpoint_url: Endpoint = None,
     profile: Profile = None,
     as_json: Json = False,
@@ -271,7 +273,7 @@ def train(
             threads=threads,
             memory_gb=memory_gb,
             gate={"remedies": remedies_of(remedies), "affine_voxels": tolerance},
-            storage={"endpoint_url": endpoint_url, "profile": profile},
+            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
         )
         given = {"title": title, "data": data, "licence": licence}
         names = tuple(name.strip() for name in label_names.split(",")) if label_names else ()
