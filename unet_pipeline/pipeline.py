@@ -5,12 +5,14 @@ the Dask executor give byte-identical label maps.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.cost import added, with_wait
+from unet_pipeline.errors import PipelineError
 from unet_pipeline.records import CheckRecord, json_bytes
 from unet_pipeline.tasks import (
     VolumeJob,
@@ -20,6 +22,7 @@ from unet_pipeline.tasks import (
     plan_volume,
     prepared_of,
     read_tile,
+    remove_scratch,
     score_tile,
     stage_case,
     take_partial,
@@ -28,6 +31,8 @@ from unet_pipeline.tasks import (
 from unet_pipeline.tiling.plan import Tile, TilePlan
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.steps import Prepared
+
+CLEANING_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,15 @@ def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
     CaseError
         If the case cannot be segmented. Then no sidecar is written.
     """
+    try:
+        return _segment(job, executor)
+    finally:  # patients' voxels stay nowhere, whatever happened
+        with suppress(PipelineError):
+            last = executor.with_time_limit(CLEANING_SECONDS)
+            last.result(last.submit(remove_scratch, job))
+
+
+def _segment(job: VolumeJob, executor: Executor) -> VolumeResult:
     begin = perf_counter()
     staged = executor.submit(stage_case, job)
     prepared: Prepared = executor.result(executor.submit(prepared_of, staged))

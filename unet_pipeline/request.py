@@ -1,11 +1,14 @@
 """A request, checked: everything that can be wrong with it is found here, before any work."""
 
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from secrets import token_hex
 from typing import Any, cast
+from uuid import uuid4
 
 import unet_pipeline
 from unet_pipeline.config import (
@@ -239,8 +242,13 @@ def job_of(
         policy=model.policy,
         examined=examined,
         content=settings.gate.content,
-        scratch=settings.budget.scratch,
+        scratch=_scratch_folder(settings.budget.scratch),
     )
+
+
+def _scratch_folder(scratch: str | None) -> str:
+    """Return the folder of one case, which is removed with the case."""
+    return str(Path(scratch or tempfile.gettempdir()) / f"unet-pipeline-{uuid4().hex}")
 
 
 def plan_from_header(job: VolumeJob, header: NiftiHeader) -> TilePlan | None:

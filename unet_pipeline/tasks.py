@@ -4,6 +4,7 @@ They are plain functions of plain values, so they can be pickled and run anywher
 """
 
 import os
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -45,7 +46,8 @@ class VolumeJob:
     tile
         Native voxels of a tile; None for as large as ``memory_bytes`` allows.
     scratch
-        Folder for volumes over ``memory_bytes``, seen by all workers.
+        Folder of this case for volumes over ``memory_bytes``, seen by all workers. It need not
+        exist; it is removed with the case.
     record
         What the sidecar says beside what the run measures: versions, settings, digests.
     policy
@@ -172,6 +174,12 @@ def stage_case(job: VolumeJob) -> StagedCase:
 def _of_stages(volume: Staged, watch: Stopwatch) -> dict[str, float]:
     beside = {name: value for name, value in watch.seconds.items() if name != "stage"}
     return added([volume.seconds, beside])
+
+
+def remove_scratch(job: VolumeJob) -> None:
+    """Remove the decoded volumes of a case from its scratch folder."""
+    if job.scratch is not None:
+        shutil.rmtree(job.scratch, ignore_errors=True)
 
 
 def prepared_of(staged: StagedCase) -> Prepared:

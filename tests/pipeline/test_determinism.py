@@ -1,5 +1,6 @@
 """P3: the label bytes are identical for any tile size and number of workers."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,27 @@ def test_scratch_and_small_memory_change_no_byte(place, expected):
     """A budget under the volume's size: voxels in Zarr, the model view never whole, many tiles."""
     with open_executor(ClusterSpec("serial")) as executor:
         assert label_bytes(place, None, executor, budget_gb=0.0001) == expected
+    assert not [*place.glob("unet-pipeline-*")], "decoded voxels were left in scratch"
+
+
+def test_nothing_is_left_in_scratch_of_a_case_that_fails(place, tmp_path):
+    image = next((place / "images").glob("*.nii*"))
+    broken = tmp_path / "images" / image.name
+    broken.parent.mkdir()
+    data = gzip.decompress(image.read_bytes()) if image.suffix == ".gz" else image.read_bytes()
+    damaged = bytearray(gzip.compress(data, mtime=0))
+    damaged[-8] ^= 1  # the check sum: it shows when all voxels are in scratch
+    broken.with_name("broken.nii.gz").write_bytes(bytes(damaged))
+    settings = SegmentSettings(
+        images=str(tmp_path / "images"), model=str(place / "bundle"), output=str(tmp_path / "out"),
+        cluster=ClusterSettings(kind="serial", threads=1),
+        budget=Budget(memory_gb=0.0001, scratch=str(tmp_path)),
+    )  # fmt: skip
+    run = open_run(settings)
+    with open_executor(ClusterSpec("serial")) as executor:
+        record = segment_case(run, run.cases[0], executor)
+    assert record.code == "file_corrupt"
+    assert not [*tmp_path.glob("unet-pipeline-*")]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy.typing as npt
@@ -48,6 +49,13 @@ def inspect(store: Store, case: Case, policy: Policy, *, content: bool) -> Exami
     examined = examine(store, case, policy)
     if examined.verdict == "fail":
         return examined
+    with TemporaryDirectory(prefix="unet-pipeline-") as scratch:
+        return _look(store, case, policy, examined, scratch, content=content)
+
+
+def _look(
+    store: Store, case: Case, policy: Policy, examined: Examined, scratch: str, *, content: bool
+) -> Examined:
     role = "image"
     try:
         images = []
@@ -59,6 +67,7 @@ def inspect(store: Store, case: Case, policy: Policy, *, content: bool) -> Exami
                     url,
                     role=role,
                     budget_bytes=BUDGET_BYTES,
+                    scratch=scratch,
                     form=policy.form,
                     most_bytes=policy.most_bytes,
                 )
@@ -106,12 +115,13 @@ def read_mask(store: Store, url: str, grid: VoxelGrid, policy: Policy, budget_by
     CaseError
         As ``read_volume``.
     """
-    read = read_volume(
-        store, url, role="mask", budget_bytes=budget_bytes, form=policy.form,
-        most_bytes=policy.most_bytes,
-    )  # fmt: skip
     allowed = allowed_mm(grid, policy.tolerance)
-    values_XYZ = conformed(read.view.values(), read.view.header.grid, grid, allowed, "nearest")
+    with TemporaryDirectory(prefix="unet-pipeline-") as scratch:
+        read = read_volume(
+            store, url, role="mask", budget_bytes=budget_bytes, scratch=scratch, form=policy.form,
+            most_bytes=policy.most_bytes,
+        )  # fmt: skip
+        values_XYZ = conformed(read.view.values(), read.view.header.grid, grid, allowed, "nearest")
     return Mask(values_XYZ, read.inputs)
 
 

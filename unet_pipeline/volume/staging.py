@@ -272,8 +272,9 @@ def read_labels(
     store: Store, url: str, *, budget_bytes: int
 ) -> tuple[npt.NDArray[Any], tuple[InputDigest, ...]]:
     """Read a reference mask whose values are whole numbers, shape XYZ, and digest its bytes."""
-    read = read_volume(store, url, role="mask", budget_bytes=budget_bytes)
-    return as_labels(read.view.values()), read.inputs
+    with tempfile.TemporaryDirectory(prefix="unet-pipeline-") as scratch:
+        read = read_volume(store, url, role="mask", budget_bytes=budget_bytes, scratch=scratch)
+        return as_labels(read.view.values()), read.inputs
 
 
 def as_labels(values_XYZ: npt.NDArray[Any]) -> npt.NDArray[Any]:
