@@ -8,7 +8,7 @@ import pytest
 
 from unet_pipeline.audit.run import check_all, close_audit, open_audit
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.config import CheckSettings, GateSettings
+from unet_pipeline.config import CheckSettings, GateSettings, StorageSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.report.audit_table import reasons
@@ -91,7 +91,8 @@ def test_what_can_be_put_right_is_written_and_then_passes(cohort):
         (), ("mask: reorient",), ("mask: resample-mask",), (), ("mask: sform",),
     ]  # fmt: skip
     assert summary.counts["fail"] == 0
-    again, _ = audit(images=str(folder / "mended/manifest.jsonl"), gate=HEADERS)
+    allowed = StorageSettings(allow=(str(folder),))  # sound files stay where they are
+    again, _ = audit(images=str(folder / "mended/manifest.jsonl"), gate=HEADERS, storage=allowed)
     assert [again[name].verdict for name in names] == ["pass"] * 5
     assert not any(again[name].fixed for name in names)
 
