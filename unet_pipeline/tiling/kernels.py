@@ -9,26 +9,17 @@ scores are interpolated along them. Small letters are voxels of the model grid, 
 those of the native grid. U is the innermost axis of memory: along V and W whole rows are mixed.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from unet_pipeline.tiling.compiling import compiled
 
 _ROUNDING = np.float32(2.0**-20)  # more than three interpolations can add by rounding, as a share
 _TINY = np.float32(1e-30)  # more than they can add below the normal numbers
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; keep the code on disk where there is a folder to write to."""
-    try:
-        kept: Callable[..., Any] = njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found none
-        kept = njit(nogil=True, error_model="numpy")(function)
-    return kept
-
-
-@_compiled
+@compiled
 def add_weighted(
     sums_CXYZ: Any,
     scores_Cxyz: Any,
@@ -67,7 +58,7 @@ def add_weighted(
     return wild
 
 
-@_compiled
+@compiled
 def mean_scores(total_Cuvw: Any, weight_uvw: Any, mean_Cwvu: Any, range_C2: Any) -> None:
     """Divide sums by weights, and find each class's smallest and largest score.
 
@@ -97,7 +88,7 @@ def mean_scores(total_Cuvw: Any, weight_uvw: Any, mean_Cwvu: Any, range_C2: Any)
         range_C2[c, 0], range_C2[c, 1] = low - margin, high + margin
 
 
-@_compiled
+@compiled
 def highest_class(
     mean_Cwvu: Any, range_C2: Any, taps: Any, shares: Any, buffers: Any, best: Any, label: Any
 ) -> None:
@@ -126,7 +117,7 @@ def highest_class(
         first = False
 
 
-@_compiled
+@compiled
 def _along_u(source_wvu: Any, taps: Any, shares: Any, target_wvU: Any) -> None:
     below, above = taps
     for w in range(source_wvu.shape[0]):
@@ -136,7 +127,7 @@ def _along_u(source_wvu: Any, taps: Any, shares: Any, target_wvU: Any) -> None:
                 row_U[u] = row_u[below[u]] * shares[0, u] + row_u[above[u]] * shares[1, u]
 
 
-@_compiled
+@compiled
 def _along_v(source_wvU: Any, taps: Any, shares: Any, target_wVU: Any) -> None:
     for w in range(source_wvU.shape[0]):
         for v in range(target_wVU.shape[1]):
@@ -146,7 +137,7 @@ def _along_v(source_wvU: Any, taps: Any, shares: Any, target_wVU: Any) -> None:
                 target_wVU[w, v, u] = a_U[u] * rest + b_U[u] * share
 
 
-@_compiled
+@compiled
 def _along_w(
     source_wVU: Any, taps: Any, shares: Any, best: Any, label: Any, c: Any, first: Any
 ) -> None:

@@ -6,12 +6,10 @@ to the bit. The lock of the interpreter is let go of.
 
 from typing import Any
 
-from numba import njit
-
-_compiled = njit(nogil=True, cache=True, error_model="numpy")
+from unet_pipeline.tiling.compiling import compiled
 
 
-@_compiled
+@compiled
 def mix_rows(
     source_abc: Any, below: Any, above: Any, rest: Any, share: Any, target_aBc: Any
 ) -> None:
@@ -24,7 +22,7 @@ def mix_rows(
                 target_aBc[a, b, c] = low_c[c] * r + high_c[c] * s
 
 
-@_compiled
+@compiled
 def mix_within_rows(
     source_ab: Any, below: Any, above: Any, rest: Any, share: Any, target_aB: Any
 ) -> None:
@@ -35,7 +33,7 @@ def mix_within_rows(
             row_B[b] = row_b[below[b]] * rest[b] + row_b[above[b]] * share[b]
 
 
-@_compiled
+@compiled
 def copy_turned(source_abc: Any, target_abc: Any, block_bc: Any) -> None:
     """Copy between two layouts: axis B is the inner one of the source, axis C of the target.
 
@@ -58,7 +56,7 @@ def copy_turned(source_abc: Any, target_abc: Any, block_bc: Any) -> None:
                         target_abc[a, b, c] = block_bc[b - b0, c - c0]
 
 
-@_compiled
+@compiled
 def count_pairs(first: Any, second: Any, both: Any, only_first: Any, only_second: Any) -> None:
     """Count, per label, the voxels that both of two maps give it, and those that only one does.
 
