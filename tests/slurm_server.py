@@ -60,13 +60,13 @@ def running_slurm(folder: Path, slots: int = 4, gpus: int = 2) -> Iterator[Slurm
         files = [f"--{name}-file={socket_path.parent / name}" for name in ("pid", "log", "seed")]
         munged = [f"--socket={socket_path}", key, *files]
         stack.enter_context(_daemon(["munged", "--foreground", "--force", *munged], folder, {}))
-        _until(socket_path.exists, "munged to listen")
+        until(socket_path.exists, "munged to listen")
         for program in ("slurmctld", "slurmd"):
             stack.enter_context(_daemon([program, "-D"], folder, slurm.environment))
-        _until(lambda: _is_idle(slurm), "the node of Slurm to be idle")
+        until(lambda: _is_idle(slurm), "the node of Slurm to be idle")
         yield slurm
         slurm("scancel", "--user", "root", "--full")
-        _until(lambda: not slurm.jobs("RUNNING,PENDING,COMPLETING"), "the jobs to end")
+        until(lambda: not slurm.jobs("RUNNING,PENDING,COMPLETING"), "the jobs to end")
 
 
 def _is_idle(slurm: Slurm) -> bool:
@@ -147,7 +147,8 @@ def _free_ports(count: int) -> list[int]:
         return [one.getsockname()[1] for one in sockets]
 
 
-def _until(condition, what: str) -> None:
+def until(condition, what: str) -> None:
+    """Wait for a condition, or fail and say for what."""
     deadline = time.monotonic() + START_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"waited {START_SECONDS:.0f} s for {what}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cohorts import small_cohort
-from slurm_server import Slurm, running_slurm, why_not
+from slurm_server import Slurm, running_slurm, until, why_not
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import SerialExecutor
@@ -79,10 +79,10 @@ def test_a_job_is_cancelled_in_the_middle_and_the_cohort_ends_complete(slurm, si
         if not cancelled and records[-1].status == "done":
             cancelled.append(slurm.jobs()[0])
             slurm("scancel", cancelled[0])
+            until(lambda: len(slurm.job_states()) >= 3, "a job in place of the cancelled one")
 
     records = run_all(there, cancel)
     assert slurm.job_states()[cancelled[0]] == "CANCELLED"
-    assert len(slurm.job_states()) >= 3, "no job took the place of the cancelled one"
     expected = {r.case: r for r in segment_all(open_run(here), SerialExecutor())}
     assert {name: record.status for name, record in records.items()} == {
         name: record.status for name, record in expected.items()
