@@ -5,9 +5,8 @@ import json
 import pytest
 from bundles import random_bundle
 from cohorts import tiny_cohort
-from typer.testing import CliRunner
+from command_line import cli
 
-from unet_pipeline.cli import app
 from unet_pipeline.storage.store import Store
 
 
@@ -21,20 +20,15 @@ def scans(tmp_path_factory):
     return folder, small
 
 
-def run(*arguments) -> tuple[int, str, str]:
-    result = CliRunner(env={"COLUMNS": "100"}).invoke(app, [*map(str, arguments)])
-    return result.exit_code, result.stdout, result.stderr
-
-
 @pytest.mark.slow
 def test_depths_prints_a_line_per_label_map_and_one_for_the_result(scans):
     folder, small = scans
-    status, out, err = run(
+    ran = cli(
         "depths", small.images, "--masks", small.masks, "--model", folder / "nested", "--output",
         folder / "out", "--cluster", "serial", "--no-adaptive", "--tolerance", 0.5, "--json",
     )  # fmt: skip
-    assert status == 1, err  # two cases were left out
-    *lines, result = map(json.loads, out.splitlines())
+    assert ran.returncode == 1, ran.stderr  # two cases were left out
+    *lines, result = map(json.loads, ran.stdout.splitlines())
     assert {line["entrant"] for line in lines} == {"L1", "L2", "L3", "L4", "mean"}
     assert result["choice"]["tolerance"] == 0.5
     assert result["choice"]["depth"] == 1
@@ -44,14 +38,14 @@ def test_depths_prints_a_line_per_label_map_and_one_for_the_result(scans):
 @pytest.mark.slow
 def test_compare_prints_tables(scans):
     folder, small = scans
-    status, out, err = run(
+    ran = cli(
         "compare", small.images, folder / "plain", f"deep={folder}/nested", "--masks", small.masks,
         "--output", folder / "compared", "--cluster", "serial",
     )  # fmt: skip
-    assert status == 1, err
+    assert ran.returncode == 1, ran.stderr
     for text in ("deep less plain", "Where they differ most", "left out", "only 2 cases"):
-        assert text in out
-    assert "report.html" in out
+        assert text in ran.stdout
+    assert "report.html" in ran.stdout
 
 
 @pytest.mark.parametrize(
@@ -67,10 +61,8 @@ def test_a_wrong_request_is_one_line_and_status_2(scans, arguments, code):
     folder, small = scans
     name, *rest = [f"{folder}/{part}" if part in ("plain", "nested") else part
                    for part in arguments]  # fmt: skip
-    status, out, err = run(
-        name, small.images, *rest, "--masks", small.masks, "--output", folder / "no"
-    )
-    assert status == 2
-    assert out == ""
-    assert f"[{code}]" in err
+    ran = cli(name, small.images, *rest, "--masks", small.masks, "--output", folder / "no")
+    assert ran.returncode == 2
+    assert ran.stdout == ""
+    assert f"[{code}]" in ran.stderr
     assert not (folder / "no").exists()

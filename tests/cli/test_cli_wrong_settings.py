@@ -1,9 +1,7 @@
 """What is wrong with an option is said in one line that names the option, before any work."""
 
 import pytest
-from typer.testing import CliRunner
-
-from unet_pipeline.cli import app
+from command_line import cli
 
 TRAIN = ("train", "images", "masks", "--output", "out")
 DEPTHS = ("depths", "images", "--model", "phantom", "--output", "out")
@@ -31,7 +29,7 @@ LAYERS = ("layers", "images", "--model", "phantom", "--output", "out")
 )
 def test_the_option_is_named(arguments, option, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = CliRunner(env={"COLUMNS": "200"}).invoke(app, arguments)
-    assert result.exit_code == 2
-    assert f"[setting_invalid] {option}: found" in result.stderr
+    ran = cli(*arguments)
+    assert ran.returncode == 2
+    assert f"[setting_invalid] {option}: found" in ran.stderr
     assert not list(tmp_path.iterdir())

@@ -104,8 +104,18 @@ def html(png):
     return report_html(SUMMARY, RECORDS, {"good": png, "poor": png, "unknown": png}, CONTEXT)
 
 
-def test_headline(html):
-    text = Page(html).text()
+@pytest.fixture(scope="module")
+def parsed(html):
+    return Page(html)
+
+
+def page_of(records, pictures=None, context=None, **changes):
+    """The page of some records, with ``changes`` to the summary."""
+    return Page(report_html(replace(SUMMARY, **changes), records, pictures or {}, context or {}))
+
+
+def test_headline(parsed):
+    text = parsed.text()
     assert "2026-11-21 01:30 UTC" in text
     assert "1 of 4 cases need a look" in text
     assert "Done 2" in text
@@ -120,8 +130,8 @@ def test_headline(html):
     assert "Model hippocampus Images s3://archive/images" in text
 
 
-def test_cost(html):
-    text = Page(html).text().split("Cost In the network")[1]
+def test_cost(parsed):
+    text = parsed.text().split("Cost In the network")[1]
     assert text.startswith(" 1 min 59 s, 16 windows")
     assert "2 min 22 s (2 workers for 1 min 11 s); devices were busy 83 %" in text
     assert "Cases per hour 101" in text
@@ -133,12 +143,11 @@ def test_cost(html):
 
 def test_without_a_rate_no_price_is_shown():
     cost = replace(SUMMARY.cost, rate=None, price=None, price_per_case=None)
-    html = report_html(replace(SUMMARY, cost=cost), RECORDS, {}, CONTEXT)
-    assert "Price" not in Page(html).text()
+    assert "Price" not in page_of(RECORDS, cost=cost).text()
 
 
-def test_a_quarantined_case_has_code_sentence_and_remedy(html):
-    text = Page(html).text()
+def test_a_quarantined_case_has_code_sentence_and_remedy(parsed):
+    text = parsed.text()
     assert (
         "lost mask_off_grid Found a mask 12.4 mm away, St. Elsewhere; wanted at most 0.5 mm."
         in text
@@ -149,13 +158,12 @@ def test_a_quarantined_case_has_code_sentence_and_remedy(html):
 
 def test_a_message_of_another_form_is_shown_whole():
     record = CaseRecord("x", "quarantined", code="timeout", message="no answer in 60 min. Sorry.")
-    text = Page(report_html(SUMMARY, [record], {}, {})).text()
+    text = page_of([record]).text()
     assert "x timeout No answer in 60 min. Sorry." in text
     assert "What to do" not in text
 
 
-def test_worst_dice_comes_first_in_pictures_and_table(html):
-    parsed = Page(html)
+def test_worst_dice_comes_first_in_pictures_and_table(parsed):
     alts = [image["alt"] for image in parsed.all("img")]
     assert ["poor" in alt for alt in alts] == [True, False]
     table = parsed.text().split("Worst Dice first. Seconds")[1]
@@ -164,14 +172,13 @@ def test_worst_dice_comes_first_in_pictures_and_table(html):
     assert "good done 0.750 0.900 0.600 2.2" in table
 
 
-def test_pictures_are_in_the_page(html, png):
-    sources = [image["src"] for image in Page(html).all("img")]
+def test_pictures_are_in_the_page(parsed, png):
+    sources = [image["src"] for image in parsed.all("img")]
     assert len(sources) == 2
     assert base64.b64decode(sources[0].removeprefix("data:image/png;base64,")) == png
 
 
-def test_the_page_asks_no_other_place_for_anything(html):
-    parsed = Page(html)
+def test_the_page_asks_no_other_place_for_anything(parsed):
     for _, attrs in parsed.tags:
         assert attrs.get("src", "data:").startswith("data:")
         assert attrs.get("href", "#").startswith(("#", "./"))
@@ -181,8 +188,8 @@ def test_the_page_asks_no_other_place_for_anything(html):
     assert not re.search(r"https?:|//[a-z]|url\(|@import|fetch|XMLHttp|import\(", inline)
 
 
-def test_the_policy_allows_this_style_and_script_and_nothing_else(html):
-    policy = next(m["content"] for m in Page(html).all("meta") if "http-equiv" in m)
+def test_the_policy_allows_this_style_and_script_and_nothing_else(html, parsed):
+    policy = next(m["content"] for m in parsed.all("meta") if "http-equiv" in m)
     assert policy.startswith("default-src 'none'; img-src data:; ")
     for tag in ("style", "script"):
         (text,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
@@ -191,25 +198,24 @@ def test_the_policy_allows_this_style_and_script_and_nothing_else(html):
 
 
 def test_hostile_names_are_text(png):
-    harmless = Page(report_html(SUMMARY, RECORDS[:1] + RECORDS[3:], {"good": png}, CONTEXT))
+    harmless = page_of(RECORDS[:1] + RECORDS[3:], {"good": png}, CONTEXT)
     done = replace(RECORDS[0], case=HOSTILE, output=HOSTILE)
     bad = replace(RECORDS[3], case=HOSTILE + "2", code=HOSTILE, message=HOSTILE)
-    summary = replace(SUMMARY, run_id=HOSTILE, table=HOSTILE)
-    html = report_html(summary, [done, bad], {HOSTILE: png}, {HOSTILE: HOSTILE, "b": "c"})
-    parsed = Page(html)
-    assert [tag for tag, _ in parsed.tags if tag in ("script", "img")] == [
+    context = {HOSTILE: HOSTILE, "b": "c"}
+    made = page_of([done, bad], {HOSTILE: png}, context, run_id=HOSTILE, table=HOSTILE)
+    assert [tag for tag, _ in made.tags if tag in ("script", "img")] == [
         tag for tag, _ in harmless.tags if tag in ("script", "img")
     ]
-    assert not [attrs for _, attrs in parsed.tags if "onerror" in attrs]
-    assert HOSTILE in parsed.text()
-    assert all(attrs.get("href", "#").startswith(("#", "./")) for _, attrs in parsed.tags)
+    assert not [attrs for _, attrs in made.tags if "onerror" in attrs]
+    assert HOSTILE in made.text()
+    assert all(attrs.get("href", "#").startswith(("#", "./")) for _, attrs in made.tags)
 
 
 def test_a_hostile_label_is_text():
-    record = CaseRecord("x", "done", dice={HOSTILE: 0.5})
-    parsed = Page(report_html(replace(SUMMARY, mean_dice={HOSTILE: 0.5}), [record], {}, {}))
-    assert not parsed.all("img")
-    assert HOSTILE in parsed.text()
+    dice = {HOSTILE: 0.5}
+    made = page_of([CaseRecord("x", "done", dice=dice)], mean_dice=dice)
+    assert not made.all("img")
+    assert HOSTILE in made.text()
 
 
 def test_a_name_that_is_no_utf8_can_be_written():
@@ -217,8 +223,7 @@ def test_a_name_that_is_no_utf8_can_be_written():
     assert "scan?" in html.encode("utf-8").decode()
 
 
-def test_for_those_who_do_not_see_the_page(html):
-    parsed = Page(html)
+def test_for_those_who_do_not_see_the_page(parsed):
     assert parsed.all("html")[0]["lang"] == "en"
     assert all(heading["scope"] in ("col", "row") for heading in parsed.all("th"))
     assert all(image["alt"] for image in parsed.all("img"))
@@ -253,8 +258,7 @@ def test_text_has_contrast_in_light_and_dark(html):
 
 
 def test_a_run_without_any_case():
-    summary = replace(SUMMARY, counts={}, mean_dice={}, seconds=0.4)
-    text = Page(report_html(summary, [], {}, {})).text()
+    text = page_of([], counts={}, mean_dice={}, seconds=0.4).text()
     assert "No case was found" in text
     assert "No case was quarantined." in text
     assert "No case has a label map." in text
@@ -264,30 +268,29 @@ def test_a_run_without_any_case():
 
 def test_a_run_without_masks():
     records = [CaseRecord("a", "done", seconds={"total": 1.0}), CaseRecord("b", "done")]
-    summary = replace(SUMMARY, counts={"done": 2}, mean_dice={}, seconds=7260)
-    text = Page(report_html(summary, records, {}, {})).text()
+    text = page_of(records, counts={"done": 2}, mean_dice={}, seconds=7260).text()
     assert "All 2 cases have a label map" in text
     assert "Dice" not in text
     assert "Wall time 2 h 1 min" in text
 
 
+def a_case_of_many(index, labels):
+    """Every tenth is quarantined; the Dice of the others grows with their number."""
+    name = f"case-{index:04d}"
+    if index % 10 == 0:
+        message = "found 0 bytes; wanted a file. Copy it again."
+        return CaseRecord(name, "quarantined", code="truncated", message=message)
+    return CaseRecord(name, "done", dice=dict.fromkeys(labels, index / 5000))
+
+
 def test_a_large_cohort_makes_a_small_page(png):
     labels = [str(label) for label in range(1, 62)]
-    records = [
-        CaseRecord(
-            f"case-{index:04d}",
-            "quarantined" if index % 10 == 0 else "done",
-            code="truncated" if index % 10 == 0 else "",
-            message="found 0 bytes; wanted a file. Copy it again." if index % 10 == 0 else "",
-            dice=None if index % 10 == 0 else dict.fromkeys(labels, index / 5000),
-        )
-        for index in range(5000)
-    ]
+    records = [a_case_of_many(index, labels) for index in range(5000)]
     summary = replace(SUMMARY, counts={"done": 4500, "quarantined": 500})
     html = report_html(summary, records, {record.case: png for record in records}, {})
+    assert len(html) < 1_000_000 + page.MAX_FIGURES * len(png) * 4 / 3
     parsed = Page(html)
     text = parsed.text()
-    assert len(html) < 1_000_000 + page.MAX_FIGURES * len(png) * 4 / 3
     assert "500 of 5,000 cases need a look" in text
     assert f"{500 - page.MAX_QUARANTINED} more quarantined cases are in cases.csv" in text
     assert f"{4500 - page.MAX_ROWS:,} more cases are in cases.csv" in text

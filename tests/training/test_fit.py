@@ -15,6 +15,23 @@ from unet_pipeline.training.losses import Loss
 TINY = unetpp_def(1, 3, (4, 4, 8, 8, 8))
 
 
+def small_network():
+    return build_network(SMALL, seed=0)
+
+
+def fit_one(watch=None, network=None, **changes):
+    """Fit the small network to one phantom, a crop a step."""
+    plan = recipe(**{"batch": 1, **changes})
+    return fit(network or small_network(), [phantom_sample(0)], plan, watch or Watch())
+
+
+def fit_with_dice(*dice, patience):
+    """Fit with a validation after each step, which finds these values."""
+    values = iter(dice)
+    watch = Watch(lambda: {1: next(values)})
+    return fit_one(watch, steps=8, validate_every=1, patience=patience)
+
+
 @pytest.mark.parametrize(
     "network_def", [TINY, network_def("unet", 1, 3, (8, 8, 16))], ids=["unetpp", "unet"]
 )
@@ -43,19 +60,17 @@ def test_twenty_steps_lower_the_loss(network_def):
     ids=["weighted", "focal", "tversky", "sgd", "bfloat16", "float16", "usual augmentation"],
 )
 def test_every_way_to_train_lowers_the_loss(changes):
-    network = build_network(SMALL, seed=0)
-    history = fit(network, [phantom_sample(0)], recipe(steps=15, batch=1, **changes))
+    network = small_network()
+    history = fit_one(network=network, steps=15, **changes)
     assert np.mean(history.losses[-4:]) < np.mean(history.losses[:4])
     assert all(value.dtype == torch.float32 for value in network.state_dict().values())
 
 
 def test_a_seed_repeats_a_fit_and_leaves_the_global_generator_alone():
-    samples = [phantom_sample(0)]
     runs = []
     for seed in (5, 5, 6):
         torch.manual_seed(len(runs))
-        network = build_network(SMALL, seed=0)
-        runs.append(fit(network, samples, recipe(steps=2, batch=1, seed=seed)).losses)
+        runs.append(fit_one(steps=2, seed=seed).losses)
         drawn = torch.rand(1)
         torch.manual_seed(len(runs) - 1)
         assert torch.equal(drawn, torch.rand(1))
@@ -66,7 +81,7 @@ def test_a_step_is_one_of_adamw_with_clipped_gradients():
     """The same step, written out with PyTorch alone."""
     plan = recipe(augmentation=augmentation_named("none"), batch=1, learning_rate=0.1)
     sources = [CropSource(phantom_sample(0))]
-    network, twin = build_network(SMALL, seed=0), build_network(SMALL, seed=0)
+    network, twin = small_network(), small_network()
     fitting, other = Fitting(network, plan), Fitting(twin, plan)
     fitting.step(sources)
 
@@ -78,11 +93,11 @@ def test_a_step_is_one_of_adamw_with_clipped_gradients():
     optimiser.step()
     assert plan.rate(0) == 0.1
     torch.testing.assert_close(weights_of(network), weights_of(twin))
-    assert not torch.equal(weights_of(network), weights_of(build_network(SMALL, seed=0)))
+    assert not torch.equal(weights_of(network), weights_of(small_network()))
 
 
 def test_the_weights_of_the_best_validation_are_kept():
-    network = build_network(SMALL, seed=0)
+    network = small_network()
     dice = iter([0.2, 0.7, 0.7, 0.1])
     seen = []
 
@@ -90,28 +105,20 @@ def test_the_weights_of_the_best_validation_are_kept():
         seen.append(weights_of(network).clone())
         return {1: next(dice), 2: None}
 
-    history = fit(
-        network, [phantom_sample(0)], recipe(steps=8, batch=1, validate_every=2), Watch(validate)
-    )
+    history = fit_one(Watch(validate), network, steps=8, validate_every=2)
     assert [one.step for one in history.validations] == [2, 4, 6, 8]
     assert history.best.step == 6  # of equal ones the last
     assert torch.equal(weights_of(network), seen[2])
 
 
 def test_training_stops_when_patience_runs_out():
-    dice = iter([0.5, 0.4, 0.4, 0.9])
-    watch = Watch(lambda: {1: next(dice)})
-    plan = recipe(steps=8, batch=1, validate_every=1, patience=2)
-    history = fit(build_network(SMALL, seed=0), [phantom_sample(0)], plan, watch)
+    history = fit_with_dice(0.5, 0.4, 0.4, 0.9, patience=2)
     assert len(history.losses) == 3
     assert history.best.step == 1
 
 
 def test_an_equal_dice_is_not_better_but_was_trained_longer():
-    dice = iter([0.5, 0.5, 0.5, 0.9])
-    watch = Watch(lambda: {1: next(dice)})
-    plan = recipe(steps=8, batch=1, validate_every=1, patience=2)
-    history = fit(build_network(SMALL, seed=0), [phantom_sample(0)], plan, watch)
+    history = fit_with_dice(0.5, 0.5, 0.5, 0.9, patience=2)
     assert len(history.losses) == 3
     assert history.best.step == 3
 
@@ -119,11 +126,11 @@ def test_an_equal_dice_is_not_better_but_was_trained_longer():
 @pytest.mark.parametrize("optimiser", ["adamw", "sgd"])
 def test_weights_that_the_last_step_made_useless_are_refused(optimiser):
     """The only loss is that of the weights before the step, so it is finite."""
-    plan = recipe(steps=1, batch=1, learning_rate=1e30, optimiser=optimiser, schedule="constant")
+    changes = {"learning_rate": 1e30, "optimiser": optimiser, "schedule": "constant"}
     losses = []
     watch = Watch(on_step=lambda _, loss: losses.append(loss))
     with pytest.raises(RequestError, match="NaN or infinite at step 1 with") as error:
-        fit(build_network(SMALL, seed=0), [phantom_sample(0)], plan, watch)
+        fit_one(watch, steps=1, **changes)
     assert error.value.code == "loss_not_finite"
     assert np.isfinite(losses).all()
 
@@ -132,11 +139,11 @@ def test_a_loss_that_is_not_finite_stops_the_training():
     image, labels = phantom_sample(0)
     image[0, 16, 14] = np.nan
     with pytest.raises(RequestError, match=r"nan at step \d+ with learning rate 0\.01") as error:
-        fit(build_network(SMALL, seed=0), [Sample(image, labels)], recipe())
+        fit(small_network(), [Sample(image, labels)], recipe())
     assert error.value.code == "loss_not_finite"
 
 
 def test_without_samples_there_is_nothing_to_train():
     with pytest.raises(RequestError) as error:
-        fit(build_network(SMALL, seed=0), [], recipe())
+        fit(small_network(), [], recipe())
     assert error.value.code == "no_training_cases"

@@ -1,20 +1,15 @@
 """The commands on bundles: inspect, verify, convert, prune, calibrate."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from unet_pipeline.cli.common import (
-    Endpoint,
-    Images,
-    Json,
-    Profile,
-    Trust,
-    print_json,
-    request_errors,
-    settings_of,
-)
+from unet_pipeline.cli.common import print_json, request_errors, settings_of
+from unet_pipeline.cli.options import Endpoint, Images, Json, Profile, Trust
 from unet_pipeline.config import StorageSettings
+
+if TYPE_CHECKING:
+    from unet_pipeline.storage.store import Store
 
 app = typer.Typer(
     help="Look into model bundles, check them, convert and prune them.", no_args_is_help=True
@@ -41,10 +36,9 @@ def inspect(
     from unet_pipeline.console import out, pairs_table
     from unet_pipeline.networks.bundle_tools import describe
     from unet_pipeline.networks.loading import load_bundle, load_network
-    from unet_pipeline.request import open_store
 
     with request_errors():
-        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        store = _store(endpoint_url, profile)
         loaded = load_bundle(bundle, store, trust=trust)
         found = describe(loaded, load_network(loaded, store))
     if as_json:
@@ -67,10 +61,9 @@ def verify(
     from unet_pipeline.console import out, pairs_table
     from unet_pipeline.networks.bundle_tools import verify_bundle
     from unet_pipeline.networks.loading import load_bundle
-    from unet_pipeline.request import open_store
 
     with request_errors():
-        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        store = _store(endpoint_url, profile)
         found = verify_bundle(load_bundle(bundle, store, trust=trust), store)
     if as_json:
         return print_json(found)
@@ -85,10 +78,9 @@ def convert(
     from unet_pipeline.console import out
     from unet_pipeline.networks.bundle_tools import convert_bundle
     from unet_pipeline.networks.loading import load_bundle
-    from unet_pipeline.request import open_store
 
     with request_errors():
-        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        store = _store(endpoint_url, profile)
         convert_bundle(load_bundle(bundle, store), store, output)
     out.print(f"Bundle  {output}", highlight=False)
 
@@ -114,10 +106,9 @@ def prune(
     from unet_pipeline.console import out
     from unet_pipeline.networks.bundle_tools import prune_bundle
     from unet_pipeline.networks.loading import load_bundle
-    from unet_pipeline.request import open_store
 
     with request_errors():
-        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        store = _store(endpoint_url, profile)
         loaded = load_bundle(bundle, store)
         before, after = prune_bundle(
             loaded, store, output, depth, "accurate" if accurate else "fast"
@@ -148,14 +139,19 @@ def calibrate(
     """
     from unet_pipeline import console
     from unet_pipeline.networks.loading import load_bundle
-    from unet_pipeline.request import open_store
     from unet_pipeline.training.calibrate import calibrate_bundle
 
     with request_errors():
-        store = open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))
+        store = _store(endpoint_url, profile)
         loaded = load_bundle(bundle, store)
         with console.waiting("Scoring the cohort at every depth"):
             rule = calibrate_bundle(loaded, store, images, masks, loss)
     if as_json:
         return print_json({"limit": rule.limit, "curve": list(rule.curve)})
     return console.print_rule(rule)
+
+
+def _store(endpoint_url: str | None, profile: str | None) -> "Store":
+    from unet_pipeline.request import open_store
+
+    return open_store(settings_of(StorageSettings, endpoint_url=endpoint_url, profile=profile))

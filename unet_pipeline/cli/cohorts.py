@@ -1,55 +1,40 @@
 """The commands on cohorts: segment and check."""
 
+from dataclasses import asdict, dataclass
 from time import perf_counter
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from unet_pipeline.cli.common import (
-    Allow,
+from unet_pipeline.cli.common import print_json, request_errors, settings_of, three
+from unet_pipeline.cli.grouped import Options, grouped
+from unet_pipeline.cli.options import (
     Batch,
-    Cluster,
-    Currency,
+    ClusterOptions,
+    CostOptions,
     Depth,
-    Endpoint,
     Engine,
-    HourlyRate,
+    GateOptions,
     Images,
     Json,
     Masks,
     MaxVolumeGb,
     MemoryGb,
-    Minimum,
     Mirror,
     Model,
     Overlap,
-    Profile,
-    Remedies,
-    Site,
-    Threads,
+    StorageOptions,
     Tile,
-    Tls,
-    ToleranceVoxels,
     Trust,
-    WaitMinutes,
-    Workers,
-    print_json,
-    remedies_of,
-    request_errors,
-    settings_of,
-    three,
 )
 from unet_pipeline.config import CheckSettings, SegmentSettings
 
 
-def segment(
-    images: Images,
-    model: Model,
-    output: Annotated[str, typer.Option(help="Prefix that label maps and reports go to.")],
-    masks: Masks = None,
-    depth: Depth = None,
-    trust: Trust = False,
-    overlap: Overlap = None,
+@dataclass(frozen=True)
+class WindowOptions(Options):
+    """How windows are laid over a volume, and what runs them."""
+
+    overlap: Overlap = None
     blend: Annotated[
         str | None,
         typer.Option(
@@ -57,20 +42,50 @@ def segment(
             help="Weight of a window's voxels where windows overlap. Default: the bundle's.",
             rich_help_panel="Windows",
         ),
-    ] = None,
-    mirror: Mirror = None,
-    tile: Tile = None,
-    batch: Batch = 1,
-    engine: Engine = "eager",
-    cluster: Cluster = "local",
-    workers: Workers = None,
-    minimum: Minimum = 1,
-    threads: Threads = None,
-    site: Site = None,
-    tls: Tls = None,
-    wait_minutes: WaitMinutes = 10.0,
-    remedies: Remedies = None,
-    tolerance: ToleranceVoxels = 0.05,
+    ] = None
+    mirror: Mirror = None
+    tile: Tile = None
+    batch: Batch = 1
+    engine: Engine = "eager"
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values, the tile as three numbers."""
+        return {**asdict(self), "tile": three(self.tile)}
+
+
+@dataclass(frozen=True)
+class BudgetOptions(Options):
+    """What a case may cost before it is stopped."""
+
+    retries: Annotated[
+        int, typer.Option(help="Tries again after a storage fault.", rich_help_panel="Limits")
+    ] = 2
+    case_minutes: Annotated[
+        float, typer.Option(help="Time limit of one case.", rich_help_panel="Limits")
+    ] = 60.0
+    memory_gb: MemoryGb = 2.0
+    max_volume_gb: MaxVolumeGb = 64.0
+    scratch: Annotated[
+        str | None,
+        typer.Option(
+            help="Folder for volumes over that memory; all workers must see it.",
+            rich_help_panel="Limits",
+        ),
+    ] = None
+
+
+@grouped
+def segment(
+    images: Images,
+    model: Model,
+    output: Annotated[str, typer.Option(help="Prefix that label maps and reports go to.")],
+    masks: Masks = None,
+    depth: Depth = None,
+    trust: Trust = False,
+    *,
+    windows: WindowOptions,
+    cluster: ClusterOptions,
+    gate: GateOptions,
     content: Annotated[
         bool,
         typer.Option(
@@ -81,26 +96,9 @@ def segment(
         bool,
         typer.Option(help="Skip cases whose input, weights and settings have not changed."),
     ] = True,
-    retries: Annotated[
-        int, typer.Option(help="Tries again after a storage fault.", rich_help_panel="Limits")
-    ] = 2,
-    case_minutes: Annotated[
-        float, typer.Option(help="Time limit of one case.", rich_help_panel="Limits")
-    ] = 60.0,
-    memory_gb: MemoryGb = 2.0,
-    max_volume_gb: MaxVolumeGb = 64.0,
-    scratch: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder for volumes over that memory; all workers must see it.",
-            rich_help_panel="Limits",
-        ),
-    ] = None,
-    hourly_rate: HourlyRate = None,
-    currency: Currency = "USD",
-    allow: Allow = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
+    budget: BudgetOptions,
+    cost: CostOptions,
+    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Segment every volume of a cohort.
@@ -119,43 +117,19 @@ def segment(
             masks=masks,
             depth=depth,
             trust=trust,
-            windows={
-                "overlap": overlap,
-                "blend": blend,
-                "mirror": mirror,
-                "batch": batch,
-                "engine": engine,
-                "tile": three(tile),
-            },
-            cluster={
-                "kind": cluster,
-                "workers": workers,
-                "minimum": minimum,
-                "threads": threads,
-                "site": site,
-                "tls": tls,
-                "wait_minutes": wait_minutes,
-            },
-            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
-            budget={
-                "retries": retries,
-                "case_minutes": case_minutes,
-                "memory_gb": memory_gb,
-                "max_volume_gb": max_volume_gb,
-                "scratch": scratch,
-            },
-            gate={
-                "remedies": remedies_of(remedies),
-                "affine_voxels": tolerance,
-                "content": content,
-            },
-            cost={"hourly_rate": hourly_rate, "currency": currency},
+            windows=windows.settings(),
+            cluster=cluster.settings(),
+            storage=storage.settings(),
+            budget=budget.settings(),
+            gate={**gate.settings(), "content": content},
+            cost=cost.settings(),
             resume=resume,
         )
         quarantined = _segment(settings, as_json)
     raise typer.Exit(1 if quarantined else 0)
 
 
+@grouped
 def check(
     images: Images,
     masks: Annotated[str | None, typer.Option(help="Masks, found by name.")] = None,
@@ -180,8 +154,8 @@ def check(
             rich_help_panel="Remedies",
         ),
     ] = None,
-    remedies: Remedies = None,
-    tolerance: ToleranceVoxels = 0.05,
+    *,
+    gate: GateOptions,
     output: Annotated[
         str | None,
         typer.Option(help="Prefix of a report with pictures of the doubtful pairs, and a table."),
@@ -190,9 +164,7 @@ def check(
         int | None,
         typer.Option(help="Dask processes for --content. Default: this process."),
     ] = None,
-    allow: Allow = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
+    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Check the geometry of images, and whether masks lie on them.
@@ -210,16 +182,19 @@ def check(
             model=model,
             output=output,
             fix=fix,
-            gate={
-                "remedies": remedies_of(remedies) or (("reorient",) if fix else ()),
-                "affine_voxels": tolerance,
-                "content": content,
-            },
+            gate=_gate(gate, content, fix),
             cluster={"kind": "local" if workers else "serial", "workers": workers},
-            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
+            storage=storage.settings(),
         )
         failed = _check(settings, as_json)
     raise typer.Exit(1 if failed else 0)
+
+
+def _gate(gate: GateOptions, content: bool, fix: str | None) -> dict[str, Any]:
+    """Return the gate of a check; what is to be fixed is reoriented unless told otherwise."""
+    asked = gate.settings()
+    remedies = asked["remedies"] or (("reorient",) if fix else ())
+    return {**asked, "remedies": remedies, "content": content}
 
 
 def _segment(settings: SegmentSettings, as_json: bool) -> int:

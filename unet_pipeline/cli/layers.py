@@ -1,26 +1,27 @@
 """The command that looks inside a network: layers."""
 
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
 
 from unet_pipeline.cli.common import (
-    Allow,
-    Endpoint,
+    names_of,
+    numbers,
+    print_json,
+    request_errors,
+    settings_of,
+)
+from unet_pipeline.cli.grouped import Options, grouped
+from unet_pipeline.cli.options import (
+    GateOptions,
     Json,
     Masks,
     MemoryGb,
     Model,
-    Profile,
-    Remedies,
-    ToleranceVoxels,
+    StorageOptions,
     Trust,
-    numbers,
-    print_json,
-    remedies_of,
-    request_errors,
-    settings_of,
 )
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import RequestError
@@ -29,6 +30,51 @@ from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 _NOWHERE = "memory://nothing"
 
 
+@dataclass(frozen=True)
+class LookOptions(Options):
+    """What to look at, and how closely."""
+
+    layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Layers to look into: names or patterns such as upcat_0_*. Default: the blocks.",
+        ),
+    ] = None
+    depth: Annotated[
+        int | None, typer.Option(help="Depth of a nested U-Net to look into. Default: all of it.")
+    ] = None
+    fit_cases: Annotated[int, typer.Option(help="Cases to fit means and probes on.")] = 4
+    score_cases: Annotated[int, typer.Option(help="Other cases, to score everything on.")] = 6
+    windows: Annotated[
+        int, typer.Option(help="Windows of a case at most: those with most foreground.")
+    ] = 4
+    groups: Annotated[
+        int, typer.Option(help="Channel groups of each layer to replace one by one; 0: none.")
+    ] = 4
+    voxels: Annotated[int, typer.Option(help="Voxels that probes are fitted on.")] = 12_000
+    view: Annotated[
+        str,
+        typer.Option(metavar="axial|coronal|sagittal", help="Plane of the feature maps."),
+    ] = "axial"
+    slices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Slices of the feature maps, as voxels of the model grid. Default: the one with "
+            "most foreground.",
+        ),
+    ] = None
+    seed: Annotated[int, typer.Option(help="Seed of the split and of the drawn voxels.")] = 0
+    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None
+
+    def settings(self) -> dict[str, Any]:
+        """Return the values, lists taken apart."""
+        slices = numbers(self.slices, int, "--slices") or ()
+        return {**asdict(self), "layers": names_of(self.layers), "slices": slices}
+
+
+@grouped
 def layers(
     model: Model,
     images: Annotated[
@@ -46,47 +92,12 @@ def layers(
     every: Annotated[
         bool, typer.Option("--all", help="With --list: every layer, not only the blocks.")
     ] = False,
-    names: Annotated[
-        str | None,
-        typer.Option(
-            "--layers",
-            metavar="A,B,...",
-            help="Layers to look into: names or patterns such as upcat_0_*. Default: the blocks.",
-        ),
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(help="Depth of a nested U-Net to look into. Default: all of it.")
-    ] = None,
-    fit_cases: Annotated[int, typer.Option(help="Cases to fit means and probes on.")] = 4,
-    score_cases: Annotated[int, typer.Option(help="Other cases, to score everything on.")] = 6,
-    windows: Annotated[
-        int, typer.Option(help="Windows of a case at most: those with most foreground.")
-    ] = 4,
-    groups: Annotated[
-        int, typer.Option(help="Channel groups of each layer to replace one by one; 0: none.")
-    ] = 4,
-    voxels: Annotated[int, typer.Option(help="Voxels that probes are fitted on.")] = 12_000,
-    view: Annotated[
-        str,
-        typer.Option(metavar="axial|coronal|sagittal", help="Plane of the feature maps."),
-    ] = "axial",
-    slices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="Slices of the feature maps, as voxels of the model grid. Default: the one with "
-            "most foreground.",
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the split and of the drawn voxels.")] = 0,
-    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None,
+    *,
+    look: LookOptions,
     trust: Trust = False,
-    remedies: Remedies = None,
-    tolerance: ToleranceVoxels = 0.05,
+    gate: GateOptions,
     memory_gb: MemoryGb = 2.0,
-    allow: Allow = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
+    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Look inside a network: what each layer knows, and what is lost without it.
@@ -98,37 +109,32 @@ def layers(
     s3://reports/`, or `unet-pipeline layers --model hippocampus --list`
     """
     with request_errors(case_too=True):
-        if not list_only and (images is None or output is None):
-            raise RequestError(
-                "setting_invalid",
-                found="no IMAGES" if images is None else "no --output",
-                wanted="images with masks to score on, and a place for the report",
-                remedy="Give both, or say --list to see the layers only",
-            )
+        if not list_only:
+            _need_cohort(images, output)
         settings = settings_of(
             LayersSettings,
             images=images or _NOWHERE,
             masks=masks,
             model=model,
             output=output or _NOWHERE,
-            layers=tuple(part.strip() for part in names.split(",")) if names else (),
-            depth=depth,
             trust=trust,
-            fit_cases=fit_cases,
-            score_cases=score_cases,
-            windows=windows,
-            groups=groups,
-            voxels=voxels,
-            view=view,
-            slices=numbers(slices, int, "--slices") or (),
-            seed=seed,
-            threads=threads,
             memory_gb=memory_gb,
-            gate={"remedies": remedies_of(remedies), "affine_voxels": tolerance},
-            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
+            **look.settings(),
+            gate=gate.settings(),
+            storage=storage.settings(),
         )
         left_out = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
     raise typer.Exit(1 if left_out else 0)
+
+
+def _need_cohort(images: str | None, output: str | None) -> None:
+    if images is None or output is None:
+        raise RequestError(
+            "setting_invalid",
+            found="no IMAGES" if images is None else "no --output",
+            wanted="images with masks to score on, and a place for the report",
+            remedy="Give both, or say --list to see the layers only",
+        )
 
 
 def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:

@@ -4,7 +4,8 @@ from typing import Annotated, get_args
 
 import typer
 
-from unet_pipeline.cli.common import Json, numbers, print_json, request_errors
+from unet_pipeline.cli.common import numbers, print_json, request_errors
+from unet_pipeline.cli.options import Json
 from unet_pipeline.config import NetworkName
 
 

@@ -7,30 +7,24 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unet_pipeline.cli.common import (
-    Allow,
+from unet_pipeline.cli.common import print_json, request_errors, settings_of, three
+from unet_pipeline.cli.grouped import grouped
+from unet_pipeline.cli.options import (
     Batch,
-    Currency,
+    CostOptions,
     Depth,
-    Endpoint,
     Engine,
-    HourlyRate,
     Images,
     Json,
-    MaxVolumeGb,
-    MemoryGb,
+    MemoryOptions,
     Mirror,
     Model,
     Overlap,
-    Profile,
+    StorageOptions,
     Threads,
     Tile,
     Trust,
     Workers,
-    print_json,
-    request_errors,
-    settings_of,
-    three,
 )
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.records import CaseRecord
@@ -41,6 +35,7 @@ if TYPE_CHECKING:  # it imports torch, which takes seconds
     from unet_pipeline.tiling.plan import TilePlan
 
 
+@grouped
 def plan(
     images: Images,
     model: Model,
@@ -60,13 +55,10 @@ def plan(
             "without it no seconds and no price are shown."
         ),
     ] = True,
-    hourly_rate: HourlyRate = None,
-    currency: Currency = "USD",
-    memory_gb: MemoryGb = 2.0,
-    max_volume_gb: MaxVolumeGb = 64.0,
-    allow: Allow = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
+    *,
+    cost: CostOptions,
+    limits: MemoryOptions,
+    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Show windows, tiles, bytes, memory, time and price before anything runs.
@@ -95,9 +87,9 @@ def plan(
                 "tile": three(tile),
             },
             cluster={"workers": workers, "threads": threads},
-            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
-            budget={"memory_gb": memory_gb, "max_volume_gb": max_volume_gb},
-            cost={"hourly_rate": hourly_rate, "currency": currency},
+            storage=storage.settings(),
+            budget=limits.settings(),
+            cost=cost.settings(),
         )
         run = _plan_image if is_one_image(settings) else _plan_cohort
         faults = run(settings, measure, as_json)

@@ -1,35 +1,24 @@
 """The commands that choose: depths, compare."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from unet_pipeline.cli.common import (
-    Allow,
+from unet_pipeline.cli.common import print_json, request_errors, settings_of
+from unet_pipeline.cli.grouped import Options, grouped
+from unet_pipeline.cli.options import (
+    AffineGateOptions,
     Batch,
-    Cluster,
-    Endpoint,
+    ClusterOptions,
     Engine,
     Images,
     Json,
-    MaxVolumeGb,
-    MemoryGb,
-    Minimum,
+    MemoryOptions,
     Overlap,
-    Profile,
-    Remedies,
-    Site,
-    Threads,
-    Tls,
-    ToleranceVoxels,
+    StorageOptions,
     Trust,
-    WaitMinutes,
-    Workers,
-    print_json,
-    remedies_of,
-    request_errors,
-    settings_of,
 )
 from unet_pipeline.config import CompareSettings, DepthsSettings
 
@@ -42,23 +31,30 @@ Masks = Annotated[
     str | None,
     typer.Option(help="Reference masks, found by name. Default: those that a manifest names."),
 ]
-SurfaceMm = Annotated[
-    float,
-    typer.Option(
-        help="Distance up to which surfaces count as the same (NSD), in mm.",
-        rich_help_panel="Scoring",
-    ),
-]
-Confidence = Annotated[
-    float,
-    typer.Option(help="Of intervals and of the bound on a loss.", rich_help_panel="Scoring"),
-]
-Resamples = Annotated[
-    int, typer.Option(help="Cohorts drawn anew (bootstrap).", rich_help_panel="Scoring")
-]
-Seed = Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel="Scoring")]
 
 
+@dataclass(frozen=True)
+class ScoringOptions(Options):
+    """How label maps are scored, and how surely it is said."""
+
+    surface_mm: Annotated[
+        float,
+        typer.Option(
+            help="Distance up to which surfaces count as the same (NSD), in mm.",
+            rich_help_panel="Scoring",
+        ),
+    ] = 1.0
+    confidence: Annotated[
+        float,
+        typer.Option(help="Of intervals and of the bound on a loss.", rich_help_panel="Scoring"),
+    ] = 0.95
+    resamples: Annotated[
+        int, typer.Option(help="Cohorts drawn anew (bootstrap).", rich_help_panel="Scoring")
+    ] = 2000
+    seed: Annotated[int, typer.Option(help="Seed of the draws.", rich_help_panel="Scoring")] = 0
+
+
+@grouped
 def depths(
     images: Images,
     model: Annotated[
@@ -78,27 +74,15 @@ def depths(
         bool, typer.Option(help="Calibrate adaptive depth, and score it, too.")
     ] = True,
     trust: Trust = False,
-    surface_mm: SurfaceMm = 1.0,
-    confidence: Confidence = 0.95,
-    resamples: Resamples = 2000,
-    seed: Seed = 0,
+    *,
+    scoring: ScoringOptions,
     overlap: Overlap = None,
     batch: Batch = 1,
     engine: Engine = "eager",
-    cluster: Cluster = "local",
-    workers: Workers = None,
-    minimum: Minimum = 1,
-    threads: Threads = None,
-    site: Site = None,
-    tls: Tls = None,
-    wait_minutes: WaitMinutes = 10.0,
-    remedies: Remedies = None,
-    affine_tolerance: ToleranceVoxels = 0.05,
-    memory_gb: MemoryGb = 2.0,
-    max_volume_gb: MaxVolumeGb = 64.0,
-    allow: Allow = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
+    cluster: ClusterOptions,
+    gate: AffineGateOptions,
+    limits: MemoryOptions,
+    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Score every depth of a nested U-Net on cases it was not trained on, and choose one.
@@ -124,30 +108,18 @@ def depths(
             tolerance=tolerance,
             adaptive_loss=adaptive_loss if adaptive else None,
             trust=trust,
-            scoring={
-                "surface_mm": surface_mm,
-                "confidence": confidence,
-                "resamples": resamples,
-                "seed": seed,
-            },
+            scoring=scoring.settings(),
             windows={"overlap": overlap, "batch": batch, "engine": engine},
-            cluster={
-                "kind": cluster,
-                "workers": workers,
-                "minimum": minimum,
-                "threads": threads,
-                "site": site,
-                "tls": tls,
-                "wait_minutes": wait_minutes,
-            },
-            gate={"remedies": remedies_of(remedies), "affine_voxels": affine_tolerance},
-            budget={"memory_gb": memory_gb, "max_volume_gb": max_volume_gb},
-            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
+            cluster=cluster.settings(),
+            gate=gate.settings(),
+            budget=limits.settings(),
+            storage=storage.settings(),
         )
         evaluation = _run(settings, open_depths, run_depths, as_json)
     raise typer.Exit(1 if evaluation.left_out else 0)
 
 
+@grouped
 def compare(
     images: Images,
     models: Annotated[
@@ -171,26 +143,14 @@ def compare(
         ),
     ] = None,
     trust: Trust = False,
-    surface_mm: SurfaceMm = 1.0,
-    confidence: Confidence = 0.95,
-    resamples: Resamples = 2000,
-    seed: Seed = 0,
+    *,
+    scoring: ScoringOptions,
     batch: Batch = 1,
     engine: Engine = "eager",
-    cluster: Cluster = "local",
-    workers: Workers = None,
-    minimum: Minimum = 1,
-    threads: Threads = None,
-    site: Site = None,
-    tls: Tls = None,
-    wait_minutes: WaitMinutes = 10.0,
-    remedies: Remedies = None,
-    affine_tolerance: ToleranceVoxels = 0.05,
-    memory_gb: MemoryGb = 2.0,
-    max_volume_gb: MaxVolumeGb = 64.0,
-    allow: Allow = None,
-    endpoint_url: Endpoint = None,
-    profile: Profile = None,
+    cluster: ClusterOptions,
+    gate: AffineGateOptions,
+    limits: MemoryOptions,
+    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Score several bundles on one cohort, test them in pairs, and show where they differ most.
@@ -214,25 +174,12 @@ def compare(
             split=split,
             pairs="all" if all_pairs else "first",
             trust=trust,
-            scoring={
-                "surface_mm": surface_mm,
-                "confidence": confidence,
-                "resamples": resamples,
-                "seed": seed,
-            },
+            scoring=scoring.settings(),
             windows={"batch": batch, "engine": engine},
-            cluster={
-                "kind": cluster,
-                "workers": workers,
-                "minimum": minimum,
-                "threads": threads,
-                "site": site,
-                "tls": tls,
-                "wait_minutes": wait_minutes,
-            },
-            gate={"remedies": remedies_of(remedies), "affine_voxels": affine_tolerance},
-            budget={"memory_gb": memory_gb, "max_volume_gb": max_volume_gb},
-            storage={"endpoint_url": endpoint_url, "profile": profile, "allow": allow or ()},
+            cluster=cluster.settings(),
+            gate=gate.settings(),
+            budget=limits.settings(),
+            storage=storage.settings(),
         )
         evaluation = _run(settings, open_compare, run_compare, as_json)
     raise typer.Exit(1 if evaluation.left_out else 0)

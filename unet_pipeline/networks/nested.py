@@ -76,16 +76,11 @@ class NestedUNet(nn.Module):
         super().__init__()
         if deep_supervision and not all_heads:
             raise ValueError("deep_supervision needs all_heads")
-        if len(features) < 2 or min(features) < 1:
-            raise ValueError(f"features must be at least two positive numbers, got {features}")
         depth = len(features) - 1
         up = list(up_features or features[:-1])
         steps = list(strides or [2] * depth)
-        for name, values in (("up_features", up), ("strides", steps)):
-            if len(values) != depth:
-                raise ValueError(f"{name} must be {depth} values, one per depth, got {len(values)}")
-        if skips not in ("dense", "short", "long"):
-            raise ValueError(f"skips must be dense, short or long, got {skips!r}")
+        _check_sizes(features, up, steps, skips)
+        last = last_features or features[0]
         look = Style(spatial_dims=spatial_dims, **style)
         self.depth, self.skips, self.deep_supervision = depth, skips, deep_supervision
         self.all_heads = all_heads
@@ -95,34 +90,48 @@ class NestedUNet(nn.Module):
             "out_channels": out_channels,
             "features": list(features),
             "skips": skips,
-            "last_features": last_features or features[0],
+            "last_features": last,
             "up_features": up,
             "strides": steps,
             "deep_supervision": deep_supervision,
             "all_heads": all_heads,
             **style,
         }
+        self._add_encoder(look, in_channels, features, steps)
+        self._add_decoder(look, features, up, steps, last)
+        self._add_heads(look, features[0], last, out_channels)
+
+    def _add_encoder(
+        self, look: Style, in_channels: int, features: Sequence[int], strides: Sequence[PerAxis]
+    ) -> None:
         self.add_module("conv_0_0", convolutions(look, in_channels, features[0]))
-        for level in range(1, depth + 1):
-            block = down(look, features[level - 1], features[level], steps[level - 1])
+        for level, stride in enumerate(strides, start=1):
+            block = down(look, features[level - 1], features[level], stride)
             self.add_module(f"conv_{level}_0", block)
+
+    def _add_decoder(
+        self,
+        look: Style,
+        features: Sequence[int],
+        up: Sequence[int],
+        strides: Sequence[PerAxis],
+        last: int,
+    ) -> None:
         for level, step in self._decoder():
-            out = features[level]
-            if (level, step) == (0, depth):
-                out = last_features or out
-            count = step if skips == "dense" else 1
             node = Node(
                 look,
                 below=features[level + 1],
                 up=up[level],
-                skips=[features[level]] * count,
-                out_channels=out,
-                stride=steps[level],
+                skips=[features[level]] * len(self._left_of(step)),
+                out_channels=last if step == self.depth else features[level],
+                stride=strides[level],
             )
             self.add_module(f"upcat_{level}_{step}", node)
-        for step in range(1 if all_heads else depth, depth + 1):
-            width = (last_features or features[0]) if step == depth else features[0]
-            self.add_module(f"final_conv_0_{step}", head(look, width, out_channels))
+
+    def _add_heads(self, look: Style, width: int, last: int, out_channels: int) -> None:
+        for step in range(1 if self.all_heads else self.depth, self.depth + 1):
+            channels = last if step == self.depth else width
+            self.add_module(f"final_conv_0_{step}", head(look, channels, out_channels))
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """Return scores (B, C, ...); with deep supervision a tuple of them, shallow to deep."""
@@ -165,6 +174,19 @@ class NestedUNet(nn.Module):
         for step in range(1, self.depth + 1):
             for level in range(self.depth + 1 - step):
                 yield level, step
+
+
+def _check_sizes(
+    features: Sequence[int], up: Sequence[int], strides: Sequence[PerAxis], skips: str
+) -> None:
+    if len(features) < 2 or min(features) < 1:
+        raise ValueError(f"features must be at least two positive numbers, got {features}")
+    depth = len(features) - 1
+    for name, values in (("up_features", up), ("strides", strides)):
+        if len(values) != depth:
+            raise ValueError(f"{name} must be {depth} values, one per depth, got {len(values)}")
+    if skips not in ("dense", "short", "long"):
+        raise ValueError(f"skips must be dense, short or long, got {skips!r}")
 
 
 def monai_unetpp(
