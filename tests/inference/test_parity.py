@@ -106,11 +106,13 @@ def test_an_engine_whose_scores_depend_on_neighbours_is_refused(tmp_path):
 
 def test_the_volume_is_stored_with_the_bundle_and_the_same_everywhere(tmp_path):
     random_bundle(tmp_path, features=(4, 8), roi_size=SHAPE[1:])
-    made_up, example = windows(tmp_path)
+    made_up, like_ct, example = windows(tmp_path)
     stored = windows(tmp_path)
-    assert torch.equal(stored, torch.stack([made_up, example]))
+    assert torch.equal(stored, torch.stack([made_up, like_ct, example]))
     assert 0.3 < made_up.std() < 2
-    assert torch.equal(windows(tmp_path / "nothing")[0], made_up)
+    assert like_ct.min() == 1
+    assert 0.3 < (like_ct == 1).float().mean() < 0.7
+    assert torch.equal(windows(tmp_path / "nothing"), torch.stack([made_up, like_ct]))
     from safetensors.torch import load_file
 
     kept = load_file(tmp_path / "models/example.safetensors")["input"][0]

@@ -7,6 +7,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from unet_pipeline.inference.engines.means import with_exact_means
 from unet_pipeline.inference.engines.protocol import (
     EngineName,
     Problem,
@@ -36,7 +37,7 @@ class OpenVINOEngine:
         self._openvino = openvino = _package()
         try:
             with no_warnings():
-                model = openvino.convert_model(exported(problem))
+                model = openvino.convert_model(with_exact_means(exported(problem)))
             model.reshape(list(problem.shape))
         except Exception as error:  # PyTorch's export and OpenVINO raise many kinds
             raise unsupported(self.name, error) from error

@@ -144,10 +144,13 @@ def refusal(name: EngineName, agreement: Agreement) -> RequestError:
 def stored_windows(url: str, store: Store, shape_CXYZ: tuple[int, ...]) -> Tensor:
     """Return windows to compare engines on, NCXYZ: made up, and the bundle's example if it has one.
 
-    The one that is made up is smooth, as images are, with mean 0 and deviation 1 before its fine
-    noise; it is the same everywhere. The example is repeated to the size of a window.
+    Those that are made up are smooth, as images are, and the same everywhere: one with mean 0 and
+    deviation 1 before its fine noise, and one as of a CT, half of whose voxels are air of value 1
+    and the others above it, in which sums grow large. The example is repeated to the size of a
+    window.
     """
-    windows = [_made_up(shape_CXYZ)]
+    made_up = _made_up(shape_CXYZ)
+    windows = [made_up, made_up.clamp(min=0) + 1]
     place = join(url, EXAMPLE)
     if store.exists(place):
         example = parse_weights(place, store.read(place))["input"][0].float()
