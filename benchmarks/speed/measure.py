@@ -15,7 +15,8 @@ import psutil
 
 PERIOD_SECONDS = 0.05
 RESERVE_BYTES = 2 * 2**30  # a contender that leaves less for all others is stopped
-_REST = 9  # looking at memory takes at most a tenth of a core
+_REST = 19  # looking at memory takes at most a twentieth of a core
+_GROWTH = 1.02  # of the resident memory, without which no new peak is looked for
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class _Watch(threading.Thread):
     def __init__(self, pid: int, deadline: float) -> None:
         super().__init__(daemon=True)
         self.peak_bytes, self.reason = 0, ""
+        self._resident_bytes = 0  # when the proportional shares were last added
         self._root, self._deadline, self._over = psutil.Process(pid), deadline, threading.Event()
 
     def run(self) -> None:
@@ -89,7 +91,10 @@ class _Watch(threading.Thread):
         while not self._over.is_set():
             begin = perf_counter()
             tree = _tree(self._root)
-            if sum(map(_rss, tree)) > self.peak_bytes:  # else PSS cannot be a new peak
+            resident_bytes = sum(map(_rss, tree))
+            if resident_bytes > _GROWTH * self._resident_bytes:
+                # walks every page, and whoever asks for memory meanwhile must wait
+                self._resident_bytes = resident_bytes
                 self.peak_bytes = max(self.peak_bytes, sum(map(_pss, tree)))
             self._end_if_greedy(tree)
             spent = perf_counter() - begin

@@ -8,12 +8,15 @@ import sys
 import dask
 import distributed  # noqa: F401  its settings
 import pytest
+import yaml
 from conftest import AWS_VARIABLES
 from deploy_files import DEPLOY, VARIANTS, base_documents, compose, image_environment, pods, site
 
+from unet_pipeline.processes import ENVIRONMENT
+
 OF_OTHERS = {
-    "DO_NOT_TRACK", "HOME", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "MKL_NUM_THREADS", "PATH",
-    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "NUMBA_CACHE_DIR",
+    "DO_NOT_TRACK", "HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PATH",
+    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "NUMBA_CACHE_DIR", *ENVIRONMENT,
     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
     "POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH",
     "RCLONE_AUTH_KEY", "RCLONE_CONFIG",
@@ -70,3 +73,10 @@ def test_the_rest_is_read_by_somebody_too():
     texts += [path.read_text() for path in (DEPLOY / "image").iterdir()]
     texts += [compose()["services"]["redis"]["command"][-1]]
     assert {name for name in rest - read if not any(name in text for text in texts)} == set()
+
+
+def test_processes_are_told_everywhere_what_suits_them():
+    deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
+    for deployment in deployments:
+        assert ENVIRONMENT.items() <= deployment["work_pool"]["job_variables"]["env"].items()
+    assert ENVIRONMENT.items() <= image_environment().items()

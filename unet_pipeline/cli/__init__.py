@@ -5,7 +5,6 @@ check), 2 the request itself was wrong (said in one line, before any work).
 """
 
 import logging
-import os
 import sys
 from typing import Annotated
 
@@ -13,6 +12,7 @@ import typer
 
 from unet_pipeline import __version__
 from unet_pipeline.cli import bundles, cohorts, layers, models, plans, selection, servers, train
+from unet_pipeline.processes import prepare_process
 
 app = typer.Typer(
     name="unet-pipeline",
@@ -52,10 +52,6 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line.
-
-    Idle threads of a forward pass sleep: where they spin, as is OpenMP's habit, a second process
-    on the same cores makes both several times slower. It must be said before torch is imported.
-    """
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    """Run the command line."""
+    prepare_process()
     app()

@@ -15,6 +15,7 @@ from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
+from unet_pipeline.processes import ENVIRONMENT, prepare_process
 
 log = logging.getLogger(__name__)
 
@@ -27,9 +28,7 @@ _NO_WORKER = {
 }
 _CONFIG = {
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:.0f}s",
-    # OpenMP threads that spin while they wait take the cores from the other workers.
-    "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
-    "distributed.nanny.pre-spawn-environ.GOMP_SPINCOUNT": "0",
+    **{f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in ENVIRONMENT.items()},
 }
 
 
@@ -44,6 +43,7 @@ def open_executor(spec: ClusterSpec) -> Iterator[Executor]:
         ``kubernetes_missing``; those of ``security_of``.
     """
     if spec.kind == "serial":
+        prepare_process()
         yield SerialExecutor()
         return
     security = security_of(spec)

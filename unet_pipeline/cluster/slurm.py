@@ -14,6 +14,7 @@ from distributed import Security
 
 from unet_pipeline.cluster.sites import SlurmSite
 from unet_pipeline.errors import RequestError
+from unet_pipeline.processes import ENVIRONMENT
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ def job_options(site: SlurmSite, threads: int) -> dict[str, Any]:
         "log_directory": site.logs,
         "job_extra_directives": [*gpu, *site.directives],
         "job_script_prologue": [
-            "export OMP_WAIT_POLICY=PASSIVE",
+            *(f"export {name}={value}" for name, value in ENVIRONMENT.items()),
             f"export OMP_NUM_THREADS={site.cores} MKL_NUM_THREADS={site.cores}",
             *site.prologue,
         ],

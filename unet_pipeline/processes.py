@@ -1,0 +1,42 @@
+"""What the system is told of a process that runs networks on a CPU.
+
+Idle threads of a forward pass sleep: where they spin, as is OpenMP's habit, a second process on the
+same cores makes both several times slower.
+
+Freed memory is kept for the next forward pass. A C library gives large blocks back to the system at
+once, and each layer of a network then asks for them again: the system clears every page anew, which
+took half of the time of a forward pass of eager PyTorch where it was measured (``docs/speed.md``).
+Dask's own setting for its workers gives back even small blocks. Memory is kept up to what a forward
+pass needs at most, and all threads share it.
+"""
+
+import ctypes
+import os
+
+_GIB = 2**30
+_MALLOC_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = 1, _GIB, 2 * _GIB - 1
+_PARAMETERS = {-8: _MALLOC_ARENA_MAX, -3: _MMAP_THRESHOLD, -1: _TRIM_THRESHOLD}  # of mallopt
+
+# read by OpenMP and by the C library when a process starts
+ENVIRONMENT = {
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "MALLOC_ARENA_MAX": str(_MALLOC_ARENA_MAX),
+    "MALLOC_MMAP_THRESHOLD_": str(_MMAP_THRESHOLD),
+    "MALLOC_TRIM_THRESHOLD_": str(_TRIM_THRESHOLD),
+}
+
+
+def prepare_process() -> None:
+    """Say it in this process: before torch is imported and before other threads start.
+
+    Memory is kept where the C library is glibc; nothing happens elsewhere.
+    """
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)  # for OpenMP, and for processes that start from here
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    for parameter, value in _PARAMETERS.items():
+        mallopt(parameter, value)
