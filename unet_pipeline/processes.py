@@ -38,5 +38,5 @@ def prepare_process() -> None:
         mallopt = ctypes.CDLL(None).mallopt
     except (AttributeError, OSError, TypeError):
         return
-    for parameter, value in _PARAMETERS.items():
-        mallopt(parameter, value)
+    for parameter, number in _PARAMETERS.items():
+        mallopt(parameter, number)

@@ -1,4 +1,4 @@
-"""Norms over large windows: the same values written out, and exact where numbers are added singly."""
+"""Norms over large windows: the same values written out, exact where numbers are added singly."""
 
 from importlib.util import find_spec
 

@@ -57,6 +57,91 @@ def copy_turned(source_abc: Any, target_abc: Any, block_bc: Any) -> None:
 
 
 @compiled
+def scale(values: Any, low: Any, high: Any, shift: Any, divisor: Any, target: Any) -> None:
+    """Clip to [low, high], subtract ``shift``, divide; all float32, flat."""
+    for i in range(values.size):
+        value = values[i]
+        value = value if value > low else low
+        value = value if value < high else high
+        target[i] = (value - shift) / divisor
+
+
+@compiled
+def _weigh(
+    source_bc: Any, index_Bt: Any, weight_Bt: Any, target_Bc: Any, total: Any, start: Any, stop: Any
+) -> None:
+    """Fill columns ``start`` to ``stop``. Slices of whole rows let the loop work on vectors."""
+    for B in range(target_Bc.shape[0]):
+        index_t, weight_t = index_Bt[B], weight_Bt[B]
+        total[:] = 0.0
+        for t in range(0, index_t.size, 4):
+            w0, w1, w2, w3 = weight_t[t], weight_t[t + 1], weight_t[t + 2], weight_t[t + 3]
+            row0 = source_bc[index_t[t]][start:stop]
+            row1 = source_bc[index_t[t + 1]][start:stop]
+            row2 = source_bc[index_t[t + 2]][start:stop]
+            row3 = source_bc[index_t[t + 3]][start:stop]
+            for c in range(stop - start):
+                total[c] = total[c] + w0 * row0[c] + w1 * row1[c] + w2 * row2[c] + w3 * row3[c]
+        row = target_Bc[B][start:stop]
+        for c in range(stop - start):
+            row[c] = total[c]
+
+
+@compiled
+def weigh_rows(source_abc: Any, index_Bt: Any, weight_Bt: Any, target_aBc: Any, total: Any) -> None:
+    """Fill rows with weighted sums of the rows of a source, added in the order of the weights.
+
+    Parameters
+    ----------
+    index_Bt, weight_Bt
+        Rows of the source that a row is made of, and their weights, float64; a multiple of four.
+    source_abc, target_aBc
+        float32 or float64, in C order. Sums are float64 until they are stored.
+    total
+        To work in, float64: as many columns as are worked on at a time.
+    """
+    width = total.size
+    for a in range(target_aBc.shape[0]):
+        for start in range(0, target_aBc.shape[2], width):
+            stop = min(start + width, target_aBc.shape[2])
+            _weigh(source_abc[a], index_Bt, weight_Bt, target_aBc[a], total, start, stop)
+
+
+@compiled
+def weigh_within_rows(
+    source_ab: Any,
+    index_Bt: Any,
+    weight_Bt: Any,
+    target_aB: Any,
+    source_ba: Any,
+    target_Ba: Any,
+    total: Any,
+) -> None:
+    """Fill each row with weighted sums of its own source row, as ``weigh_rows`` does.
+
+    Parameters
+    ----------
+    source_ba, target_Ba, total
+        To work in, float64: as many rows as are worked on at a time, turned.
+    """
+    width = total.size
+    for start in range(0, target_aB.shape[0], width):
+        rows_ab, rows_aB = source_ab[start : start + width], target_aB[start : start + width]
+        _turn(rows_ab, source_ba)
+        _weigh(source_ba, index_Bt, weight_Bt, target_Ba, total, 0, len(rows_ab))
+        _turn(target_Ba[:, : len(rows_ab)], rows_aB)
+
+
+@compiled
+def _turn(source_ab: Any, target_ba: Any) -> None:
+    """Copy rows to columns, a cache line at a time."""
+    for start in range(0, source_ab.shape[1], 8):
+        for a in range(source_ab.shape[0]):
+            for b in range(start, min(start + 8, source_ab.shape[1])):
+                target_ba[b, a] = source_ab[a, b]
+
+
+@compiled
 def count_pairs(first: Any, second: Any, both: Any, only_first: Any, only_second: Any) -> None:
     """Count, per label, the voxels that both of two maps give it, and those that only one does.
 

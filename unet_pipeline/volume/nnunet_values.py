@@ -11,8 +11,9 @@ from scipy.ndimage import binary_fill_holes
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.volume import statistics
+from unet_pipeline.volume import kernels, statistics
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.layout import in_order
 from unet_pipeline.volume.steps import Nothing, Resolved
 from unet_pipeline.volume.views import View, Voxels, slabs
 
@@ -88,14 +89,15 @@ class Scale:
     divisor: float = 1.0
     masked: bool = False
 
-    def __call__(self, values_XYZ: Voxels, mask_XYZ: npt.NDArray[np.bool_] | None) -> Voxels:
+    def __call__(self, values: Voxels, mask: npt.NDArray[np.bool_] | None = None) -> Voxels:
         """Return the changed values of one channel."""
-        values = np.clip(values_XYZ, np.float32(self.low), np.float32(self.high))
-        values = values - np.float32(self.shift)
-        values = values / np.float32(max(self.divisor, SMALLEST_DEVIATION))
-        if self.masked and mask_XYZ is not None:
-            return np.where(mask_XYZ, values, values_XYZ)
-        return values
+        divisor = max(self.divisor, SMALLEST_DEVIATION)
+        numbers = map(np.float32, (self.low, self.high, self.shift, divisor))
+        changed = np.empty(values.shape, np.float32)
+        kernels.scale(np.ravel(values), *numbers, changed.reshape(-1))
+        if self.masked and mask is not None:
+            np.copyto(changed, values, where=~mask)
+        return changed
 
 
 @dataclass(frozen=True)
@@ -144,9 +146,20 @@ class _NormalisedView:
         """Return the voxels of ``box``, shape CXYZ."""
         whole = Box.whole(self.shape)
         mask_XYZ = None if self.mask_XYZ is None else self.mask_XYZ[box.within(whole)]
-        values_CXYZ = self.inner.read(box)
+        values_CXYZ = in_order(self.inner.read(box))
         pairs = zip(self.scales, values_CXYZ, strict=True)
-        return np.stack([scale(values_XYZ, mask_XYZ) for scale, values_XYZ in pairs])
+        changed = [scale(values_XYZ, mask_XYZ) for scale, values_XYZ in pairs]
+        return changed[0][None] if len(changed) == 1 else np.stack(changed)
+
+    def bounds(self, axis: int | None) -> tuple[Voxels, Voxels]:
+        """Return bounds: those of the inner view, changed as all values are, if none is masked."""
+        if any(scale.masked for scale in self.scales):
+            return statistics.measured_bounds(self, axis)
+        low, high = (
+            np.stack([scale(ends) for scale, ends in zip(self.scales, bounds_C111, strict=True)])
+            for bounds_C111 in statistics.bounds(self.inner, axis)
+        )
+        return low, high
 
     def needs(self, box: Box) -> Box:
         """Return the box that the innermost view must give."""

@@ -4,26 +4,34 @@ The values are those of ``scipy.ndimage.zoom(order=3, mode="nearest", grid_mode=
 the range of the volume, which is what scikit-image's ``resize`` gives. There the coefficients of a
 spline come from a recursive filter over the whole volume. Here they come from the same filter cut
 off after ``REACH`` voxels, where it has decayed to 1e-9, so that any box can be read by itself and
-has the same bits whatever the box.
+has the same bits whatever the box. Filtering and interpolating are one weighted sum, of ``_TAPS``
+voxels along each axis, added in one order in float64.
 
 Source: Unser, "Splines: a perfect fit for signal and image processing", IEEE SPM 16(6), 1999.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import correlate1d
 
 from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.volume import kernels
+from unet_pipeline.volume.layout import in_order
 from unet_pipeline.volume.views import Spacing3, View, Voxels
 
 REACH = 16
 _POLE = np.sqrt(3.0) - 2.0
 _FILTER = np.sqrt(3.0) * _POLE ** np.abs(np.arange(-REACH, REACH + 1))
-_TAPS = 4  # coefficients that a value is made of, along one axis
+_KNOTS = 4  # coefficients that a value is made of, along one axis
+_TAPS = _KNOTS + 2 * REACH  # voxels that these are made of
+_PART_BYTES = 8_000_000
+_COLUMNS = 128  # that are summed at a time, to stay in the inner caches
 
 Bounds = npt.NDArray[np.float32]
+Indices = npt.NDArray[np.int64]
+Sums = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -51,71 +59,127 @@ class Spline:
         return self.inner.channels
 
     def read(self, box: Box) -> Voxels:
-        """Return the voxels of ``box``, shape CXYZ."""
+        """Return the voxels of ``box``, shape CXYZ.
+
+        The inner view is read in parts along the last axis. Along the others, a part is
+        interpolated at once, so that only the little that is left of it is kept.
+        """
+        *first, last = self._order
         inner_box = self._inner_box(box)
-        values = self.inner.read(inner_box).astype(np.float64)
-        for axis in self._axes:
-            values = self._interpolated(values, axis, inner_box.start[axis], box)
+        shape = [*box.shape]
+        shape[last] = inner_box.shape[last]
+        values = np.empty((self.channels, *shape), np.float64)
+        for part in _parts(inner_box, last, self.channels):
+            here: npt.NDArray[Any] = self.inner.read(part)
+            for axis in first:
+                here = self._interpolated(here, axis, part, box, np.float64)
+            along = [slice(None)] * 4
+            along[last + 1] = part.within(inner_box)[last]
+            values[tuple(along)] = here
+        result = self._interpolated(values, last, inner_box, box, np.float32)
         low, high = (_within(bounds, box) for bounds in (self.low_C111, self.high_C111))
-        return np.clip(values.astype(np.float32), low, high)
+        return np.clip(result, low, high, out=result)
 
     def needs(self, box: Box) -> Box:
         """Return the box that the innermost view must give."""
         return self.inner.needs(self._inner_box(box))
 
     @property
-    def _axes(self) -> list[int]:
-        return [axis for axis in range(3) if self.steps[axis] != 1.0]
+    def _order(self) -> list[int]:
+        """Axes in the order of interpolation: the one that leaves the least comes first.
 
-    def _places(self, axis: int, box: Box) -> npt.NDArray[np.float64]:
+        Of equals the first axis is last, as that is the best to cut an array into parts along; and
+        copied ones are after all, as parts do not overlap then.
+        """
+        copied = [step == 1.0 for step in self.steps]
+        return sorted((1, 2, 0), key=lambda axis: (copied[axis], -self.steps[axis]))
+
+    def _places(self, axis: int, box: Box) -> Sums:
         """Return where the voxels of a box lie along an axis, in voxels of the inner view."""
         centres = np.arange(box.start[axis], box.stop[axis], dtype=np.float64) + 0.5
         return np.asarray(centres * self.steps[axis] - 0.5, dtype=np.float64)
 
-    def _coefficients(self, axis: int, box: Box) -> tuple[int, int]:
-        """Return the first coefficient that a box needs along an axis, and the one after the last.
+    def _taps(self, axis: int, box: Box) -> Indices:
+        """Return the inner voxels that those of a box are made of along an axis, a row for each.
 
-        They may lie beyond the ends of the volume, whose outermost values are repeated there.
+        The outermost voxels stand for those beyond.
         """
-        places = self._places(axis, box)
-        return int(np.floor(places[0])) - 1, int(np.floor(places[-1])) - 1 + _TAPS
+        first = np.floor(self._places(axis, box)).astype(np.int64) - 1 - REACH
+        last = self.inner.shape[axis] - 1
+        return np.asarray(np.clip(first[:, None] + np.arange(_TAPS), 0, last))
 
     def _inner_box(self, box: Box) -> Box:
         start, stop = list(box.start), list(box.stop)
-        for axis in self._axes:
-            if box.size:
-                first, end = self._coefficients(axis, box)
-                last = self.inner.shape[axis] - 1
-                start[axis] = min(max(first - REACH, 0), last)
-                stop[axis] = min(max(end - 1 + REACH, 0), last) + 1
+        for axis in range(3):
+            if self.steps[axis] != 1.0 and box.size:
+                taps = self._taps(axis, box)
+                start[axis], stop[axis] = int(taps[0, 0]), int(taps[-1, -1]) + 1
         return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
     def _interpolated(
-        self, values: npt.NDArray[np.float64], axis: int, origin: int, box: Box
-    ) -> npt.NDArray[np.float64]:
-        """Filter and interpolate along one axis; ``values`` begin at inner voxel ``origin``."""
-        first, end = self._coefficients(axis, box)
-        last = self.inner.shape[axis] - 1
-        around = np.clip(np.arange(first - REACH, end + REACH), 0, last) - origin
-        filtered = correlate1d(values.take(around, axis + 1), _FILTER, axis + 1)
-        places = self._places(axis, box)
-        lowest = np.floor(places).astype(np.int64) - 1
-        total: npt.NDArray[np.float64] | float = 0.0
-        for tap, weight in enumerate(_weights(places - np.floor(places))):
-            along = weight.reshape([-1 if a == axis + 1 else 1 for a in range(values.ndim)])
-            total = total + filtered.take(lowest + tap - first + REACH, axis + 1) * along
-        return np.asarray(total)
+        self, values: npt.NDArray[Any], axis: int, origin: Box, box: Box, kind: type[np.floating]
+    ) -> npt.NDArray[Any]:
+        """Filter and interpolate along one axis; ``values`` are those of the inner box ``origin``.
+
+        The result has the type ``kind``; sums are taken in float64.
+        """
+        if self.steps[axis] == 1.0:
+            return values.astype(kind)
+        index, places = self._taps(axis, box) - origin.start[axis], self._places(axis, box)
+        shape = [*values.shape]
+        shape[axis + 1] = len(index)
+        result = np.empty(shape, kind)
+        _weigh(in_order(values), axis + 1, index, _weights(places - np.floor(places)), result)
+        return result
 
 
-def _weights(share: npt.NDArray[np.float64]) -> list[npt.NDArray[np.float64]]:
-    """Return the cubic B-spline's values at four neighbouring knots, ``share`` past the second."""
+def _weigh(
+    values: npt.NDArray[Any],
+    axis: int,
+    index_Bt: Indices,
+    weight_Bt: Sums,
+    result: npt.NDArray[Any],
+) -> None:
+    """Fill a result with weighted sums of values along an axis; both in C order."""
+    before, after = values.shape[axis], result.shape[axis]
+    total = np.empty(_COLUMNS)
+    if axis == values.ndim - 1:
+        source, target = values.reshape(-1, before), result.reshape(-1, after)
+        turned = np.empty((before, _COLUMNS)), np.empty((after, _COLUMNS))
+        kernels.weigh_within_rows(source, index_Bt, weight_Bt, target, *turned, total)
+    else:
+        outer = int(np.prod(values.shape[:axis]))
+        rows, sums = values.reshape(outer, before, -1), result.reshape(outer, after, -1)
+        kernels.weigh_rows(rows, index_Bt, weight_Bt, sums, total)
+
+
+def _parts(box: Box, axis: int, channels: int) -> list[Box]:
+    """Cut a box along an axis, into parts that stay in the caches."""
+    start, stop = list(box.start), list(box.stop)
+    step = max(1, _PART_BYTES * box.shape[axis] // max(1, 4 * channels * box.size))
+    parts = []
+    for begin in range(box.start[axis], box.stop[axis], step):
+        start[axis], stop[axis] = begin, min(begin + step, box.stop[axis])
+        parts.append(Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])))
+    return parts
+
+
+def _weights(share: Sums) -> Sums:
+    """Return the weights of the taps of places, each ``share`` past its voxel, a row for each.
+
+    They are those of a cubic B-spline at four neighbouring knots, each filtered.
+    """
     rest = 1.0 - share
-    return [
-        rest**3 / 6,
-        (4 - 6 * share**2 + 3 * share**3) / 6,
-        (4 - 6 * rest**2 + 3 * rest**3) / 6,
-        share**3 / 6,
+    knots = [
+        rest * rest * rest / 6,
+        (4 - 6 * share * share + 3 * share * share * share) / 6,
+        (4 - 6 * rest * rest + 3 * rest * rest * rest) / 6,
+        share * share * share / 6,
     ]
+    weights = np.zeros((len(share), _TAPS))
+    for knot, weight in enumerate(knots):
+        weights[:, knot : knot + len(_FILTER)] += weight[:, None] * _FILTER
+    return weights
 
 
 def _within(bounds: Bounds, box: Box) -> Bounds:

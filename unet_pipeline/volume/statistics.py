@@ -4,6 +4,7 @@ The slabs depend on the volume's shape alone, so a result does not depend on til
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -85,6 +86,14 @@ def value_range(view: View, channel: int) -> tuple[float, float]:
     return min(low for low, _ in ranges), max(high for _, high in ranges)
 
 
+@runtime_checkable
+class Bounded(Protocol):
+    """A view that has a quicker way to its ``bounds``."""
+
+    def bounds(self, axis: int | None) -> tuple[Voxels, Voxels]:
+        """Return what ``measured_bounds`` of the view would."""
+
+
 def bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels]:
     """Return the smallest and the largest value of each channel, or of its slices along an axis.
 
@@ -93,6 +102,11 @@ def bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels]:
     low, high
         Shape C111, or with the number of slices along ``axis``.
     """
+    return view.bounds(axis) if isinstance(view, Bounded) else measured_bounds(view, axis)
+
+
+def measured_bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels]:
+    """Return ``bounds``, from one pass over the values of the view itself."""
     kept = () if axis is None else (axis,)
     shape = [view.shape[a] if a in kept else 1 for a in range(3)]
     low = np.full((view.channels, *shape), np.inf, dtype=np.float32)

@@ -26,6 +26,8 @@ Voxels = npt.NDArray[np.float32]
 Spacing3 = tuple[float, float, float]
 
 _CACHE_BYTES = 16_000_000
+_MOST_BYTES = 128_000_000
+_OVERLAP = 1.25  # voxels that thin slabs may touch, by those of the whole
 
 
 class View(Protocol):
@@ -299,7 +301,14 @@ def materialised(view: View) -> ArrayView:
 
 
 def _thin_slabs(view: View) -> list[Box]:
-    """Cut a view so that what a slab is made of stays in the caches on its way."""
+    """Cut a view so that what a slab is made of stays in the caches on its way.
+
+    Where thin slabs would share much of what they need, as those of splines do, they are thicker.
+    """
     whole = Box.whole(view.shape)
     larger = max(1, view.needs(whole).size // whole.size)
-    return slabs(view, _CACHE_BYTES // larger)
+    thin = slabs(view, _CACHE_BYTES // larger)
+    touched = sum(view.needs(slab).size for slab in thin) + whole.size
+    if touched <= _OVERLAP * (view.needs(whole).size + whole.size):
+        return thin
+    return slabs(view, _MOST_BYTES // larger)

@@ -5,7 +5,7 @@ mean is off by a thousandth, and with it every score of a network that normalise
 group. Here such a mean is taken axis by axis: 96 numbers are added, 96 of their means, and so on.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -19,22 +19,23 @@ def with_exact_means(program: torch.export.ExportedProgram) -> torch.export.Expo
         _aten.instance_norm.default: _instance_norm,
         _aten.group_norm.default: _group_norm,
     }
-    return program.run_decompositions(written_out)
+    changed: torch.export.ExportedProgram = program.run_decompositions(written_out)
+    return changed
 
 
 def _instance_norm(
     x_BC: Tensor,
     weight: Tensor | None,
     bias: Tensor | None,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
+    _running_mean: Tensor | None,
+    _running_var: Tensor | None,
     use_input_stats: bool,
-    momentum: float,
+    _momentum: float,
     eps: float,
-    cudnn_enabled: bool,
+    _cudnn_enabled: bool,
 ) -> Tensor:
-    if not use_input_stats:
-        return NotImplemented  # what was measured in training is a constant: nothing to add
+    if not use_input_stats:  # what was measured in training is a constant: there is nothing to add
+        return cast(Tensor, NotImplemented)
     return _scaled(_normalised(x_BC, eps), weight, bias)
 
 
@@ -44,7 +45,7 @@ def _group_norm(
     weight: Tensor | None = None,
     bias: Tensor | None = None,
     eps: float = 1e-5,
-    cudnn_enabled: bool = True,
+    _cudnn_enabled: bool = True,
 ) -> Tensor:
     batch, channels = x_BC.shape[:2]
     x_BGC = x_BC.reshape(batch, num_groups, channels // num_groups, *x_BC.shape[2:])
