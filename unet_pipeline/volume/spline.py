@@ -19,7 +19,7 @@ import numpy.typing as npt
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume import kernels
 from unet_pipeline.volume.layout import in_order
-from unet_pipeline.volume.views import Spacing3, View, Voxels
+from unet_pipeline.volume.views import Spacing3, View, Voxels, parts
 
 REACH = 16
 _POLE = np.sqrt(3.0) - 2.0
@@ -69,7 +69,7 @@ class Spline:
         shape = [*box.shape]
         shape[last] = inner_box.shape[last]
         values = np.empty((self.channels, *shape), np.float64)
-        for part in _parts(inner_box, last, self.channels):
+        for part in parts(inner_box, last, _PART_BYTES // self.channels):
             here: npt.NDArray[Any] = self.inner.read(part)
             for axis in first:
                 here = self._interpolated(here, axis, part, box, np.float64)
@@ -151,17 +151,6 @@ def _weigh(
         outer = int(np.prod(values.shape[:axis]))
         rows, sums = values.reshape(outer, before, -1), result.reshape(outer, after, -1)
         kernels.weigh_rows(rows, index_Bt, weight_Bt, sums, total)
-
-
-def _parts(box: Box, axis: int, channels: int) -> list[Box]:
-    """Cut a box along an axis, into parts that stay in the caches."""
-    start, stop = list(box.start), list(box.stop)
-    step = max(1, _PART_BYTES * box.shape[axis] // max(1, 4 * channels * box.size))
-    parts = []
-    for begin in range(box.start[axis], box.stop[axis], step):
-        start[axis], stop[axis] = begin, min(begin + step, box.stop[axis])
-        parts.append(Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])))
-    return parts
 
 
 def _weights(share: Sums) -> Sums:

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.layout import in_order
-from unet_pipeline.volume.views import View, Voxels, slabs
+from unet_pipeline.volume.views import View, Voxels, parts, slabs
 
 Mask = npt.NDArray[np.bool_]
 _SIGN = np.uint32(1 << 31)
+_PLANES_BYTES = 16_000_000
 
 
 def mean_and_deviation(
@@ -112,7 +113,7 @@ def measured_bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels
     low = np.full((view.channels, *shape), np.inf, dtype=np.float32)
     high = -low
     others = tuple(a + 1 for a in range(3) if a not in kept)
-    for slab in slabs(view):
+    for slab in _planes(view):
         values = view.read(slab)
         part = [slice(a, b) if i in kept else slice(None) for i, (a, b) in
                 enumerate(zip(slab.start, slab.stop, strict=True))]  # fmt: skip
@@ -124,17 +125,24 @@ def measured_bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels
 
 def foreground_box(view: View) -> Box | None:
     """Return the smallest box that holds every voxel above 0 in any channel, or None."""
-    return _box_where(view, lambda values: values > 0)
+    return _box_where(view, slabs(view), lambda values: values > 0)
 
 
 def nonzero_box(view: View) -> Box | None:
     """Return the smallest box that holds every voxel that is not 0 in some channel, or None."""
-    return _box_where(view, lambda values: values != 0)
+    return _box_where(view, _planes(view), lambda values: values != 0)
 
 
-def _box_where(view: View, test: Callable[[Voxels], npt.NDArray[np.bool_]]) -> Box | None:
+def _planes(view: View) -> list[Box]:
+    """Cut a view along its first axis, which is the last of a file in the views of nnU-Net."""
+    return parts(Box.whole(view.shape), 0, _PLANES_BYTES // view.channels)
+
+
+def _box_where(
+    view: View, boxes: list[Box], test: Callable[[Voxels], npt.NDArray[np.bool_]]
+) -> Box | None:
     found: Box | None = None
-    for slab in slabs(view):
+    for slab in boxes:
         foreground_XYZ = np.asarray(test(view.read(slab)).any(axis=0))
         if not foreground_XYZ.any():
             continue

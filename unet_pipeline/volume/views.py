@@ -286,9 +286,18 @@ def read_with_margin(view: View, box: Box, fill: float = 0.0) -> Voxels:
 
 def slabs(view: View, slab_bytes: int = 64_000_000) -> list[Box]:
     """Cut a view into boxes of about ``slab_bytes`` along its last axis, for one pass over it."""
-    x, y, depth = view.shape
-    step = max(1, slab_bytes // (4 * view.channels * x * y))
-    return [Box((0, 0, z), (x, y, min(z + step, depth))) for z in range(0, depth, step)]
+    return parts(Box.whole(view.shape), 2, slab_bytes // view.channels)
+
+
+def parts(box: Box, axis: int, part_bytes: int) -> list[Box]:
+    """Cut a box along an axis into boxes of about ``part_bytes`` of one channel."""
+    start, stop, length = list(box.start), list(box.stop), box.shape[axis]
+    step = max(1, part_bytes * length // max(1, 4 * box.size))
+    found = []
+    for begin in range(box.start[axis], box.stop[axis], step):
+        start[axis], stop[axis] = begin, min(begin + step, box.stop[axis])
+        found.append(Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2])))
+    return found
 
 
 def materialised(view: View) -> ArrayView:
