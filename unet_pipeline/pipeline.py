@@ -113,18 +113,16 @@ def _map_tiles(
     labels: list[Handle] = []
     seconds: list[Handle] = []
     running: list[Handle] = []
-    pending = [*plan.tiles]
-    for tile in plan.tiles:
+    for turn in plan.turns():
+        tile = turn.tile
         if tile.windows:
             running = executor.wait_for_room(running, 2 * executor.workers + 1)
             scores[tile.index] = _score(staged, tile, plan, job, executor)
             running.append(scores[tile.index])
             seconds.append(executor.submit(without_partials, scores[tile.index]))
-        ready = [t for t in pending if all(source <= tile.index for source in t.sources)]
-        labels += [_merge(target, scores, prepared, plan, job, executor) for target in ready]
-        pending = [t for t in pending if t not in ready]
-        still_needed = {source for t in pending for source in t.sources}
-        scores = {k: v for k, v in scores.items() if k in still_needed}
+        labels += [_merge(target, scores, prepared, plan, job, executor) for target in turn.merged]
+        for index in turn.freed:
+            scores.pop(index, None)
     return labels, seconds
 
 

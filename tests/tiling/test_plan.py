@@ -92,6 +92,29 @@ def test_the_default_tile_stays_within_the_budget():
     assert plan_of((40, 40, 40), (32, 32, 32), 0.5, budget=budget).n_tiles == 1
 
 
+def test_no_volume_is_cut_where_cutting_keeps_more_in_memory():
+    """Three windows of 96 along 171: two tiles would need sums on 96 + 123 at once."""
+    shape, roi = (171, 96, 96), (96, 96, 96)
+    cut = plan_of(shape, roi, 0.5, (86, 96, 96))
+    whole = plan_of(shape, roi, 0.5, budget=cut.peak_bytes_per_tile)
+    assert (cut.peak_bytes, whole.peak_bytes) == ((96 + 123) * 96**2 * 28, 171 * 96**2 * 28)
+    assert whole.n_tiles == 1
+
+
+@given(st.tuples(lengths, lengths, lengths), st.tuples(*[st.integers(8, 60)] * 3))
+def test_tiles_are_merged_once_all_their_sources_are_there(shape, tile):
+    plan = plan_of(shape, (16, 16, 16), 0.5, tile)
+    there: set[int] = set()
+    merged: list[int] = []
+    for turn in plan.turns():
+        there.add(turn.tile.index)
+        assert all(set(target.sources) <= there for target in turn.merged)
+        merged += [target.index for target in turn.merged]
+        there -= set(turn.freed)
+    assert sorted(merged) == [t.index for t in plan.tiles]
+    assert not there
+
+
 @pytest.mark.parametrize("permutation", [(2, 0, 1), (1, 2, 0)])
 def test_the_default_tile_knows_which_native_axis_runs_along_a_model_axis(permutation):
     native = (400, 60, 30)
@@ -109,7 +132,7 @@ def test_the_default_tile_knows_which_native_axis_runs_along_a_model_axis(permut
         overlap=0.5,
         channels=1,
         classes=2,
-        budget_bytes=8_000_000,
+        budget_bytes=3_000_000,
     )
     assert plan.n_tiles > 1
     assert plan.tiles[0].write_box.shape[1:] == (60, 30)

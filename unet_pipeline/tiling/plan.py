@@ -18,16 +18,16 @@ belongs to the tile that it overlaps most, and is evaluated once, there::
 The plan says for each tile from whom its partials come (``sources``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import product
-from math import ceil
+from math import ceil, prod
 from typing import Any, Literal
 
 import numpy as np
 
-from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.box import Box, Index3, index3
 
 Placement = Literal["packed", "evenly"]
 SUM_BYTES = 8  # one fixed-point score
@@ -55,6 +55,23 @@ class Tile:
     score_box: Box
     windows: tuple[Index3, ...]
     sources: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What happens when the windows of one tile are evaluated, in the order of the tiles.
+
+    Attributes
+    ----------
+    merged
+        Tiles whose last source this is: they can be merged now.
+    freed
+        Indices of tiles whose sums nobody needs from now on.
+    """
+
+    tile: Tile
+    merged: tuple[Tile, ...]
+    freed: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -101,9 +118,32 @@ class TilePlan:
         Sums of all classes exist once. The network's activations and the scores of one batch come
         on top, and while labels are decided, what a block of them takes.
         """
-        return max(
-            (self.cover_box(tile).size for tile in self.tiles if tile.windows), default=0
-        ) * _bytes_per_voxel(self.channels, self.classes)
+        return max(map(self._bytes_of, self.tiles), default=0)
+
+    @cached_property
+    def peak_bytes(self) -> int:
+        """Upper bound of what the sums of all tiles take that are needed at the same time.
+
+        That is in all workers together, where tiles are evaluated one after the other: a tile's
+        sums are kept until the last tile that they reach into has all its sources.
+        """
+        peak, alive = 0, dict.fromkeys((tile.index for tile in self.tiles), 0)
+        for turn in self.turns():
+            alive[turn.tile.index] = self._bytes_of(turn.tile)
+            peak = max(peak, sum(alive.values()))
+            alive.update(dict.fromkeys(turn.freed, 0))
+        return peak
+
+    def turns(self) -> Iterator[Turn]:
+        """Go through the tiles in order; say which can be merged, and whose sums can be let go."""
+        merged: list[list[Tile]] = [[] for _ in self.tiles]
+        freed: list[list[int]] = [[] for _ in self.tiles]
+        for tile in self.tiles:
+            merged[max(tile.sources, default=0)].append(tile)
+            last = max((max(self.tiles[t].sources) for t in self.targets(tile)), default=0)
+            freed[max(last, tile.index)].append(tile.index)
+        for tile in self.tiles:
+            yield Turn(tile, tuple(merged[tile.index]), tuple(freed[tile.index]))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan in numbers, as plain JSON types."""
@@ -116,6 +156,7 @@ class TilePlan:
             "tiles": self.n_tiles,
             "tile": self.tiles[0].write_box.shape,
             "peak_bytes_per_tile": self.peak_bytes_per_tile,
+            "peak_bytes": self.peak_bytes,
         }
 
     def cover_box(self, tile: Tile) -> Box:
@@ -124,6 +165,11 @@ class TilePlan:
         for start in tile.windows[1:]:
             box = box.union(Box.at(start, self.roi_size))
         return box
+
+    def _bytes_of(self, tile: Tile) -> int:
+        """Return the bytes of a tile's sums and input."""
+        voxels = self.cover_box(tile).size if tile.windows else 0
+        return voxels * _bytes_per_voxel(self.channels, self.classes)
 
     def targets(self, tile: Tile) -> tuple[int, ...]:
         """Return the indices of the tiles that get a partial from ``tile``."""
@@ -194,28 +240,45 @@ def make_plan(
         As in ``window_starts``.
     tile_shape
         Native voxels of a write box. By default the largest whose scores stay within
-        ``budget_bytes``.
+        ``budget_bytes``; or a larger one if that keeps no more of them at the same time, for
+        windows that are large beside the volume reach into several small tiles.
     label_bytes
         Bytes of one label.
     """
-    tile_shape = tile_shape or _tile_within(
-        budget_bytes // _bytes_per_voxel(channels, classes), native_shape, needs, roi_size
-    )
-    write_boxes = list(Box.whole(native_shape).blocks(tile_shape))
-    score_boxes = [needs(box) for box in write_boxes]
     axes = [
         window_starts(n, r, overlap, placement) for n, r in zip(model_shape, roi_size, strict=True)
     ]
     starts: list[Index3] = [(x, y, z) for x, y, z in product(*axes)]
+
+    def plan_of(shape: Index3) -> TilePlan:
+        tiles = _tiles_of(shape, native_shape, needs, starts, roi_size)
+        return TilePlan(native_shape, model_shape, roi_size, channels, classes, tiles, label_bytes)
+
+    if tile_shape is not None:
+        return plan_of(tile_shape)
+    voxels = budget_bytes // _bytes_per_voxel(channels, classes)
+    shapes = _shapes_within(voxels, native_shape, needs, roi_size)
+    *larger, within = [plan_of(shape) for shape in shapes]
+    return next((plan for plan in larger if plan.peak_bytes <= within.peak_bytes), within)
+
+
+def _tiles_of(
+    shape: Index3,
+    native_shape: Index3,
+    needs: Callable[[Box], Box],
+    starts: Sequence[Index3],
+    roi_size: Index3,
+) -> tuple[Tile, ...]:
+    """Cut the native grid into tiles of a shape, and share the windows between them."""
+    write_boxes = list(Box.whole(native_shape).blocks(shape))
+    score_boxes = [needs(box) for box in write_boxes]
     owner, touches = _assign(starts, roi_size, score_boxes)
     tiles = []
     for index, (write_box, score_box) in enumerate(zip(write_boxes, score_boxes, strict=True)):
-        windows = tuple(starts[i] for i in np.flatnonzero(owner == index))
+        windows = tuple(starts[int(i)] for i in np.flatnonzero(owner == index))
         sources = tuple(int(i) for i in np.unique(owner[touches[index]]))
         tiles.append(Tile(index, write_box, score_box, windows, sources))
-    return TilePlan(
-        native_shape, model_shape, roi_size, channels, classes, tuple(tiles), label_bytes
-    )
+    return tuple(tiles)
 
 
 def _assign(
@@ -236,23 +299,36 @@ def _assign(
     return owner, touches
 
 
-def _tile_within(
+def _shapes_within(
     voxels: int, native_shape: Index3, needs: Callable[[Box], Box], roi_size: Index3
-) -> Index3:
-    """Halve the tile along its longest axis until its windows cover at most ``voxels``."""
+) -> Iterator[Index3]:
+    """Halve the tile until its windows cover at most ``voxels``; yield each shape on the way.
+
+    It is halved along the axis that has the most windows until it is as thin as a window there,
+    and only then along the next: fewer tiles wait for each other between slabs than between cubes.
+    """
     shape = list(native_shape)
-    while True:
-        scores = needs(Box.whole(shape)).shape
-        cover = np.prod([n + r for n, r in zip(scores, roi_size, strict=True)], dtype=np.int64)
-        whole = tuple(shape) == native_shape
-        if whole:  # no neighbour: the windows end with the volume
-            cover = np.prod(np.maximum(scores, roi_size), dtype=np.int64)
-        longest = int(np.argmax(np.array(scores) / roi_size))
-        axis = _native_axis_of(longest, shape, needs)
-        if cover <= voxels or scores[longest] <= roi_size[longest] or shape[axis] == 1:
-            x, y, z = shape
-            return x, y, z
-        shape[axis] = ceil(shape[axis] / 2)
+    whole = needs(Box.whole(shape)).shape
+    yield native_shape
+    for axis in sorted(range(3), key=lambda a: whole[a] / roi_size[a], reverse=True):
+        native_axis = _native_axis_of(axis, shape, needs)
+        while True:
+            scores = needs(Box.whole(shape)).shape
+            if _cover(scores, whole, roi_size) <= voxels:
+                return
+            if scores[axis] <= roi_size[axis] or shape[native_axis] == 1:
+                break
+            shape[native_axis] = ceil(shape[native_axis] / 2)
+            yield index3(shape)
+
+
+def _cover(scores: Index3, whole: Index3, roi_size: Index3) -> int:
+    """Return how many voxels the windows of a tile cover at most: no more than the volume's."""
+    lengths = [
+        max(n, r) if n == of_whole else n + r
+        for n, of_whole, r in zip(scores, whole, roi_size, strict=True)
+    ]
+    return prod(lengths)
 
 
 def _native_axis_of(model_axis: int, shape: list[int], needs: Callable[[Box], Box]) -> int:
