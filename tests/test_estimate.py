@@ -31,7 +31,7 @@ def settings_of(images, model, **changes):
 def test_two_cases_on_four_workers():
     found = estimate([SMALL, LARGE], faults=1, workers=4, speed=SPEED, rate=Rate(3.6, "EUR"))
     assert (found.cases, found.faults, found.windows, found.most_windows) == (2, 1, 40, 30)
-    assert (found.tiles, found.peak_bytes_per_tile) == (5, 900)
+    assert (found.tiles, found.peak_bytes) == (5, 900)
     assert (found.bytes_read, found.voxel_bytes, found.label_bytes) == (8_000, 12_000, 3_000)
     assert found.device_seconds == 20.0  # 40 windows of half a second
     assert found.codec_seconds == 6.0  # 3 s to decode, 3 s to encode

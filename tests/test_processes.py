@@ -8,6 +8,7 @@ import pytest
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.processes import ENVIRONMENT
 
 MEGABYTES = 200
 ROUND = f"""
@@ -46,7 +47,9 @@ def test_a_process_keeps_what_was_freed():
 
 
 @needs_glibc
-def test_a_local_worker_keeps_what_was_freed():
+def test_a_local_worker_keeps_what_was_freed(monkeypatch):
+    for name in ENVIRONMENT:  # Dask leaves that of other clusters behind
+        monkeypatch.delenv(name, raising=False)
     with open_executor(ClusterSpec("local", workers=1)) as executor:
         call = f"(exec({ROUND!r}, globals()), [faults(), faults()])[1]"
         first, second = executor.result(executor.submit(eval, call))

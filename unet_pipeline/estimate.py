@@ -45,7 +45,7 @@ class CasePlan:
     case: str
     windows: int
     tiles: int
-    peak_bytes_per_tile: int
+    peak_bytes: int
     bytes_read: int
     voxel_bytes: int
     label_bytes: int
@@ -64,7 +64,7 @@ class Estimate:
     ----------
     faults
         Cases that the gate refuses by their headers; they are not among ``cases``.
-    peak_bytes_per_tile, most_windows
+    peak_bytes, most_windows
         Of the largest case.
     device_seconds, codec_seconds
         In the network, and to decode and encode; None if nothing was measured.
@@ -79,7 +79,7 @@ class Estimate:
     windows: int
     most_windows: int
     tiles: int
-    peak_bytes_per_tile: int
+    peak_bytes: int
     bytes_read: int
     voxel_bytes: int
     label_bytes: int
@@ -126,7 +126,7 @@ def estimate(
         windows=windows,
         most_windows=max((plan.windows for plan in plans), default=0),
         tiles=sum(plan.tiles for plan in plans),
-        peak_bytes_per_tile=max((plan.peak_bytes_per_tile for plan in plans), default=0),
+        peak_bytes=max((plan.peak_bytes for plan in plans), default=0),
         bytes_read=sum(plan.bytes_read for plan in plans),
         voxel_bytes=voxels,
         label_bytes=labels,
@@ -228,7 +228,7 @@ def _plan(planning: Planning, case: Case, policy: Policy) -> tuple[CasePlan, Til
         case=case.name,
         windows=tiles.n_windows,
         tiles=tiles.n_tiles,
-        peak_bytes_per_tile=tiles.peak_bytes_per_tile,
+        peak_bytes=tiles.peak_bytes,
         bytes_read=sum(store.fingerprint(url).size for url in urls_by_role(store, case).values()),
         voxel_bytes=header.nbytes * len(case.images),
         label_bytes=tiles.native_bytes,

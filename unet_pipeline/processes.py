@@ -12,6 +12,7 @@ pass needs at most, and all threads share it.
 
 import ctypes
 import os
+from collections.abc import Callable
 
 _GIB = 2**30
 _MALLOC_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = 1, _GIB, 2 * _GIB - 1
@@ -34,9 +35,21 @@ def prepare_process() -> None:
     """
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # for OpenMP, and for processes that start from here
+    if (mallopt := _of_glibc("mallopt")) is not None:
+        for parameter, number in _PARAMETERS.items():
+            mallopt(parameter, number)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system now."""
+    if (trim := _of_glibc("malloc_trim")) is not None:
+        trim(0)
+
+
+def _of_glibc(name: str) -> Callable[..., int] | None:
+    """Return a function of the C library; None where it is another one."""
     try:
-        mallopt = ctypes.CDLL(None).mallopt
+        found: Callable[..., int] = getattr(ctypes.CDLL(None), name)
     except (AttributeError, OSError, TypeError):
-        return
-    for parameter, number in _PARAMETERS.items():
-        mallopt(parameter, number)
+        return None
+    return found

@@ -1,6 +1,7 @@
 """`depths` and `compare` on the command line: exit status, JSON lines, tables, one-line errors."""
 
 import json
+from importlib.util import find_spec
 
 import pytest
 from bundles import random_bundle
@@ -46,6 +47,19 @@ def test_compare_prints_tables(scans):
     for text in ("deep less plain", "Where they differ most", "left out", "only 2 cases"):
         assert text in ran.stdout
     assert "report.html" in ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("openvino") is None, reason="no openvino")
+def test_compare_runs_all_bundles_with_the_engine_that_was_asked_for(scans):
+    folder, small = scans
+    ran = cli(
+        "compare", small.images, folder / "plain", f"deep={folder}/nested", "--masks", small.masks,
+        "--output", folder / "fast", "--cluster", "serial", "--engine", "openvino",
+    )  # fmt: skip
+    assert ran.returncode == 1, ran.stderr
+    sidecars = [json.loads(file.read_text()) for file in (folder / "fast").rglob("*_dseg.json")]
+    assert [sidecar["engine"]["used"] for sidecar in sidecars] == ["openvino"] * 4
 
 
 @pytest.mark.parametrize(

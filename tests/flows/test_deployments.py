@@ -39,12 +39,19 @@ def test_nightly_is_registered_and_off(deployed):
 
 
 def test_a_cohort_switches_nightly_on_and_without_one_it_stays_as_it_is(deployed):
-    named = {"UNET_PIPELINE_IMAGES": "s3://scans/ward", "UNET_PIPELINE_OUTPUT": "s3://results/ward"}
+    named = {
+        "UNET_PIPELINE_IMAGES": "s3://scans/ward",
+        "UNET_PIPELINE_OUTPUT": "s3://results/ward",
+        "UNET_PIPELINE_CLUSTER": "slurm",
+        "UNET_PIPELINE_SITE": "/etc/site.yaml",
+    }
     before = deployment(deployed, "nightly")
     deploy(deployed, named)
     after = deployment(deployed, "nightly")
     assert after["id"] == before["id"]
     assert after["parameters"]["settings"]["images"] == "s3://scans/ward"
+    where = {"kind": "slurm", "site": "/etc/site.yaml"}
+    assert after["parameters"]["settings"]["cluster"] == where
     assert [schedule["active"] for schedule in after["schedules"]] == [True]
 
     deploy(deployed)

@@ -9,9 +9,11 @@ from typing import Any
 import dask
 from distributed import Client, LocalCluster, Security, Worker
 from distributed.diagnostics.plugin import WorkerPlugin
+from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.memory import KeptMemory
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
@@ -51,6 +53,7 @@ def open_executor(spec: ClusterSpec) -> Iterator[Executor]:
         stack.enter_context(dask.config.set(_CONFIG))
         client = stack.enter_context(_client(spec, security, stack))
         log.info("Dask dashboard at %s", client.dashboard_link)
+        client.register_plugin(KeptMemory())
         if "://" not in spec.kind:  # a scheduler of others may serve several runs at once
             _forward_logs(client)
         yield DaskExecutor(client, _count_workers(client, spec), spec.threads)
@@ -99,8 +102,10 @@ def _forward_logs(client: Client) -> None:
 
 
 def _local(workers: int, threads: int, security: Security | None) -> LocalCluster:
+    """Start workers that share the machine's memory; Dask would go by their threads."""
     return LocalCluster(
         n_workers=workers,
+        memory_limit=MEMORY_LIMIT // workers,
         security=security,
         protocol="tls://" if security else None,
         threads_per_worker=threads,

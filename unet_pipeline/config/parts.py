@@ -1,6 +1,6 @@
 """Settings that several requests share: storage, windows, cluster, budget, gate."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
@@ -8,6 +8,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    field_validator,
     model_validator,
 )
 
@@ -159,6 +160,12 @@ class ClusterSettings(Settings):
     threads: int | None = Field(
         None, ge=1, description="CPU threads of one forward pass. Default: all cores."
     )
+
+    @field_validator("site", "tls", mode="before")
+    @classmethod
+    def _nothing_named(cls, value: Any) -> Any:
+        """Take an empty field of a form, or an empty variable, for none."""
+        return value or None
 
     def spec(self, batch: int = 1) -> ClusterSpec:
         """Return the settings as plain values.
