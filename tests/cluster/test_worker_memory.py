@@ -9,7 +9,7 @@ from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster.backends import open_executor
-from unet_pipeline.cluster.memory import MOST_SHARE, KeptMemory
+from unet_pipeline.cluster.plugins import MOST_SHARE, KeptMemory
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.processes import ENVIRONMENT
 

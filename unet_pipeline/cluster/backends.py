@@ -7,13 +7,12 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Security, Worker
-from distributed.diagnostics.plugin import WorkerPlugin
+from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
-from unet_pipeline.cluster.memory import KeptMemory
+from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Ready
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
@@ -21,7 +20,6 @@ from unet_pipeline.processes import ENVIRONMENT, prepare_process
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "unet_pipeline"
 CONNECT_SECONDS = 20.0
 
 _NO_WORKER = {
@@ -55,6 +53,7 @@ def open_executor(spec: ClusterSpec) -> Iterator[Executor]:
         log.info("Dask dashboard at %s", client.dashboard_link)
         client.register_plugin(KeptMemory())
         if "://" not in spec.kind:  # a scheduler of others may serve several runs at once
+            client.register_plugin(Ready())
             _forward_logs(client)
         yield DaskExecutor(client, _count_workers(client, spec), spec.threads)
 
@@ -86,18 +85,9 @@ def _cluster(spec: ClusterSpec, security: Security | None) -> Any:
     )
 
 
-class _PackageLogs(WorkerPlugin):
-    """Makes a worker log what the package does, not only what goes wrong."""
-
-    name = "unet-pipeline-logs"
-
-    def setup(self, worker: Worker) -> None:
-        logging.getLogger(PACKAGE).setLevel(logging.INFO)
-
-
 def _forward_logs(client: Client) -> None:
     """Let the workers' log lines of this package come out in this process."""
-    client.register_plugin(_PackageLogs())
+    client.register_plugin(PackageLogs())
     client.forward_logging(PACKAGE)
 
 
