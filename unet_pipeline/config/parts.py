@@ -165,7 +165,7 @@ class ClusterSettings(Settings):
     @classmethod
     def _nothing_named(cls, value: Any) -> Any:
         """Take an empty field of a form, or an empty variable, for none."""
-        return value or None
+        return None if value == "" else value
 
     def spec(self, batch: int = 1) -> ClusterSpec:
         """Return the settings as plain values.

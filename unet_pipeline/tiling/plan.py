@@ -127,11 +127,11 @@ class TilePlan:
         That is in all workers together, where tiles are evaluated one after the other: a tile's
         sums are kept until the last tile that they reach into has all its sources.
         """
-        peak, alive = 0, dict.fromkeys((tile.index for tile in self.tiles), 0)
+        peak = alive = 0
         for turn in self.turns():
-            alive[turn.tile.index] = self._bytes_of(turn.tile)
-            peak = max(peak, sum(alive.values()))
-            alive.update(dict.fromkeys(turn.freed, 0))
+            alive += self._bytes_of(turn.tile)
+            peak = max(peak, alive)
+            alive -= sum(self._bytes_of(self.tiles[index]) for index in turn.freed)
         return peak
 
     def turns(self) -> Iterator[Turn]:
