@@ -13,20 +13,25 @@ from typing import Any
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.cost import added, with_wait
 from unet_pipeline.errors import PipelineError
+from unet_pipeline.inference.predictor import Spent
 from unet_pipeline.records import CheckRecord, json_bytes
 from unet_pipeline.tasks import (
     VolumeJob,
     Written,
     finish_case,
-    merge_tile,
     plan_volume,
     prepared_of,
     read_tile,
     remove_scratch,
-    score_tile,
     stage_case,
+)
+from unet_pipeline.tiles import (
+    label_tile,
+    labels_of,
+    merge_tile,
+    score_tile,
+    spent_of,
     take_partial,
-    without_partials,
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan
 from unet_pipeline.volume.grid import VoxelGrid
@@ -80,15 +85,15 @@ def _segment(job: VolumeJob, executor: Executor) -> VolumeResult:
     staged = executor.submit(stage_case, job)
     prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
     plan = plan_volume(prepared, job)
-    tiles, spent = _map_tiles(staged, prepared, plan, job, executor)
+    tiles, took = _map_tiles(staged, prepared, plan, job, executor)
     written: Written = executor.result(executor.submit(finish_case, staged, tiles, job))
-    of_tiles = [executor.result(handle) for handle in spent]
+    spent: list[Spent] = [executor.result(handle) for handle in took]
     none = {"infer": 0.0, "forward": 0.0}
-    stages = added([job.spent, none, written.seconds, *(tile.seconds for tile in of_tiles)])
+    stages = added([job.spent, none, written.seconds, *(tile.seconds for tile in spent)])
     total = sum(job.spent.values()) + perf_counter() - begin
     result = VolumeResult(
         windows=plan.n_windows,
-        windows_reused=sum(tile.reused for tile in of_tiles),
+        windows_reused=sum(tile.reused for tile in spent),
         tiles=plan.n_tiles,
         dice=written.dice,
         gate=written.examined.record(),
@@ -103,7 +108,19 @@ def _segment(job: VolumeJob, executor: Executor) -> VolumeResult:
 def _map_tiles(
     staged: Handle, prepared: Prepared, plan: TilePlan, job: VolumeJob, executor: Executor
 ) -> tuple[list[Handle], list[Handle]]:
-    """Score and merge all tiles; return handles of their labels and of the seconds they took.
+    """Score and merge all tiles; return handles of their labels and of what they took."""
+    if any(tile.course is None for tile in plan.tiles):
+        return _map_partials(staged, prepared, plan, job, executor)
+    done = [_label(staged, tile, prepared, plan, job, executor) for tile in plan.tiles]
+    return [executor.submit(labels_of, tile) for tile in done], [
+        executor.submit(spent_of, tile) for tile in done
+    ]
+
+
+def _map_partials(
+    staged: Handle, prepared: Prepared, plan: TilePlan, job: VolumeJob, executor: Executor
+) -> tuple[list[Handle], list[Handle]]:
+    """Do so for tiles that hand each other partials.
 
     Tiles start in raster order, and not more than the workers can hold are under way. A tile is
     merged as soon as every tile that reaches into it has started, and scores are let go of as
@@ -111,7 +128,7 @@ def _map_tiles(
     """
     scores: dict[int, Handle] = {}
     labels: list[Handle] = []
-    seconds: list[Handle] = []
+    spent: list[Handle] = []
     running: list[Handle] = []
     for turn in plan.turns():
         tile = turn.tile
@@ -119,11 +136,24 @@ def _map_tiles(
             running = executor.wait_for_room(running, 2 * executor.workers + 1)
             scores[tile.index] = _score(staged, tile, plan, job, executor)
             running.append(scores[tile.index])
-            seconds.append(executor.submit(without_partials, scores[tile.index]))
+            spent.append(executor.submit(spent_of, scores[tile.index]))
         labels += [_merge(target, scores, prepared, plan, job, executor) for target in turn.merged]
         for index in turn.freed:
             scores.pop(index, None)
-    return labels, seconds
+    return labels, spent
+
+
+def _label(
+    staged: Handle,
+    tile: Tile,
+    prepared: Prepared,
+    plan: TilePlan,
+    job: VolumeJob,
+    executor: Executor,
+) -> Handle:
+    frame = plan.cover_box(tile)
+    values = executor.submit(read_tile, staged, frame)
+    return executor.submit(label_tile, values, frame, tile, prepared, job.spec)
 
 
 def _score(

@@ -63,7 +63,7 @@ def measure_speed(model: Model, asked: Asked = "eager") -> Speed:
     noise_CXYZ = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     frame, batch = Box.at((0, 0, 0), model.spec.roi_size), [(0, 0, 0)] * model.spec.batch
     seconds = [
-        predictor.score(noise_CXYZ, frame, batch).seconds["forward"] / model.spec.batch
+        predictor.score(noise_CXYZ, frame, batch).spent.seconds["forward"] / model.spec.batch
         for _ in range(1 + PASSES)
     ]
     return Speed(median(seconds[1:]), *_codec_speed(), device=predictor.device.type)

@@ -3,10 +3,9 @@
 They are plain functions of plain values, so they can be pickled and run anywhere.
 """
 
-import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -17,22 +16,20 @@ from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
-from unet_pipeline.inference.importance import importance_map
-from unet_pipeline.inference.predictor import ModelSpec, predictor_for
-from unet_pipeline.networks.bundle import Bundle
+from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.ledger import InputDigest, digest_bytes
 from unet_pipeline.storage.store import Store
+from unet_pipeline.tiles import TileLabels, TileValues
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
-from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
-from unet_pipeline.tiling.plan import Tile, TilePlan, make_plan
+from unet_pipeline.tiling.plan import TilePlan
+from unet_pipeline.tiling.planning import make_plan
 from unet_pipeline.volume.layout import copy_into
-from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.staging import Staged, stage
-from unet_pipeline.volume.steps import Prepared, Step, covered_box
-from unet_pipeline.volume.views import Voxels, read_with_margin
+from unet_pipeline.volume.steps import Prepared, Step
+from unet_pipeline.volume.views import ShapeOnly, read_with_margin
 
 
 @dataclass(frozen=True)
@@ -87,38 +84,6 @@ class StagedCase:
     mask_inputs: tuple[InputDigest, ...]
     examined: Examined
     seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class TileValues:
-    """What the network sees of the model voxels of a tile's windows, and the seconds it took."""
-
-    values_CXYZ: Voxels
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TileScores:
-    """What one tile computed: a partial for each tile that its windows reach into.
-
-    Attributes
-    ----------
-    reused
-        Windows whose scores were known already.
-    """
-
-    partials: Mapping[int, Partial]
-    seconds: Mapping[str, float]
-    reused: int
-
-
-@dataclass(frozen=True)
-class TileLabels:
-    """The labels of one write box, shape XYZ."""
-
-    box: Box
-    labels_XYZ: Labels
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -195,7 +160,7 @@ def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:
     return make_plan(
         native_shape=prepared.native.shape,
         model_shape=prepared.model.shape,
-        needs=lambda box: covered_box(prepared, box),
+        needs=prepared.backward(ShapeOnly(prepared.model.shape)).needs,
         roi_size=job.spec.roi_size,
         overlap=job.overlap,
         channels=job.spec.bundle.in_channels,
@@ -212,76 +177,6 @@ def read_tile(staged: StagedCase, frame: Box) -> TileValues:
     begin = perf_counter()
     values_CXYZ = read_with_margin(staged.volume.model, frame)
     return TileValues(values_CXYZ, perf_counter() - begin)
-
-
-def score_tile(
-    values: TileValues,
-    frame: Box,
-    windows: Sequence[Index3],
-    targets: Mapping[int, Box],
-    spec: ModelSpec,
-) -> TileScores:
-    """Run the windows of one tile and cut the sums for each tile that needs some of them.
-
-    All partials are views of the same sums, so a tile's sums are in memory once.
-    """
-    begin, partials = perf_counter(), {}
-    predictor = predictor_for(spec)
-    load = perf_counter() - begin
-    scored = predictor.score(values.values_CXYZ, frame, windows)
-    for target, score_box in targets.items():
-        box = frame.intersect(score_box)
-        sums_CXYZ = scored.sums_CXYZ[(slice(None), *box.within(frame))]
-        partials[target] = Partial(box, sums_CXYZ)
-    seconds = {"preprocess": values.seconds, "load": load, **scored.seconds}
-    return TileScores(partials, seconds, scored.reused)
-
-
-def take_partial(scores: TileScores, target: int) -> Partial:
-    """Return the partial for one tile, so that only this part travels to it."""
-    return scores.partials[target]
-
-
-def without_partials(scores: TileScores) -> TileScores:
-    """Return only what a tile took: its seconds and windows."""
-    return replace(scores, partials={})
-
-
-def merge_tile(
-    prepared: Prepared,
-    tile: Tile,
-    windows: Sequence[Index3],
-    partials: Sequence[Partial],
-    spec: ModelSpec,
-) -> TileLabels:
-    """Add the partials of a tile, bring its scores to the native grid, and decide its labels.
-
-    Parameters
-    ----------
-    windows
-        First voxel of every window that reaches into the tile's score box.
-    """
-    begin, bundle = perf_counter(), spec.bundle
-    if not partials:
-        labels_XYZ = np.full(tile.write_box.shape, _label_outside(bundle), bundle.label_type)
-        return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)
-    weight_XYZ = weight_sum(tile.score_box, windows, importance_map(spec.roi_size, spec.blend))
-
-    labels_XYZ = native_labels(
-        Merged(tile.score_box, partials, weight_XYZ),
-        prepared,
-        tile.write_box,
-        bundle.decision,
-        bundle.label_type,
-        threads=spec.threads or os.cpu_count() or 1,
-    )
-    return TileLabels(tile.write_box, labels_XYZ, perf_counter() - begin)
-
-
-def _label_outside(bundle: Bundle) -> int:
-    """Return the label of voxels that the preprocessing cropped away: of 0 in every channel."""
-    nothing = (np.zeros((1, 1, 1), np.float32) for _ in range(bundle.out_channels))
-    return int(bundle.decision.decide(nothing, bundle.label_type).item())
 
 
 def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob) -> Written:

@@ -146,7 +146,7 @@ def test_the_time_of_a_shared_batch_is_shared(spec):
     with ThreadPoolExecutor(4) as pool:
         scored = list(pool.map(lambda seed: predictor.score(*image_of(seed)), range(6)))
     wall = perf_counter() - begin
-    assert 0 < sum(one.seconds["forward"] for one in scored) <= wall
+    assert 0 < sum(one.spent.seconds["forward"] for one in scored) <= wall
 
 
 def test_a_worker_has_as_many_cases_as_can_fill_a_batch_and_one_more():

@@ -20,7 +20,7 @@ from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
-from unet_pipeline.tiling.plan import window_starts
+from unet_pipeline.tiling.windows import window_starts
 from unet_pipeline.volume.nifti import encode_volume
 from unet_pipeline.volume.nifti_header import header_of
 
@@ -78,8 +78,12 @@ def assert_reuse_changes_no_bit(spec: ModelSpec, air: np.ndarray) -> None:
     boxes = [Box.at(start, spec.roi_size).within(frame) for start in windows]
     constant = sum(not air[(slice(None), *box)].any() for box in boxes)
     assert 2 * constant > len(windows)
-    assert (every.reused, first.reused, again.reused) == (0, constant - 1, constant)
-    assert again.seconds["forward"] < every.seconds["forward"]
+    assert (every.spent.reused, first.spent.reused, again.spent.reused) == (
+        0,
+        constant - 1,
+        constant,
+    )
+    assert again.spent.seconds["forward"] < every.spent.seconds["forward"]
 
 
 @pytest.mark.parametrize("mirror", [(), (0, 2)])
@@ -111,7 +115,7 @@ def test_values_of_their_own_have_scores_of_their_own(tmp_path):
     reusing = Predictor(spec)
     scored = [reusing.score(values, frame, windows) for _ in range(2)]
     every = Predictor(spec, reuse_bytes=0).score(values, frame, windows)
-    assert [one.reused for one in scored] == [0, 4]
+    assert [one.spent.reused for one in scored] == [0, 4]
     assert all(one.sums_CXYZ.tobytes() == every.sums_CXYZ.tobytes() for one in scored)
 
 

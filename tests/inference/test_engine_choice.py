@@ -10,9 +10,10 @@ import pytest
 from bundles import random_bundle
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.inference.cache import cache_folder
 from unet_pipeline.inference.choice import Choice, choose, fastest
 from unet_pipeline.inference.engines.parity import Agreement
-from unet_pipeline.inference.measured import Known, cache_folder, keep, recall
+from unet_pipeline.inference.measured import Known, keep, recall
 from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
@@ -34,7 +35,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 
 def files(cache: Path) -> list[Path]:
-    return sorted(cache.rglob("*"))[1:]
+    return sorted((cache / "engines").iterdir())
 
 
 def test_the_fastest_is_taken_and_eager_where_little_is_gained():

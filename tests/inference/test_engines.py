@@ -1,5 +1,6 @@
 """Engines give eager's scores, the same bits in every place of a batch, or say why they cannot."""
 
+import hashlib
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -56,7 +57,7 @@ def batch_of(size: int = 2, depth: int = 16, seed: int = 0) -> torch.Tensor:
 
 def said_by(program: str) -> str:
     """Run lines in a process of its own, in which this file is ``t``; return what they print."""
-    text = "import sys, hashlib, test_engines as t\n" + program
+    text = "import sys, test_engines as t\n" + program
     run = subprocess.run(
         [sys.executable, "-c", text], cwd=HERE, capture_output=True, text=True, check=True
     )
@@ -93,23 +94,30 @@ def test_openvino_gives_a_window_the_same_bits_beside_any_neighbour():
         assert engine(batch).numpy()[place].tobytes() == expected.tobytes()
 
 
-@needs_openvino
-def test_openvino_gives_the_same_bits_in_another_process():
+@pytest.fixture(scope="module")
+def another_process() -> list[str]:
+    """What a process with OpenVINO says: the digest of scores, and what its telemetry is."""
     program = (
-        "engine = t.make_engine('openvino', t.problem(t.unetpp()))\n"
-        "print(hashlib.sha256(engine(t.batch_of()).numpy().tobytes()).hexdigest())"
-    )
-    assert said_by(program) == said_by(program)
-
-
-@needs_openvino
-def test_openvino_is_imported_without_its_telemetry():
-    program = (
-        "t.make_engine('openvino', t.problem(t.unetpp()))\n"
+        "print(t.digest_of_scores())\n"
         "import openvino.tools.ovc.utils as utils\n"
         "print(utils.tm.__name__, sys.modules['openvino_telemetry'])"
     )
-    assert said_by(program).split() == ["openvino.tools.ovc.telemetry_stub", "None"]
+    return said_by(program).split()
+
+
+def digest_of_scores() -> str:
+    engine = make_engine("openvino", problem(unetpp()))
+    return hashlib.sha256(engine(batch_of()).numpy().tobytes()).hexdigest()
+
+
+@needs_openvino
+def test_openvino_gives_the_same_bits_in_another_process(another_process):
+    assert another_process[0] == digest_of_scores()
+
+
+@needs_openvino
+def test_openvino_is_imported_without_its_telemetry(another_process):
+    assert another_process[1:] == ["openvino.tools.ovc.telemetry_stub", "None"]
 
 
 @needs_openvino

@@ -16,8 +16,8 @@ SHAPE = (1, 16, 16, 16)
 
 
 def scores_of(*voxels: tuple[float, ...]) -> np.ndarray:
-    """One window of a row of voxels, each given as its scores; shape NKXYZ."""
-    return np.array(voxels, np.float32).T[None, :, :, None, None]
+    """One window of a row of voxels, each given as its scores; shape KXYZ."""
+    return np.array(voxels, np.float32).T[:, :, None, None]
 
 
 def engine_of(seed: int = 0, change: float = 0.0, batch: int = 2) -> EagerEngine:

@@ -29,7 +29,7 @@ from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
-from unet_pipeline.tiling.plan import window_starts
+from unet_pipeline.tiling.windows import window_starts
 from unet_pipeline.volume.preprocessing import parse_preprocessing
 from unet_pipeline.volume.staging import stage
 from unet_pipeline.volume.views import ArrayView, materialised

@@ -53,35 +53,59 @@ def test_a_window_that_hangs_over_the_edge_counts_where_it_is_inside():
     assert (weight[:, 0, 0] >> 36).tolist() == [1, 1]
 
 
+ROI = (4, 2, 5)
+orders = st.sampled_from(["CXYZ", "XYZC", "ZYXC"])
+
+
+def in_order(values, order):
+    """Lay an array out so that the last of these axes is the innermost of memory."""
+    axes = ["CXYZ".index(axis) for axis in order]
+    return np.ascontiguousarray(values.transpose(axes)).transpose(np.argsort(axes))
+
+
 window_scores = arrays(
-    np.float32, (3, 4, 2, 5), elements=st.floats(-32767, 32767, width=32, allow_subnormal=True)
+    np.float32, (3, *ROI), elements=st.floats(-32767, 32767, width=32, allow_subnormal=True)
 )
-window_weights = arrays(np.float32, (4, 2, 5), elements=st.floats(2.0**-27, 1, width=32))
+window_weights = arrays(np.float32, ROI, elements=st.floats(2.0**-27, 1, width=32))
 
 
 @settings(deadline=None)  # the first call compiles
-@given(window_scores, window_weights, st.integers(1, 5))
-def test_a_window_is_added_as_its_rounded_products(values, importance, threads):
+@given(window_scores, window_weights, st.integers(1, 5), orders)
+def test_a_window_is_added_as_its_rounded_products(values, importance, threads, order):
     sums = np.full((3, 6, 4, 5), 7, dtype=np.int64)
-    assert add_window(sums, values, importance, (1, 2, 0), threads)
+    scores = in_order(values, order)
+    assert add_window(sums, scores, importance, Box.whole(ROI), (1, 2, 0), threads)
     assert (sums[:, 1:5, 2:4] == 7 + to_fixed_point(values * importance)).all()
     sums[:, 1:5, 2:4] = 7
     assert (sums == 7).all()
 
 
+@settings(deadline=None)
+@given(window_scores, window_weights, orders)
+def test_a_part_of_a_window_is_added_and_no_more(values, importance, order):
+    sums, part = np.zeros((3, 6, 4, 5), dtype=np.int64), Box((1, 0, 2), (3, 2, 5))
+    assert add_window(sums, in_order(values, order), importance, part, (-1, 2, 0), 2)
+    expected = to_fixed_point(values * importance)[(slice(None), *part.within(Box.whole(ROI)))]
+    assert (sums[:, 0:2, 2:4, 2:5] == expected).all()
+    sums[:, 0:2, 2:4, 2:5] = 0
+    assert not sums.any()
+
+
+@pytest.mark.parametrize("order", ["CXYZ", "XYZC", "ZYXC"])
 @pytest.mark.parametrize("wild", [np.nan, np.inf, -np.inf, 2.0**15, -(2.0**15)])
-def test_one_wild_score_is_found(wild):
+def test_one_wild_score_is_found(wild, order):
     values = np.zeros((3, 4, 2, 5), np.float32)
     values[2, 3, 1, 4] = wild
     sums = np.zeros(values.shape, np.int64)
-    assert not add_window(sums, values, np.ones((4, 2, 5), np.float32), (0, 0, 0), 2)
+    weights = np.ones(ROI, np.float32)
+    assert not add_window(sums, in_order(values, order), weights, Box.whole(ROI), (0, 0, 0), 2)
 
 
 def test_scores_of_the_largest_size_add_up_exactly():
     values = np.full((1, 1, 1, 8), np.nextafter(np.float32(2**15), np.float32(0)))
-    sums = np.zeros(values.shape, np.int64)
+    sums, weights = np.zeros(values.shape, np.int64), np.ones((1, 1, 8), np.float32)
     for _ in range(4095):
-        assert add_window(sums, values, np.ones((1, 1, 8), np.float32), (0, 0, 0), 1)
+        assert add_window(sums, values, weights, Box.whole((1, 1, 8)), (0, 0, 0), 1)
     assert (sums == 4095 * int(values[0, 0, 0, 0] * FIXED_POINT)).all()
 
 

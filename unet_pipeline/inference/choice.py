@@ -10,7 +10,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from statistics import median
 from time import perf_counter
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import torch
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.inference.cache import versions_of
 from unet_pipeline.inference.engines import Engine, EngineName, make_engine
 from unet_pipeline.inference.engines.eager import EagerEngine
 from unet_pipeline.inference.engines.parity import (
@@ -208,25 +208,13 @@ def _time(engine: Engine, batch_BCXYZ: torch.Tensor) -> float:
 
 def _question(spec: ModelSpec) -> dict[str, Any]:
     """Return what a measurement holds for: another answer to any of it asks for a new one."""
-    device, bundle = device_of(spec.device), spec.bundle
+    device = device_of(spec.device)
     on_cuda = device.type == "cuda"
     return {
         "format": _FORMAT,
         "machine": torch.cuda.get_device_name(device) if on_cuda else cpu_model(),
         "threads": spec.threads or os.cpu_count(),
-        "weights": bundle.weights_digest,
-        "config": bundle.config_digest,
-        "decision": described(bundle.decision),
-        "shape": [spec.batch, bundle.in_channels, *spec.roi_size],
-        "depth": spec.depth,
-        "adaptive_limit": bundle.adaptive.limit if bundle.adaptive else None,
-        "mirror": list(spec.mirror),
-        "versions": {name: _version(name) for name in _VERSIONS},
+        "decision": described(spec.bundle.decision),
+        **spec.made_from,
+        "versions": versions_of(_VERSIONS),
     }
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None

@@ -8,19 +8,21 @@ They do depend on the number of CPU threads, which is therefore a setting and th
 
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from math import prod
 from threading import Lock
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.batches import BatchQueue, Call, Seat
-from unet_pipeline.inference.constant import Key, ScoreCache, constant_value
+from unet_pipeline.inference.constant import ScoreCache
 from unet_pipeline.inference.engines import EngineName, Problem, make_engine
 from unet_pipeline.inference.importance import Blend, importance_map
+from unet_pipeline.inference.lineup import Lineup
+from unet_pipeline.inference.sweeping import Behind, Decide
 from unet_pipeline.inference.total import Total
 from unet_pipeline.inference.transfer import Span, make_feed
 from unet_pipeline.networks.bundle import Bundle
@@ -30,6 +32,7 @@ from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.course import Course
 from unet_pipeline.tiling.merge import Sums
 from unet_pipeline.tiling.plan import SCORE_BYTES
 from unet_pipeline.volume.views import Voxels
@@ -78,15 +81,27 @@ class ModelSpec:
         how = (self.roi_size, self.blend, self.depth, limit, self.mirror)
         return (*digests, *how, self.batch, self.threads, self.device, self.engine)
 
+    @property
+    def made_from(self) -> dict[str, Any]:
+        """What decides the network that is run and the shape of its batches, in plain types."""
+        bundle = self.bundle
+        return {
+            "weights": bundle.weights_digest,
+            "config": bundle.config_digest,
+            "shape": [self.batch, bundle.in_channels, *self.roi_size],
+            "slice_axis": bundle.slice_axis,
+            "depth": self.depth,
+            "adaptive_limit": bundle.adaptive.limit if bundle.adaptive else None,
+            "mirror": list(self.mirror),
+        }
+
 
 @dataclass(frozen=True)
-class Scored:
-    """What became of the windows of one call.
+class Spent:
+    """What the windows of one call took.
 
     Attributes
     ----------
-    sums_CXYZ
-        Fixed-point sums of weight x score on the frame, per class.
     seconds
         ``infer``, in which the device was held, without waiting for other calls, and of them
         ``forward`` in the network itself. Windows that share a batch share its time, so the
@@ -95,18 +110,16 @@ class Scored:
         Windows whose scores were known, from another window of the same constant value.
     """
 
-    sums_CXYZ: Sums
     seconds: Mapping[str, float]
     reused: int
 
 
-@dataclass
-class _Alike:
-    """Windows whose input is the same: one window, or all that have the value ``key``."""
+@dataclass(frozen=True)
+class Scored:
+    """What became of the windows of one call: fixed-point sums of weight x score on its frame."""
 
-    values_CXYZ: Voxels
-    key: Key | None
-    boxes: list[Box]
+    sums_CXYZ: Sums
+    spent: Spent
 
 
 class Predictor:
@@ -134,6 +147,8 @@ class Predictor:
         self.threads = spec.threads or os.cpu_count() or 1
         torch.set_num_threads(self.threads)
         self.device = device_of(spec.device)
+        # scripts of a trusted bundle may import what no digest knows
+        known = network is None and not spec.bundle.own_network
         network = network or load_network(spec.bundle, spec.store)
         network = at_depth(network, spec.depth, spec.bundle.adaptive)
         if spec.bundle.slice_axis is not None:
@@ -145,7 +160,8 @@ class Predictor:
         weights = torch.from_numpy(importance_map(spec.roi_size, spec.blend))
         self.importance = weights.to(self.device)
         shape = (spec.batch, spec.bundle.in_channels, *spec.roi_size)
-        self.problem = Problem(self.network, shape, self.device, self.threads)
+        made_from = spec.made_from if known else None
+        self.problem = Problem(self.network, shape, self.device, self.threads, made_from)
         self.engine = make_engine(spec.engine, self.problem)
         self._feed = make_feed(shape, self.device, self.engine.memory_format)
         self._queue = BatchQueue(spec.batch, self._run)
@@ -167,54 +183,66 @@ class Predictor:
         CaseError
             ``scores_not_finite`` if the network gives NaN or numbers out of range.
         """
-        known: list[tuple[torch.Tensor, Sequence[Box]]] = []
-        fresh: list[_Alike] = []
-        for alike in self._sort(values_CXYZ, frame, windows):
-            scores_CXYZ = self._known.get(alike.key) if alike.key else None
-            if scores_CXYZ is None:
-                fresh.append(alike)
-            else:
-                known.append((scores_CXYZ, alike.boxes))
         total = Total(self.classes, frame, self.importance, self.threads)
+        spent = self._serve(values_CXYZ, frame, windows, total.add)
+        total.check()
+        return Scored(self._feed.unload(total.sums()), spent)
 
-        def receive(index: int, scores_CXYZ: torch.Tensor) -> None:
-            alike = fresh[index]
-            total.add(scores_CXYZ, alike.boxes[0])
-            if alike.key:
-                kept_CXYZ = scores_CXYZ.clone()
-                self._known.put(alike.key, kept_CXYZ)
-                known.append((kept_CXYZ, alike.boxes[1:]))
+    def sweep(self, values_CXYZ: Voxels, frame: Box, course: Course, decide: Decide) -> Spent:
+        """Score windows in the order of a course; let labels be decided as sums are complete.
 
+        Parameters
+        ----------
+        values_CXYZ, frame
+            As for ``score``.
+        decide
+            As for ``Behind``. What it did is of no worth if an error is raised.
+
+        Raises
+        ------
+        CaseError
+            As ``score`` does.
+        """
+        total = Total(
+            self.classes,
+            course.box,
+            self.importance,
+            self.threads,
+            axis=course.axis,
+            length=course.length,
+        )
+        behind = Behind(total, course, self._feed, decide)
+        try:
+            spent = self._serve(values_CXYZ, frame, course.windows, behind.add)
+        finally:
+            behind.close()
+        behind.check()
+        total.check()
+        infer = spent.seconds["infer"] - behind.seconds
+        return replace(spent, seconds={**spent.seconds, "infer": infer})
+
+    def _serve(
+        self,
+        values_CXYZ: Voxels,
+        frame: Box,
+        windows: Sequence[Index3],
+        add: Callable[[torch.Tensor, Box], None],
+    ) -> Spent:
+        """Let ``add`` have the scores of all windows, one after the other, in their order."""
+        boxes = [Box.at(start, self.roi_size) for start in windows]
+        cut = ((box, values_CXYZ[(slice(None), *box.within(frame))]) for box in boxes)
+        line = Lineup(cut, self._known if self._reuses else None, add)
+        call = Call(line.to_run, line.receive)
         with torch.inference_mode():
-            call = Call([alike.values_CXYZ for alike in fresh], receive)
-            self._queue.serve(call)
             begin = self._feed.moment()
-            for scores_CXYZ, boxes in known:
-                for box in boxes:
-                    total.add(scores_CXYZ, box)
-            end = self._feed.moment()
-            total.check()
-            sums_CXYZ = self._feed.unload(total.sums())
-        spans = [*call.held, Span(begin, end)]
+            line.advance()
+            ahead = Span(begin, self._feed.moment())
+            self._queue.serve(call)
         seconds = {
-            "infer": sum(span.seconds for span in spans),
+            "infer": sum(span.seconds for span in (ahead, *call.held)),
             "forward": sum(span.seconds for span in call.forward),
         }
-        return Scored(sums_CXYZ, seconds, len(windows) - len(fresh))
-
-    def _sort(self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]) -> list[_Alike]:
-        """Put windows of the same constant value together."""
-        of_value: dict[Key, _Alike] = {}
-        varied = []
-        for start in windows:
-            box = Box.at(start, self.roi_size)
-            window_CXYZ = values_CXYZ[(slice(None), *box.within(frame))]
-            key = constant_value(window_CXYZ) if self._reuses else None
-            if key is None:
-                varied.append(_Alike(window_CXYZ, None, [box]))
-            else:
-                of_value.setdefault(key, _Alike(window_CXYZ, key, [])).boxes.append(box)
-        return [*varied, *of_value.values()]
+        return Spent(seconds, line.spared)
 
     def _run(self, seats: Sequence[Seat]) -> None:
         """Run a batch; each call receives the scores of its windows, and its share of the time."""

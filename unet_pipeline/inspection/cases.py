@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from unet_pipeline.tasks import VolumeJob, stage_case
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.plan import window_starts
+from unet_pipeline.tiling.windows import window_starts
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.views import View, Voxels, read_with_margin

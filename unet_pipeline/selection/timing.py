@@ -54,7 +54,9 @@ def milliseconds_per_window(entrants: Sequence[Sequence[VolumeJob]]) -> list[flo
 
 
 def _forward(predictor: Predictor, window: Window) -> float:
-    return predictor.score(window.values_CXYZ, window.frame, [window.start]).seconds["forward"]
+    return predictor.score(window.values_CXYZ, window.frame, [window.start]).spent.seconds[
+        "forward"
+    ]
 
 
 def _windows_of(job: VolumeJob, known: dict[tuple[object, ...], list[Window]]) -> list[Window]:

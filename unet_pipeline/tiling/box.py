@@ -63,6 +63,13 @@ class Box:
         """Return the box moved by this many voxels along each axis."""
         return Box.at((a + d for a, d in zip(self.start, by, strict=True)), self.shape)
 
+    def between(self, axis: int, low: int, high: int) -> "Box":
+        """Return the voxels ``low <= index < high`` along an axis; of size 0 if there are none."""
+        start, stop = list(self.start), list(self.stop)
+        start[axis] = min(max(low, self.start[axis]), self.stop[axis])
+        stop[axis] = max(min(high, self.stop[axis]), start[axis])
+        return Box(index3(start), index3(stop))
+
     def blocks(self, shape: Index3) -> Iterator["Box"]:
         """Cut the box into boxes of this shape, smaller ones at its end."""
         axes = zip(self.start, self.stop, shape, strict=True)

@@ -13,3 +13,13 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     except RuntimeError:  # numba found none
         kept = njit(nogil=True, error_model="numpy")(function)
     return kept
+
+
+def start_compiled() -> None:
+    """Let Numba load what it loads at the first call of any compiled loop, for 0.3 s."""
+    _nothing()
+
+
+@compiled
+def _nothing() -> None:
+    pass

@@ -25,18 +25,22 @@ def add_weighted(
     scores_Cxyz: Any,
     weight_xyz: Any,
     start: Any,
+    stop: Any,
+    offset: Any,
     classes: Any,
     unit: Any,
     limit: Any,
 ) -> int:
-    """Add weight x score in units of 1/``unit`` to the sums of a window, of some classes.
+    """Add weight x score in units of 1/``unit`` to the sums, for a part of a window.
 
     Parameters
     ----------
     sums_CXYZ, scores_Cxyz, weight_xyz
         int64, float32, float32; contiguous. Small letters are voxels of the window.
-    start
-        Index of the window's first voxel in the sums.
+    start, stop
+        First voxel of the part, and the one after the last.
+    offset
+        How far further the sums of a voxel of this part lie, along each axis.
     classes
         First class, and the one after the last.
 
@@ -45,16 +49,53 @@ def add_weighted(
     int
         How many scores are not below ``limit``, or no numbers; the sums are of no use then.
     """
-    x0, y0, z0 = start
+    dx, dy, dz = offset
     wild = 0
     for c in range(classes[0], classes[1]):
-        for x in range(weight_xyz.shape[0]):
-            for y in range(weight_xyz.shape[1]):
-                for z in range(weight_xyz.shape[2]):
+        for x in range(start[0], stop[0]):
+            for y in range(start[1], stop[1]):
+                for z in range(start[2], stop[2]):
                     score = scores_Cxyz[c, x, y, z]
                     wild += not (abs(score) < limit)
                     fixed = np.int64(np.rint(score * weight_xyz[x, y, z] * unit))
-                    sums_CXYZ[c, x0 + x, y0 + y, z0 + z] += fixed
+                    sums_CXYZ[c, x + dx, y + dy, z + dz] += fixed
+    return wild
+
+
+@compiled
+def add_weighted_turned(
+    sums_CXYZ: Any,
+    scores_xyzC: Any,
+    weight_xyz: Any,
+    start: Any,
+    stop: Any,
+    offset: Any,
+    unit: Any,
+    limit: Any,
+    block_Cz: Any,
+) -> int:
+    """Do as ``add_weighted`` for all classes, of scores whose classes lie side by side in memory.
+
+    Parameters
+    ----------
+    block_Cz
+        float32, to work in: a row of the window, turned while it is in the caches.
+    """
+    dx, dy, dz = offset
+    wild = 0
+    for x in range(start[0], stop[0]):
+        for y in range(start[1], stop[1]):
+            scores_zC, weight_z = scores_xyzC[x, y], weight_xyz[x, y]
+            for z in range(start[2], stop[2]):
+                weight = weight_z[z]
+                for c in range(scores_zC.shape[1]):
+                    score = scores_zC[z, c]
+                    wild += not (abs(score) < limit)
+                    block_Cz[c, z] = score * weight
+            for c in range(block_Cz.shape[0]):
+                sums_Z, row_z = sums_CXYZ[c, x + dx, y + dy], block_Cz[c]
+                for z in range(start[2], stop[2]):
+                    sums_Z[z + dz] += np.int64(np.rint(row_z[z] * unit))
     return wild
 
 

@@ -20,12 +20,16 @@ from unet_pipeline.tiling.box import Box, Index3
 
 FIXED_POINT = 2.0**36
 LARGEST_SCORE = 2.0**15
+_UNIT, _LIMIT = np.float32(FIXED_POINT), np.float32(LARGEST_SCORE)
 
 Sums = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float32]
 
 Part = TypeVar("Part")
 Result = TypeVar("Result")
+
+_Span = tuple[int, int]
+_Adder = tuple[Callable[[_Span], int], list[_Span]]
 
 
 @dataclass(frozen=True)
@@ -125,30 +129,94 @@ class Merged:
 
 
 def add_window(
-    sums_CXYZ: Sums, scores_Cxyz: Scores, importance_xyz: Scores, start: Index3, threads: int
+    sums_CXYZ: Sums,
+    scores_Cxyz: Scores,
+    importance_xyz: Scores,
+    part: Box,
+    offset: Index3,
+    threads: int,
 ) -> bool:
-    """Add the weighted scores of one window to the sums, in one pass.
+    """Add the weighted scores of a part of one window to the sums, in one pass.
 
     Parameters
     ----------
     scores_Cxyz, importance_xyz
-        Scores of the window's voxels, and their weights, 0 to 1.
-    start
-        Where the window begins in ``sums_CXYZ``; all of it lies inside.
+        Scores of the window's voxels, and their weights, 0 to 1. In memory the voxels of a class,
+        or the classes of a voxel, lie side by side; other orders are copied first.
+    part
+        Voxels of the window.
+    offset
+        What is added to the index of a voxel of the part for its index in ``sums_CXYZ``.
 
     Returns
     -------
     bool
         Whether all scores are finite and below ``LARGEST_SCORE``; if not, the sums are spoilt.
     """
-    scores, importance = map(np.ascontiguousarray, (scores_Cxyz, importance_xyz))
-    unit, limit = np.float32(FIXED_POINT), np.float32(LARGEST_SCORE)
+    importance = np.ascontiguousarray(importance_xyz)
+    scores_xyzC = scores_Cxyz.transpose(1, 2, 3, 0)
+    if scores_xyzC.flags.c_contiguous and not scores_Cxyz.flags.c_contiguous:
+        add, parts = _adder_turned(sums_CXYZ, scores_xyzC, importance, part, offset, threads)
+    else:
+        scores = np.ascontiguousarray(scores_Cxyz)
+        add, parts = _adder(sums_CXYZ, scores, importance, part, offset, threads)
+    return sum(shared(threads, add, parts)) == 0
 
-    def add(classes: tuple[int, int]) -> int:
-        wild: int = kernels.add_weighted(sums_CXYZ, scores, importance, start, classes, unit, limit)
+
+def _adder(
+    sums_CXYZ: Sums,
+    scores_Cxyz: Scores,
+    importance_xyz: Scores,
+    part: Box,
+    offset: Index3,
+    threads: int,
+) -> _Adder:
+    """Return what adds some classes, and the classes of each thread."""
+
+    def add(classes: _Span) -> int:
+        wild: int = kernels.add_weighted(
+            sums_CXYZ,
+            scores_Cxyz,
+            importance_xyz,
+            part.start,
+            part.stop,
+            offset,
+            classes,
+            _UNIT,
+            _LIMIT,
+        )
         return wild
 
-    return sum(shared(threads, add, _spans(len(scores), threads))) == 0
+    return add, _spans(0, len(scores_Cxyz), threads)
+
+
+def _adder_turned(
+    sums_CXYZ: Sums,
+    scores_xyzC: Scores,
+    importance_xyz: Scores,
+    part: Box,
+    offset: Index3,
+    threads: int,
+) -> _Adder:
+    """Return what adds some planes of a window, and the planes of each thread."""
+
+    def add(planes: _Span) -> int:
+        box = part.between(0, *planes)
+        block_Cz = np.empty((len(sums_CXYZ), box.stop[2]), np.float32)
+        wild: int = kernels.add_weighted_turned(
+            sums_CXYZ,
+            scores_xyzC,
+            importance_xyz,
+            box.start,
+            box.stop,
+            offset,
+            _UNIT,
+            _LIMIT,
+            block_Cz,
+        )
+        return wild
+
+    return add, _spans(part.start[0], part.stop[0], threads)
 
 
 def shared(threads: int, work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:
@@ -159,9 +227,9 @@ def shared(threads: int, work: Callable[[Part], Result], parts: Sequence[Part]) 
         return list(pool.map(work, parts))
 
 
-def _spans(length: int, count: int) -> list[tuple[int, int]]:
-    """Cut 0 .. length into at most ``count`` spans of almost one size."""
-    edges = sorted({length * i // count for i in range(count + 1)})
+def _spans(start: int, stop: int, count: int) -> list[tuple[int, int]]:
+    """Cut start .. stop into at most ``count`` spans of almost one size."""
+    edges = sorted({start + (stop - start) * i // count for i in range(count + 1)})
     return list(pairwise(edges))
 
 

@@ -11,9 +11,8 @@ import numpy.typing as npt
 
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.predictor import Predictor
-from unet_pipeline.tasks import merge_tile
-from unet_pipeline.tiling.merge import Partial
-from unet_pipeline.tiling.plan import make_plan
+from unet_pipeline.tiles import swept_labels
+from unet_pipeline.tiling.planning import make_plan
 from unet_pipeline.training.cases import LoadedCase
 from unet_pipeline.volume.steps import covered_box
 from unet_pipeline.volume.views import ArrayView, read_with_margin
@@ -45,6 +44,5 @@ def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDA
     (tile,) = plan.tiles
     frame = plan.cover_box(tile)
     values_CXYZ = read_with_margin(ArrayView(image_CXYZ), frame)
-    scored = predictor.score(values_CXYZ, frame, tile.windows)
-    partial = Partial(frame, scored.sums_CXYZ)
-    return merge_tile(prepared, tile, tile.windows, [partial], predictor.spec).labels_XYZ
+    labels, _ = swept_labels(predictor, values_CXYZ, frame, tile, prepared)
+    return labels.labels_XYZ

@@ -6,14 +6,16 @@ where the network is undecided. Nothing else may differ::
     margin    by how much eager decided a voxel otherwise: its highest score minus its score of the
               class that the engine chose; or how far a region's score (or probability) that the
               engine has on the other side of its cut is from that cut, at most
-    near tie  a voxel whose margin is below 1e-3, or below 1e-3 of the range of all scores if that
-              is less than 1
+    near tie  a voxel whose margin is below 1e-3, or below 1e-3 of the range of a window's scores
+              if that is less than 1
 
 An engine must also give a window the same bits in every place of a batch, whatever its neighbours:
 only then do the labels not depend on how a volume was cut into tiles (P3).
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -25,9 +27,9 @@ from torch.nn.functional import interpolate
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.engines.protocol import Engine, EngineName
 from unet_pipeline.networks.bundle_tools import EXAMPLE
-from unet_pipeline.networks.weights import parse_weights
+from unet_pipeline.networks.weights import parse_weights, read_weights
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.tiling.decision import Combined, Decision, Highest, Painted
+from unet_pipeline.tiling.decision import Combined, Decision, Highest, Labels, Painted
 
 NEAR_TIE = 1e-3
 _SMOOTH = 8  # voxels between the knots of the volume that is made up
@@ -48,7 +50,7 @@ class Agreement:
     largest_margin
         Of the voxels whose labels differ; 0 without one.
     near_tie
-        Margin below which a voxel is a near tie.
+        Margin below which a voxel is a near tie; the smallest of all windows.
     largest_difference
         Between the scores of the two, in any channel.
     steady
@@ -89,39 +91,55 @@ def check_parity(
     batch
         Windows of a batch.
     """
-    number = len(windows_NCXYZ)
-    steady, expected, found = True, [], []
+    number, found = len(windows_NCXYZ), []
     with torch.inference_mode():
         for first in range(number):
             places = [(first + place) % number for place in range(batch)]
             turned = [places[-1], *places[:-1]]
-            expected.append(_scores(reference, windows_NCXYZ[places])[0])
-            scores = _scores(engine, windows_NCXYZ[places])
-            again = _scores(engine, windows_NCXYZ[turned])
-            steady &= bool(np.array_equal(np.roll(scores, 1, axis=0), again))
-            found.append(scores[0])
-    return compare(np.stack(expected), np.stack(found), decision, steady=steady)
+            expected_KXYZ = _scores(reference, windows_NCXYZ[places])[0].copy()
+            scores_BKXYZ = _scores(engine, windows_NCXYZ[places]).copy()
+            again_BKXYZ = _scores(engine, windows_NCXYZ[turned])
+            steady = all(
+                np.array_equal(scores_BKXYZ[place - 1], again_BKXYZ[place])
+                for place in range(batch)
+            )
+            found.append(compare(expected_KXYZ, scores_BKXYZ[0], decision, steady=steady))
+    return reduce(_both, found)
 
 
 def compare(
-    expected_NKXYZ: Array, found_NKXYZ: Array, decision: Decision, *, steady: bool = True
+    expected_KXYZ: Array, found_KXYZ: Array, decision: Decision, *, steady: bool = True
 ) -> Agreement:
-    """Compare the scores of two engines by the labels that they decide."""
+    """Compare the scores that two engines give a window, by the labels that they decide."""
     expected, found = (
-        np.stack([decision.before_resampling(scores) for scores in np.moveaxis(scores_NKXYZ, 1, 0)])
-        for scores_NKXYZ in (expected_NKXYZ, found_NKXYZ)
+        [decision.before_resampling(scores_XYZ) for scores_XYZ in scores_KXYZ]
+        for scores_KXYZ in (expected_KXYZ, found_KXYZ)
     )
-    differs = decision.decide(expected, np.int64) != decision.decide(found, np.int64)
-    margins = _margins(expected, found, decision)[differs]
-    near_tie = NEAR_TIE * min(1.0, float(np.ptp(expected_NKXYZ)))
+    labels = decision.decide(found, np.int64)
+    differs = decision.decide(expected, np.int64) != labels
+    margins = _margins(expected, found, labels, decision)[differs]
+    near_tie = NEAR_TIE * min(1.0, float(np.ptp(expected_KXYZ)))
+    differences = [np.abs(b - a).max() for a, b in zip(expected_KXYZ, found_KXYZ, strict=True)]
     return Agreement(
         voxels=differs.size,
         differing=int(differs.sum()),
         decided=int((margins >= near_tie).sum()),
         largest_margin=float(margins.max(initial=0.0)),
         near_tie=near_tie,
-        largest_difference=float(np.abs(found_NKXYZ - expected_NKXYZ).max()),
+        largest_difference=float(np.max(differences)),
         steady=steady,
+    )
+
+
+def _both(one: Agreement, other: Agreement) -> Agreement:
+    return Agreement(
+        voxels=one.voxels + other.voxels,
+        differing=one.differing + other.differing,
+        decided=one.decided + other.decided,
+        largest_margin=max(one.largest_margin, other.largest_margin),
+        near_tie=min(one.near_tie, other.near_tie),
+        largest_difference=float(np.maximum(one.largest_difference, other.largest_difference)),
+        steady=one.steady and other.steady,
     )
 
 
@@ -153,7 +171,7 @@ def stored_windows(url: str, store: Store, shape_CXYZ: tuple[int, ...]) -> Tenso
     windows = [made_up, made_up.clamp(min=0) + 1]
     place = join(url, EXAMPLE)
     if store.exists(place):
-        example = parse_weights(place, store.read(place))["input"][0].float()
+        example = parse_weights(place, read_weights(place, store))["input"][0].float()
         if example.ndim == len(shape_CXYZ) and example.shape[0] == shape_CXYZ[0]:
             windows.append(_repeated(example, shape_CXYZ))
     return torch.stack(windows)
@@ -175,22 +193,29 @@ def _repeated(example_CXYZ: Tensor, shape_CXYZ: tuple[int, ...]) -> Tensor:
 
 
 def _scores(engine: Engine, batch_BCXYZ: Tensor) -> Array:
+    """Return scores that are valid until the engine is called again."""
     batch_BCXYZ = batch_BCXYZ.contiguous(memory_format=engine.memory_format)
-    scores_BKXYZ: Array = engine(batch_BCXYZ).cpu().numpy().copy()
+    scores_BKXYZ: Array = engine(batch_BCXYZ).cpu().numpy()
     return scores_BKXYZ
 
 
-def _margins(expected_KNXYZ: Array, found_KNXYZ: Array, decision: Decision) -> Array:
-    """Return by how much each voxel was decided otherwise, shape NXYZ."""
+def _margins(
+    expected_KXYZ: Sequence[Array],
+    found_KXYZ: Sequence[Array],
+    labels_XYZ: Labels,
+    decision: Decision,
+) -> Array:
+    """Return by how much each voxel was decided otherwise, shape XYZ."""
     margins: Array
     if isinstance(decision, Highest):
-        highest_NXYZ = found_KNXYZ.argmax(axis=0)[np.newaxis]
-        margins = (
-            expected_KNXYZ.max(axis=0) - np.take_along_axis(expected_KNXYZ, highest_NXYZ, 0)[0]
-        )
+        margins = reduce(np.maximum, expected_KXYZ).copy()
+        for label, scores_XYZ in enumerate(expected_KXYZ):
+            margins[labels_XYZ == label] -= scores_XYZ[labels_XYZ == label]
         return margins
     assert isinstance(decision, Painted | Combined)  # noqa: S101  there is no other
     cut = decision.cut
-    flipped_KNXYZ = cut.passes(expected_KNXYZ) != cut.passes(found_KNXYZ)
-    margins = np.where(flipped_KNXYZ, np.abs(expected_KNXYZ - cut.level), 0).max(axis=0)
+    margins = np.zeros(labels_XYZ.shape, np.float32)
+    for expected_XYZ, found_XYZ in zip(expected_KXYZ, found_KXYZ, strict=True):
+        flipped_XYZ = cut.passes(expected_XYZ) != cut.passes(found_XYZ)
+        margins = np.maximum(margins, np.where(flipped_XYZ, np.abs(expected_XYZ - cut.level), 0))
     return margins

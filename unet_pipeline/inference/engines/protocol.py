@@ -1,10 +1,10 @@
 """What all engines have in common."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -28,12 +28,16 @@ class Problem:
         Of every batch, BCXYZ.
     threads
         CPU threads of one forward pass.
+    made_from
+        All that decides what the network computes, in plain types: an engine may keep what it makes
+        of it in the cache folder. None: the network is nobody else's, and nothing is kept.
     """
 
     network: nn.Module
     shape: tuple[int, ...]
     device: torch.device
     threads: int
+    made_from: Mapping[str, Any] | None = None
 
 
 class Engine(Protocol):

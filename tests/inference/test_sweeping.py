@@ -1,0 +1,94 @@
+"""What is summed and let go of behind the windows are the sums of all of them, to the bit."""
+
+import numpy as np
+import pytest
+from bundles import random_bundle
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.box import Box, index3
+from unet_pipeline.tiling.plan import TilePlan
+from unet_pipeline.tiling.planning import make_plan
+from unet_pipeline.volume.views import ArrayView, read_with_margin
+
+ROI = (16, 16, 16)
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory) -> Predictor:
+    folder = random_bundle(tmp_path_factory.mktemp("bundle"), features=(4, 8), roi_size=ROI)
+    return Predictor(ModelSpec(load_bundle(folder, Store()), Store(), ROI, batch=3, threads=2))
+
+
+def plan_of(shape, classes: int) -> TilePlan:
+    """Return a plan whose native voxels run backwards, three to a model voxel and a rest."""
+    native = index3(3 * n - 2 for n in shape)
+
+    def needs(box: Box) -> Box:
+        if not box.size:
+            return box
+        ends = [(n - b, n - a) for n, a, b in zip(native, box.start, box.stop, strict=True)]
+        return Box(index3(a // 3 for a, _ in ends), index3((b - 1) // 3 + 1 for _, b in ends))
+
+    return make_plan(
+        native_shape=native,
+        model_shape=shape,
+        needs=needs,
+        roi_size=ROI,
+        overlap=0.5,
+        channels=1,
+        classes=classes,
+    )
+
+
+@pytest.mark.parametrize("shape", [(50, 16, 16), (11, 60, 20), (20, 9, 41), (16, 16, 12)])
+def test_each_sweep_is_given_the_sums_of_its_box(predictor, shape):
+    plan = plan_of(shape, predictor.classes)
+    (tile,) = plan.tiles
+    frame, course = plan.cover_box(tile), tile.course
+    image = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
+    image[:, : shape[0] // 2] = 0.5  # some windows have one value
+    values = read_with_margin(ArrayView(image), frame)
+    every = Predictor(predictor.spec, reuse_bytes=0).score(values, frame, tile.windows)
+    decided = np.zeros(plan.native_shape, int)
+
+    def decide(sweep, partials) -> None:
+        decided[sweep.write_box.within(tile.write_box)] += 1
+        assert sum(partial.box.size for partial in partials) == sweep.score_box.size
+        for partial in partials:
+            expected = every.sums_CXYZ[(slice(None), *partial.box.within(frame))]
+            assert (partial.sums_CXYZ == expected).all()
+
+    first, again = (predictor.sweep(values, frame, course, decide) for _ in range(2))
+    assert (decided == 2).all()
+    assert again.reused >= first.reused
+    assert (course.length < max(shape)) == (max(shape) > max(ROI))
+    assert first.seconds["infer"] >= first.seconds["forward"] > 0
+
+
+def test_a_fault_of_a_decision_ends_the_call_and_no_other(predictor):
+    plan = plan_of((50, 16, 16), predictor.classes)
+    (tile,) = plan.tiles
+    frame = plan.cover_box(tile)
+    values = np.random.default_rng(0).random((1, *frame.shape), dtype=np.float32)
+
+    def refuse(sweep, partials) -> None:
+        raise CaseError("test", found="a", wanted="b", remedy="c")
+
+    with pytest.raises(CaseError, match="a"):
+        predictor.sweep(values, frame, tile.course, refuse)
+    seen = []
+    predictor.sweep(values, frame, tile.course, lambda sweep, _: seen.append(sweep))
+    assert seen == list(tile.course.sweeps)
+
+
+def test_scores_that_are_no_numbers_end_the_call(predictor):
+    plan = plan_of((50, 16, 16), predictor.classes)
+    (tile,) = plan.tiles
+    frame = plan.cover_box(tile)
+    values = np.full((1, *frame.shape), np.nan, np.float32)
+    with pytest.raises(CaseError) as caught:
+        predictor.sweep(values, frame, tile.course, lambda *_: None)
+    assert caught.value.code == "scores_not_finite"

@@ -1,0 +1,194 @@
+"""The calls that run on workers for one tile: its scores, its partials, its labels.
+
+A tile that is alone goes from values to labels in one call, so that few of its sums are alive at
+once. Tiles that need each other's sums hand them on as partials, and are merged afterwards.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+
+from unet_pipeline.inference.importance import importance_map
+from unet_pipeline.inference.predictor import ModelSpec, Predictor, Spent, predictor_for
+from unet_pipeline.networks.bundle import Bundle
+from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.course import Sweep
+from unet_pipeline.tiling.decision import Labels
+from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
+from unet_pipeline.tiling.plan import Tile
+from unet_pipeline.volume.native import native_labels
+from unet_pipeline.volume.steps import Prepared
+from unet_pipeline.volume.views import Voxels
+
+
+@dataclass(frozen=True)
+class TileValues:
+    """What the network sees of the model voxels of a tile's windows, and the seconds it took."""
+
+    values_CXYZ: Voxels
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TileScores:
+    """What one tile computed: a partial for each tile that its windows reach into."""
+
+    partials: Mapping[int, Partial]
+    spent: Spent
+
+
+@dataclass(frozen=True)
+class TileLabels:
+    """The labels of one write box, shape XYZ."""
+
+    box: Box
+    labels_XYZ: Labels
+    seconds: float
+
+
+@dataclass(frozen=True)
+class LabelledTile:
+    """The labels of a tile that is alone, and what its windows took."""
+
+    labels: TileLabels
+    spent: Spent
+
+
+def score_tile(
+    values: TileValues,
+    frame: Box,
+    windows: Sequence[Index3],
+    targets: Mapping[int, Box],
+    spec: ModelSpec,
+) -> TileScores:
+    """Run the windows of one tile and cut the sums for each tile that needs some of them.
+
+    All partials are views of the same sums, so a tile's sums are in memory once.
+    """
+    predictor, load = _predictor(spec)
+    scored = predictor.score(values.values_CXYZ, frame, windows)
+    partials = {}
+    for target, score_box in targets.items():
+        box = frame.intersect(score_box)
+        sums_CXYZ = scored.sums_CXYZ[(slice(None), *box.within(frame))]
+        partials[target] = Partial(box, sums_CXYZ)
+    return TileScores(partials, _with(scored.spent, values, load))
+
+
+def take_partial(scores: TileScores, target: int) -> Partial:
+    """Return the partial for one tile, so that only this part travels to it."""
+    return scores.partials[target]
+
+
+def merge_tile(
+    prepared: Prepared,
+    tile: Tile,
+    windows: Sequence[Index3],
+    partials: Sequence[Partial],
+    spec: ModelSpec,
+) -> TileLabels:
+    """Add the partials of a tile, bring its scores to the native grid, and decide its labels.
+
+    Parameters
+    ----------
+    windows
+        First voxel of every window that reaches into the tile's score box.
+    """
+    begin = perf_counter()
+    decider = _Decider(prepared, tile, windows, spec)
+    decider.decide(tile.write_box, tile.score_box, partials)
+    return TileLabels(tile.write_box, decider.labels_XYZ, perf_counter() - begin)
+
+
+def label_tile(
+    values: TileValues, frame: Box, tile: Tile, prepared: Prepared, spec: ModelSpec
+) -> LabelledTile:
+    """Run the windows of a tile that is alone, and decide its labels behind them."""
+    predictor, load = _predictor(spec)
+    labels, spent = swept_labels(predictor, values.values_CXYZ, frame, tile, prepared)
+    return LabelledTile(labels, _with(spent, values, load))
+
+
+def swept_labels(
+    predictor: Predictor, values_CXYZ: Voxels, frame: Box, tile: Tile, prepared: Prepared
+) -> tuple[TileLabels, Spent]:
+    """Return the labels of a tile with a course, and what its windows took.
+
+    Parameters
+    ----------
+    values_CXYZ
+        What the network sees of the model voxels of ``frame``, the tile's read box.
+    """
+    if tile.course is None:
+        raise ValueError(f"tile {tile.index} has no course")
+    begin = perf_counter()
+    decider = _Decider(prepared, tile, tile.windows, predictor.spec)
+    weighed = perf_counter() - begin
+    seconds = [weighed]
+
+    def decide(sweep: Sweep, partials: Sequence[Partial]) -> None:
+        begin = perf_counter()
+        decider.decide(sweep.write_box, sweep.score_box, partials)
+        seconds.append(perf_counter() - begin)
+
+    spent = predictor.sweep(values_CXYZ, frame, tile.course, decide)
+    return TileLabels(tile.write_box, decider.labels_XYZ, sum(seconds)), spent
+
+
+def labels_of(tile: LabelledTile) -> TileLabels:
+    """Return the labels of a tile, without what it took."""
+    return tile.labels
+
+
+def spent_of(tile: TileScores | LabelledTile) -> Spent:
+    """Return only what a tile took."""
+    return tile.spent
+
+
+class _Decider:
+    """Fills in the labels of a tile, box by box."""
+
+    def __init__(
+        self, prepared: Prepared, tile: Tile, windows: Sequence[Index3], spec: ModelSpec
+    ) -> None:
+        importance_xyz = importance_map(spec.roi_size, spec.blend)
+        self.labels_XYZ: Labels = np.empty(tile.write_box.shape, spec.bundle.label_type, order="F")
+        self._weight_XYZ = weight_sum(tile.score_box, windows, importance_xyz)
+        self._prepared, self._tile, self._spec = prepared, tile, spec
+
+    def decide(self, write_box: Box, score_box: Box, partials: Sequence[Partial]) -> None:
+        """Decide the labels of some native voxels from the sums of their score box."""
+        spec, tile = self._spec, self._tile
+        part = write_box.within(tile.write_box)
+        if not partials:
+            self.labels_XYZ[part] = _label_outside(spec.bundle)
+            return
+        self.labels_XYZ[part] = native_labels(
+            Merged(score_box, partials, self._weight_XYZ[score_box.within(tile.score_box)]),
+            self._prepared,
+            write_box,
+            spec.bundle.decision,
+            spec.bundle.label_type,
+            threads=spec.threads or os.cpu_count() or 1,
+        )
+
+
+def _predictor(spec: ModelSpec) -> tuple[Predictor, float]:
+    """Return this process's predictor, and the seconds that it took to load."""
+    begin = perf_counter()
+    predictor = predictor_for(spec)
+    return predictor, perf_counter() - begin
+
+
+def _with(spent: Spent, values: TileValues, load: float) -> Spent:
+    seconds = {"preprocess": values.seconds, "load": load, **spent.seconds}
+    return Spent(seconds, spent.reused)
+
+
+def _label_outside(bundle: Bundle) -> int:
+    """Return the label of voxels that the preprocessing cropped away: of 0 in every channel."""
+    nothing = (np.zeros((1, 1, 1), np.float32) for _ in range(bundle.out_channels))
+    return int(bundle.decision.decide(nothing, bundle.label_type).item())
