@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
@@ -47,10 +48,38 @@ def test_a_process_keeps_what_was_freed():
 
 
 @needs_glibc
-def test_a_local_worker_keeps_what_was_freed(monkeypatch):
-    for name in ENVIRONMENT:  # Dask leaves that of other clusters behind
-        monkeypatch.delenv(name, raising=False)
-    with open_executor(ClusterSpec("local", workers=1)) as executor:
-        call = f"(exec({ROUND!r}, globals()), [faults(), faults()])[1]"
-        first, second = executor.result(executor.submit(eval, call))
+def test_no_large_pages_are_asked_for():
+    """Where a mapping was, the system's list of them has the flag hg."""
+    program = (
+        "import numpy; kept = numpy.ones(50_000_000)\n"
+        "lines = open('/proc/self/smaps').read().splitlines()\n"
+        "print(sum(' hg' in line for line in lines if line.startswith('VmFlags')))"
+    )
+    found = {
+        prepare: int(subprocess.check_output([sys.executable, "-c", prepare + program], env={}))
+        for prepare in ("", "from unet_pipeline.processes import *; prepare_process()\n")
+    }
+    asked, not_asked = found.values()
+    assert asked > 0
+    assert not_asked == 0
+
+
+@pytest.fixture(scope="module")
+def executor():
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ENVIRONMENT:  # Dask leaves that of other clusters behind
+            patch.delenv(name, raising=False)
+        with open_executor(ClusterSpec("local", workers=2)) as opened:
+            yield opened
+
+
+@needs_glibc
+def test_a_local_worker_keeps_what_was_freed(executor):
+    call = f"(exec({ROUND!r}, globals()), [faults(), faults()])[1]"
+    first, second = executor.result(executor.submit(eval, call))
     assert second < first / 4
+
+
+def test_local_workers_share_the_memory_of_the_machine(executor):
+    workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
+    assert [worker["memory_limit"] for worker in workers] == [MEMORY_LIMIT // 2] * 2

@@ -4,6 +4,7 @@ Exit status: 0 all cases done, 1 the run finished and some case was quarantined 
 check), 2 the request itself was wrong (said in one line, before any work).
 """
 
+import gc
 import logging
 import sys
 from typing import Annotated
@@ -54,4 +55,7 @@ def _options(
 def main() -> None:
     """Run the command line."""
     prepare_process()
-    app()
+    try:
+        app()
+    finally:
+        gc.freeze()  # or Python looks for cycles in all of torch before it ends, for a second

@@ -1,6 +1,5 @@
 """What workers do beside their calls: get ready when they start, log, mind their memory."""
 
-import gc
 import logging
 from importlib import import_module
 
@@ -8,7 +7,7 @@ from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from unet_pipeline.processes import give_back
+from unet_pipeline.processes import give_back, lasting_imports
 
 PACKAGE = "unet_pipeline"
 CALLS = f"{PACKAGE}.tasks"  # the module of the calls that workers run
@@ -17,20 +16,17 @@ PERIOD_SECONDS = 0.5
 
 
 class Ready(WorkerPlugin):
-    """Imports what the calls need before the first call comes, and spares it Python's collector.
-
-    Half a million objects of torch and MONAI live as long as the worker. The collector would go
-    through all of them now and then, and nothing else runs meanwhile: for 0.25 s where it was
-    measured.
-    """
+    """Imports what the calls need before the first call comes."""
 
     name = "unet-pipeline-ready"
 
     def setup(self, worker: Worker) -> None:
-        """Import, and set apart what is there now."""
-        import_module(CALLS)
-        gc.collect()
-        gc.freeze()
+        """Import, and start what compiles and loads."""
+        with lasting_imports():
+            import_module(CALLS)
+            from unet_pipeline.tiling.compiling import start_compiled  # imports Numba
+
+            start_compiled()
 
 
 class PackageLogs(WorkerPlugin):

@@ -1,0 +1,46 @@
+"""Workers that start while a request is checked: ready for the first call, gone at the end."""
+
+import gc
+import multiprocessing
+
+import pytest
+
+from unet_pipeline.cluster.backends import starting
+from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.errors import RequestError
+from unet_pipeline.processes import lasting_imports
+
+
+def test_workers_have_imported_when_the_first_call_comes():
+    with starting(ClusterSpec("local", 2)) as opened:
+        executor = opened()
+        assert executor.workers == 2
+        for name in ("torch", "unet_pipeline.tasks"):
+            assert executor.result(executor.submit(eval, f"{name!r} in __import__('sys').modules"))
+        assert executor.result(executor.submit(gc.isenabled))
+        assert executor.result(executor.submit(gc.get_freeze_count)) > 100_000
+
+
+def test_a_wrong_request_leaves_no_process_behind():
+    before = set(multiprocessing.active_children())
+    wrong = RequestError("folder_missing", found="none", wanted="one", remedy="Make it")
+    with pytest.raises(RequestError) as caught, starting(ClusterSpec("local", 2)):
+        raise wrong
+    assert caught.value is wrong
+    assert set(multiprocessing.active_children()) <= before
+
+
+def test_nothing_elsewhere_is_asked_for_before_it_is_opened():
+    with starting(ClusterSpec("tcp://127.0.0.1:1")):
+        pass
+    with starting(ClusterSpec("slurm", site=None)):
+        pass
+
+
+def test_what_is_imported_for_good_is_nothing_to_the_collector():
+    before = gc.get_freeze_count()
+    with lasting_imports():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > before
+    gc.unfreeze()
