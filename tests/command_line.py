@@ -1,8 +1,10 @@
 """The command line, as a process of its own or, much faster, in this one."""
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,28 @@ def cli(*arguments: Any) -> Done:
 
 def cli_process(*arguments: Any) -> Done:
     """Run a command as its users do."""
+    return _python("-m", "unet_pipeline", *map(str, arguments))
+
+
+def cli_in_turn(commands: Mapping[str, Sequence[str]], folder: Path) -> dict[str, Done]:
+    """Run commands one after the other in one process; what they say is kept in a folder."""
+    file = folder / "commands.json"
+    file.write_text(json.dumps(commands))
+    ran = _python(str(ROOT / "tests" / "commands_in_turn.py"), str(file), str(folder))
+    assert ran.returncode == 0, ran.stderr
+    codes = json.loads((folder / "codes.json").read_text())
+    return {
+        name: Done(
+            words, codes[name], (folder / f"{name}.out").read_text(),
+            (folder / f"{name}.err").read_text(),
+        )
+        for name, words in commands.items()
+    }  # fmt: skip
+
+
+def _python(*arguments: str) -> Done:
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "unet_pipeline", *map(str, arguments)],
+        [sys.executable, "-W", "error", *arguments],
         capture_output=True,
         text=True,
         env={**os.environ, **WIDTH, "PYTHONPATH": str(ROOT)},

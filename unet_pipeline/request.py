@@ -1,5 +1,6 @@
 """A request, checked: everything that can be wrong with it is found here, before any work."""
 
+import logging
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -40,6 +41,8 @@ from unet_pipeline.volume.nifti_header import NiftiHeader
 from unet_pipeline.volume.preprocessing import parse_preprocessing
 from unet_pipeline.volume.steps import Step, prepare
 from unet_pipeline.volume.views import ShapeOnly
+
+log = logging.getLogger(__name__)
 
 _VERSIONS = ("torch", "monai", "nibabel", "numpy", "dask", "distributed")
 
@@ -99,6 +102,7 @@ def open_run(settings: SegmentSettings) -> Run:
         For storage that cannot be reached or written, a bundle that cannot be used, settings that
         do not fit it, or a cohort without a case.
     """
+    _check_time_limit(settings)
     store = open_store(settings.storage)
     model = open_model(settings, store)
     # so that not every worker finds out that weights do not fit, or that there is no such depth
@@ -112,6 +116,12 @@ def open_run(settings: SegmentSettings) -> Run:
     run_id = new_run_id()
     record = _record(run_id, model, settings.windows.engine)
     return Run(run_id, settings, store, model, cohort.cases, cohort.faults, record)
+
+
+def _check_time_limit(settings: SegmentSettings) -> None:
+    asked = settings.budget.case_minutes != Budget().case_minutes
+    if asked and settings.cluster.kind == "serial":
+        log.warning("cases have no time limit with cluster serial: case_minutes is for Dask's")
 
 
 def new_run_id() -> str:

@@ -20,6 +20,7 @@ NO_COHORT = {  # what the run form shows until a cohort is named
     "UNET_PIPELINE_OUTPUT": "s3://results/segmentations",
     "UNET_PIPELINE_CLUSTER": "local",
     "UNET_PIPELINE_SITE": "",
+    "UNET_PIPELINE_SCRATCH": "",
 }
 
 
@@ -32,8 +33,9 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     Parameters
     ----------
     cohort
-        Values of ``UNET_PIPELINE_IMAGES``, ``_MODEL``, ``_OUTPUT``, ``_TIMEZONE``, ``_CLUSTER`` and
-        ``_SITE``. Those that are missing are taken from the environment, or are examples.
+        Values of ``UNET_PIPELINE_IMAGES``, ``_MODEL``, ``_OUTPUT``, ``_TIMEZONE``, ``_CLUSTER``,
+        ``_SITE`` and ``_SCRATCH``. Those that are missing are taken from the environment, or are
+        examples.
     """
     defaults = {**NO_COHORT, "UNET_PIPELINE_TIMEZONE": local_time_zone()}
     given = {name: os.environ[name] for name in defaults if name in os.environ} | {**(cohort or {})}

@@ -54,7 +54,7 @@ def test_segment_prints_a_line_per_case_and_one_for_the_run(place, segmented):
 @pytest.mark.slow
 def test_segment_for_people_shows_a_table_and_the_report(place, segmented):
     folder, small = place
-    shown = cli_process(
+    shown = cli(
         "segment", f"{small.images}/{small.sound[0]}.nii.gz", "--masks",
         f"{small.masks}/{small.sound[0]}.nii.gz", "--model", "phantom",
         "--output", folder / "out1", "--cluster", "local", "--threads", "1",
@@ -175,7 +175,7 @@ def test_an_unreachable_scheduler_is_named(place, monkeypatch):
 @pytest.mark.slow
 def test_train_writes_a_bundle_that_segments(place):
     folder, small = place
-    trained = cli_process(
+    trained = cli(
         "train", small.images, small.masks, "--network", "unet", "--features", "4,8", "--roi-size",
         "32,32,32", "--spacing", "3,3,3", "--steps", "3", "--holdout", "0.5", "--output",
         folder / "bundle", "--threads", "1", "--json",

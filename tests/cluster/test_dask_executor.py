@@ -15,7 +15,11 @@ from unet_pipeline.errors import CaseError, RequestError
 
 @pytest.fixture(scope="module")
 def executor():
-    with open_executor(ClusterSpec("local", 1)) as opened:
+    """One worker; what it was doing when it ended is not tried again."""
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        open_executor(ClusterSpec("local", 1)) as opened,
+    ):
         yield opened
 
 
@@ -59,12 +63,8 @@ def test_what_a_worker_logs_comes_out_here(executor, caplog):
     assert record.process != os.getpid()
 
 
-def test_a_case_that_kills_its_workers_is_told_apart(caplog):
-    with (
-        caplog.at_level(logging.CRITICAL, "distributed"),
-        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
-        open_executor(ClusterSpec("local", 1)) as executor,
-    ):
+def test_a_case_that_kills_its_workers_is_told_apart(executor, caplog):
+    with caplog.at_level(logging.CRITICAL, "distributed"):
         with pytest.raises(CaseError) as raised:
             executor.result(executor.submit(os._exit, 1))
         assert raised.value.code == "worker_lost"

@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
 from unet_pipeline.storage.store import Store
 
+UNDER_WAY = {"PENDING", "RUNNING", "COMPLETING"}
 needs_slurm = pytest.mark.skipif(why_not() is not None, reason=why_not() or "")
 
 
@@ -46,7 +48,7 @@ def site(slurm: Slurm, tmp_path, monkeypatch) -> Path:
 
 def cohort_on_slurm(tmp_path, site, **changes):
     """Return phantoms of many tiles, the settings of a run on Slurm, and of one in this process."""
-    scans = small_cohort(Store(), str(tmp_path / "scans"), n_cases=6)
+    scans = small_cohort(Store(), str(tmp_path / "scans"), n_cases=4)
     windows = WindowSettings(tile=(40, 40, 40), overlap=0.5)
     common = {"images": scans.images, "masks": scans.masks, "model": "phantom", "windows": windows}
     cluster = ClusterSettings(kind="slurm", workers=2, minimum=2, threads=1, site=str(site))
@@ -94,20 +96,29 @@ def test_a_job_is_cancelled_in_the_middle_and_the_cohort_ends_complete(slurm, si
 
 @needs_slurm
 @pytest.mark.slow
-def test_workers_whose_time_is_shorter_than_the_work_retire_and_come_back(slurm, site, tmp_path):
+def test_workers_whose_time_is_shorter_than_the_work_retire_and_come_back(slurm, site):
+    """There is work until both have retired and another came; it is no more than must be."""
     before = set(slurm.job_states())
     site.write_text(site.read_text().replace("time_minutes: 10", "time_minutes: 1"))
     spec = ClusterSettings(kind="slurm", workers=2, minimum=2, site=str(site)).spec()
+
+    def states() -> dict[str, str]:
+        return {job: it for job, it in slurm.job_states().items() if job not in before}
+
     with open_executor(spec) as executor:
-        work = "__import__('time').sleep(4) or {0} * {0}"  # 36 x 4 s on 2 workers of 2 threads
-        tasks = [executor.submit(eval, work.format(number)) for number in range(36)]
-        results = []
-        while tasks:  # what was fetched is let go of, as by a run
-            results.append(executor.result(tasks.pop(0)))
-    assert results == [n * n for n in range(36)]
-    states = {job: state for job, state in slurm.job_states().items() if job not in before}
-    assert len(states) > 2, f"no worker retired: {states}"
-    assert "TIMEOUT" not in states.values()
+        until(lambda: len(states()) >= 2, "two jobs")
+        first, tasks, results = set(states()), [], []
+        deadline = time.monotonic() + 200
+        while (now := states()).keys() == first or UNDER_WAY & {now[job] for job in first}:
+            assert time.monotonic() < deadline, f"not all retired, or none came back: {now}"
+            while len(tasks) < 6:  # on 2 workers of 2 threads
+                number = len(results) + len(tasks)
+                work = f"__import__('time').sleep(2) or {number} * {number}"
+                tasks.append(executor.submit(eval, work))
+            results.append(executor.result(tasks.pop(0)))  # fetched is let go of, as by a run
+        results += [executor.result(task) for task in tasks]
+    assert results == [n * n for n in range(len(results))]
+    assert "TIMEOUT" not in states().values()
 
 
 @needs_slurm

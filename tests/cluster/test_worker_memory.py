@@ -6,11 +6,8 @@ import time
 import psutil
 import pytest
 from distributed import Client, LocalCluster
-from distributed.system import MEMORY_LIMIT
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.plugins import MOST_SHARE, KeptMemory
-from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.processes import ENVIRONMENT
 
 LIMIT = 1_000_000_000
@@ -30,12 +27,6 @@ def test_a_worker_gives_back_what_it_kept(monkeypatch):
         while resident_bytes(client) > MOST_SHARE * LIMIT:
             assert time.monotonic() < deadline, "what was kept is kept"
             time.sleep(0.1)
-
-
-def test_local_workers_share_the_memory_of_the_machine():
-    with open_executor(ClusterSpec("local", workers=2)) as executor:
-        workers = executor.client.scheduler_info(n_workers=-1)["workers"].values()
-    assert [worker["memory_limit"] for worker in workers] == [MEMORY_LIMIT // 2] * 2
 
 
 def resident_bytes(client: Client) -> int:

@@ -1,5 +1,6 @@
 """The files of deploy/ as values: manifests, compose services, the image's instructions."""
 
+import copy
 import re
 import shlex
 import shutil
@@ -8,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
 VARIANTS = ("gpu", "cpu")
+VERSION = "1.33"  # of the API
 KUBECTL = shutil.which("kubectl")
 
 _PLACE = re.compile(r"\$\$|\$\{(\w+)(?::([-?])([^}]*))?\}")
@@ -28,9 +31,9 @@ def base_documents() -> list[dict[str, Any]]:
     return [found for name in names for found in documents(KUBERNETES / "base" / name)]
 
 
-def rendered(variant: str) -> list[dict[str, Any]]:
+def rendered(variant: str, folder: Path = KUBERNETES) -> list[dict[str, Any]]:
     """An overlay, by the kustomize that kubectl brings."""
-    command = [KUBECTL, "kustomize", KUBERNETES / "overlays" / variant]
+    command = [KUBECTL, "kustomize", folder / "overlays" / variant]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return list(yaml.safe_load_all(text))
 
@@ -47,9 +50,33 @@ def named(found: list[dict[str, Any]], kind: str, name: str) -> dict[str, Any]:
 def pods(found: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any], dict[str, str]]]:
     """Name, pod specification and labels of whatever makes pods."""
     for document in found:
-        if document["kind"] in {"Deployment", "Job"}:
-            template = document["spec"]["template"]
+        if document["kind"] in {"Deployment", "Job", "CronJob"}:
+            spec = document["spec"]
+            template = spec.get("jobTemplate", {"spec": spec})["spec"]["template"]
             yield document["metadata"]["name"], template["spec"], template["metadata"]["labels"]
+
+
+def operator_makes(made: dict[str, Any]) -> list[dict[str, Any]]:
+    """The Deployments and the Service that Dask's own operator makes of a run's manifest."""
+    controller = pytest.importorskip(
+        "dask_kubernetes.operator.controller.controller", reason="no dask-kubernetes"
+    )
+    name, spec, labels = made["metadata"]["name"], made["spec"], made["metadata"]["labels"]
+    scheduler, worker = spec["scheduler"], spec["worker"]
+    return copy.deepcopy([
+        controller.build_scheduler_deployment_spec(name, scheduler["spec"], {}, labels),
+        controller.build_scheduler_service_spec(name, scheduler["service"], {}, labels),
+        controller.build_worker_deployment_spec(
+            f"{name}-default", "unet-pipeline", name, "0123456789", worker["spec"], {}, labels
+        ),
+    ])  # fmt: skip
+
+
+def check(found: list[dict[str, Any]]) -> None:
+    """Hold documents against the API's schemas."""
+    validator = pytest.importorskip("kubernetes_validate")
+    for document in found:
+        validator.validate(document, VERSION, strict=True)
 
 
 def compose() -> dict[str, Any]:

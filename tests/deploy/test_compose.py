@@ -110,3 +110,10 @@ def test_what_services_depend_on_can_become_healthy():
             assert wanted == {"condition": "service_healthy"}
             assert "test" in SERVICES[other]["healthcheck"], (name, other)
             assert "profiles" not in SERVICES[other]
+
+
+def test_scratch_is_one_volume_for_all_that_work():
+    place = SERVICES["register"]["environment"]["UNET_PIPELINE_SCRATCH"]
+    working = {"prefect-worker", "dask-worker-cpu", "dask-worker-gpu"}
+    mounting = {n for n, s in SERVICES.items() if f"scratch:{place}" in s.get("volumes", ())}
+    assert mounting == working

@@ -1,17 +1,24 @@
 """One real Prefect server for all tests of the flows, with the deployments and a worker."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from cohorts import SmallCohort, tiny_cohort
+from flow_runs import latest_run, start_flow
+from planted_names import write_planted
 
 from unet_pipeline.local.prefect_server import prefect_server, worker
 from unet_pipeline.serve import deploy
 from unet_pipeline.storage.store import Store, join
 
+HASTE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # a worker asks for runs every ten seconds else
+
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
     with prefect_server(tmp_path_factory.mktemp("prefect"), port=0) as running:
-        yield running
+        yield replace(running, env={**running.env, **HASTE})
 
 
 @pytest.fixture(scope="session")
@@ -31,3 +38,22 @@ def cohort(s3_env) -> tuple[str, SmallCohort]:
     """A bucket, and a small cohort in it."""
     bucket = s3_env.bucket("flow")
     return bucket, tiny_cohort(Store(), join(bucket, "scans"))
+
+
+@pytest.fixture(scope="session")
+def on_dask(server, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
+    """A run of the flow on Dask over a cohort with planted names and faults, and what it said."""
+    bucket = s3.bucket("planted")
+    write_planted(s3.store, join(bucket, "in"))
+    settings = {
+        "images": join(bucket, "in/images"), "masks": join(bucket, "in/masks"),
+        "model": "phantom", "output": join(bucket, "out"), "gate": {"content": True},
+        "cluster": {"kind": "local", "workers": 2, "threads": 1},
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in s3.server.environment().items():
+            patch.setenv(name, value)
+        flow = start_flow(server, settings, tmp_path_factory.mktemp("planted"))
+    said, _ = flow.communicate(timeout=280)
+    assert flow.returncode == 0, said
+    return latest_run(server), said

@@ -8,6 +8,7 @@ from cohorts import small_cohort
 from flow_runs import (
     deployment,
     of_run,
+    post,
     settings_of,
     start_run,
     wait_for_run,
@@ -44,6 +45,7 @@ def test_a_cohort_switches_nightly_on_and_without_one_it_stays_as_it_is(deployed
         "UNET_PIPELINE_OUTPUT": "s3://results/ward",
         "UNET_PIPELINE_CLUSTER": "slurm",
         "UNET_PIPELINE_SITE": "/etc/site.yaml",
+        "UNET_PIPELINE_SCRATCH": "/shared-scratch",
     }
     before = deployment(deployed, "nightly")
     deploy(deployed, named)
@@ -52,6 +54,7 @@ def test_a_cohort_switches_nightly_on_and_without_one_it_stays_as_it_is(deployed
     assert after["parameters"]["settings"]["images"] == "s3://scans/ward"
     where = {"kind": "slurm", "site": "/etc/site.yaml"}
     assert after["parameters"]["settings"]["cluster"] == where
+    assert after["parameters"]["settings"]["budget"] == {"scratch": "/shared-scratch"}
     assert [schedule["active"] for schedule in after["schedules"]] == [True]
 
     deploy(deployed)
@@ -88,7 +91,7 @@ def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, s
     wait_until(lambda: of_run(deployed, "task_runs", run), 100)
     assert len(polling.children(recursive=True)) > 1  # the flow, and its Dask worker
     cancelling = {"type": "CANCELLING", "name": "Cancelling"}
-    deployed.api(f"/flow_runs/{run['id']}/set_state", {"state": cancelling})
+    post(deployed, f"/flow_runs/{run['id']}/set_state", {"state": cancelling})
     assert wait_for_run(deployed, run, 60)["state_name"] == "Cancelled"
     wait_until(lambda: not polling.children(recursive=True), 10)
     states = {task["state_name"] for task in of_run(deployed, "task_runs", run)}
@@ -103,11 +106,11 @@ def test_a_run_whose_worker_was_killed_does_not_block_the_next(deployed):
     def begin():
         far = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
         body = {"parameters": nightly["parameters"], "state": far}  # not for the worker
-        return deployed.api(f"/deployments/{nightly['id']}/create_flow_run", body)
+        return post(deployed, f"/deployments/{nightly['id']}/create_flow_run", body)
 
     def set_state(run, kind, force=False):
         body = {"state": {"type": kind}, "force": force}
-        return deployed.api(f"/flow_runs/{run['id']}/set_state", body)
+        return post(deployed, f"/flow_runs/{run['id']}/set_state", body)
 
     abandoned = begin()
     assert set_state(abandoned, "PENDING")["status"] == "ACCEPT"

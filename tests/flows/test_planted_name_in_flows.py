@@ -3,27 +3,16 @@
 import json
 
 import pytest
-from flow_runs import aws_variables, deployment, latest_run, of_run, start_flow
-from planted_names import FAULTS, NEEDLES, SOUND, Outcome, spellings, write_planted
+from flow_runs import aws_variables, deployment, of_run
+from planted_names import FAULTS, NEEDLES, SOUND, Outcome, spellings
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
 
 
-def test_no_patient_text_and_no_key_reaches_prefect(server, s3_env, tmp_path):
-    bucket = s3_env.bucket("planted")
-    write_planted(Store(), join(bucket, "in"))
-    settings = {
-        "images": join(bucket, "in/images"), "masks": join(bucket, "in/masks"),
-        "model": "phantom", "output": join(bucket, "out"), "gate": {"content": True},
-        "cluster": {"kind": "local", "workers": 1, "threads": 1},
-    }  # fmt: skip
-    flow = start_flow(server, settings, tmp_path)
-    said, _ = flow.communicate(timeout=280)
-    assert flow.returncode == 0, said
-    run = latest_run(server)
+def test_no_patient_text_and_no_key_reaches_prefect(server, on_dask, s3):
+    run, said = on_dask
     tasks = of_run(server, "task_runs", run)
     states = {task["name"]: task["state_name"] for task in tasks}
     assert states == {
@@ -39,7 +28,7 @@ def test_no_patient_text_and_no_key_reaches_prefect(server, s3_env, tmp_path):
     files = {name: json.dumps(one, ensure_ascii=False).encode() for name, one in shown.items()}
     outcome = Outcome(files=files)
     needles = [form for text in NEEDLES for form in spellings(text)]
-    assert outcome.where([*needles, s3_env.secret.encode()]) == []
+    assert outcome.where([*needles, s3.secret.encode()]) == []
 
 
 def test_the_server_does_not_take_a_url_with_a_secret(deployed):

@@ -4,47 +4,37 @@ import json
 
 import pytest
 from flow_runs import latest_run, of_run, settings_of, start_flow, wait_until
+from planted_names import FAULTS, SOUND
 
 from unet_pipeline.phantoms import write_cohort
-from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.store import Store
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_cohort_through_the_flow_on_dask(server, cohort, tmp_path):
-    bucket, small = cohort
-    settings = settings_of(bucket, small, cluster={"kind": "local", "workers": 2, "threads": 1})
-    flow = start_flow(server, settings, tmp_path)
-    said, _ = flow.communicate(timeout=250)
-    assert flow.returncode == 0, said
-
-    run = latest_run(server)
+def test_a_cohort_through_the_flow_on_dask(server, on_dask):
+    run, _ = on_dask
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "CompletedWithFaults")
-    assert "2 quarantined" in run["state"]["message"]
+    assert f"{len(FAULTS)} quarantined" in run["state"]["message"]
     tasks = {task["name"]: task["state_name"] for task in of_run(server, "task_runs", run)}
-    faulty = {small.misaligned: "Quarantined", small.cut_short: "Quarantined"}
-    assert tasks == {**dict.fromkeys(small.sound, "Completed"), **faulty}
+    sound, faulty = dict.fromkeys(SOUND, "Completed"), dict.fromkeys(FAULTS, "Quarantined")
+    assert tasks == sound | faulty
     logs = server.api("/logs/filter", {"logs": {"flow_run_id": {"any_": [run["id"]]}}})
     assert any("loaded phantom" in line["message"] for line in logs)  # said on a worker
 
 
-def test_what_the_page_of_a_run_shows(server, cohort, tmp_path):
-    bucket, small = cohort
-    flow = start_flow(server, settings_of(bucket, small), tmp_path)
-    said, _ = flow.communicate(timeout=250)
-    assert flow.returncode == 0, said
-
-    artifacts = {
-        (a["key"] or a["type"]): a for a in of_run(server, "artifacts", latest_run(server))
-    }
+def test_what_the_page_of_a_run_shows(server, on_dask, s3):
+    run, _ = on_dask
+    artifacts = {(a["key"] or a["type"]): a for a in of_run(server, "artifacts", run)}
     assert artifacts["progress"]["data"] == 100
     rows = {row["case"]: row for row in json.loads(artifacts["cases"]["data"])}
-    assert rows[small.misaligned]["code"] == "origin_mismatch"
-    assert rows[small.sound[0]]["mean_dice"] > 0.8
-    assert small.cut_short in artifacts["summary"]["data"]
+    assert rows["moved"]["code"] == "origin_mismatch"
+    assert rows["sound-1"]["mean_dice"] > 0.8
+    assert "no-volume" in artifacts["summary"]["data"]
     assert "| Network |" in artifacts["cost"]["data"]
     assert "cases per hour" in artifacts["cost"]["data"]
-    (report,) = [u for u in Store().list_files(join(bucket, "out")) if u.endswith("report.html")]
+    written = s3.store.list_files(run["parameters"]["settings"]["output"])
+    (report,) = [url for url in written if url.endswith("report.html")]
     assert report in artifacts["report"]["data"]
 
 

@@ -59,7 +59,8 @@ NETWORKS = {
         "input_block downsamples.0 bottleneck", "upsamples.0 upsamples.1", "output_block",
     ),
     "SwinUNETR": (
-        {"_target_": "SwinUNETR", "feature_size": 12, "depths": (1, 1, 1, 1), **SIZES}, 64,
+        {"_target_": "SwinUNETR", "feature_size": 12, "depths": (1, 1, 1, 1), **SIZES},
+        (64, 32, 32),
         "swinViT.patch_embed swinViT.layers1.0 swinViT.layers2.0 swinViT.layers3.0 "
         "swinViT.layers4.0 encoder1 encoder2 encoder3 encoder4 encoder10",
         "decoder5 decoder4 decoder3 decoder2 decoder1", "out",
@@ -85,7 +86,8 @@ NNUNETS = {
 
 
 def subject_of(made, window) -> Subject:
-    return Subject(build_network(made, seed=0).eval(), 1, 3, (window,) * 3)
+    shape = (window,) * 3 if isinstance(window, int) else window
+    return Subject(build_network(made, seed=0).eval(), 1, 3, shape)
 
 
 SLOW = {"SwinUNETR", "VNet"}

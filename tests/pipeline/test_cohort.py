@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from cohorts import SmallCohort, small_cohort
+from cohorts import SmallCohort, small_cohort, tiny_cohort
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
@@ -31,6 +31,13 @@ def run_all(settings: SegmentSettings):
 
 @pytest.fixture
 def cohort(s3_env) -> tuple[str, SmallCohort]:
+    bucket = s3_env.bucket("cohort")
+    return bucket, tiny_cohort(Store(), join(bucket, "scans"))
+
+
+@pytest.fixture
+def long_cohort(s3_env) -> tuple[str, SmallCohort]:
+    """Cases that take long enough for something to happen meanwhile."""
     bucket = s3_env.bucket("cohort")
     return bucket, small_cohort(Store(), join(bucket, "scans"))
 
@@ -96,9 +103,9 @@ def test_a_case_is_skipped_only_if_input_weights_and_settings_match(cohort):
 
 
 @pytest.mark.slow
-def test_a_killed_run_is_finished_by_the_next(cohort, s3_env, tmp_path):
+def test_a_killed_run_is_finished_by_the_next(long_cohort, s3_env, tmp_path):
     """kill -9 after the first label map: no half object is visible, and nothing is done twice."""
-    bucket, small = cohort
+    bucket, small = long_cohort
     command = [
         sys.executable, "-m", "unet_pipeline", "segment", small.images, "--masks", small.masks,
         "--model", "phantom", "--output", join(bucket, "out"), "--cluster", "serial",
@@ -124,7 +131,7 @@ def test_a_killed_run_is_finished_by_the_next(cohort, s3_env, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_killed_worker_loses_nothing(cohort):
+def test_a_killed_worker_loses_nothing(long_cohort):
     """kill -9 of a Dask worker in the middle: its tiles are done again, the bytes are the same."""
     from threading import Timer
 
@@ -132,7 +139,7 @@ def test_a_killed_worker_loses_nothing(cohort):
     from unet_pipeline.cluster.spec import ClusterSpec
     from unet_pipeline.cohort import segment_case
 
-    bucket, small = cohort
+    bucket, small = long_cohort
     windows = WindowSettings(tile=(24, 24, 24), overlap=0.75)
     settings = settings_of(bucket, small, windows=windows, resume=False)
     run = open_run(settings)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cohort import open_run, segment_all
@@ -15,7 +16,6 @@ from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.bundle_tools import prune_bundle
 from unet_pipeline.networks.loading import load_bundle
-from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -24,7 +24,7 @@ SERIAL = ClusterSettings(kind="serial", threads=1)
 @pytest.fixture(scope="module")
 def place(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("depth")
-    write_cohort(Store(), str(folder), 1)
+    write_tiny(Store(), str(folder), 1)
     shutil.copytree(PACKAGED / "phantom", folder / "model")
     rule = AdaptiveRule(limit=0.25, promised_loss=0.01)
     (folder / "model/configs/adaptive.json").write_bytes(rule.as_bytes())

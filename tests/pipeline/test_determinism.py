@@ -1,6 +1,7 @@
 """P3: the label bytes are identical for any tile size and number of workers."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from bundles import CT, random_bundle, transform
 
 from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
@@ -94,9 +96,16 @@ def test_nothing_is_left_in_scratch_of_a_case_that_fails(place, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_workers_change_no_byte(place, expected, workers):
-    with open_executor(ClusterSpec("local", workers)) as executor:
-        assert executor.workers == workers
-        for tile in TILES:
-            assert label_bytes(place, tile, executor) == expected
+def test_workers_change_no_byte(place, expected):
+    """Four workers, then two of them, then one."""
+    with open_executor(ClusterSpec("local", 4)) as executor:
+        assert executor.workers == 4
+        for workers in (4, 2, 1):
+            executor.client.retire_workers(addresses(executor)[workers:])
+            assert len(addresses(executor)) == workers
+            for tile in TILES:
+                assert label_bytes(place, tile, replace(executor, workers=workers)) == expected
+
+
+def addresses(executor: DaskExecutor) -> list[str]:
+    return [*executor.client.scheduler_info(n_workers=-1)["workers"]]

@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 from bundles import random_bundle
+from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, GateSettings, SegmentSettings
-from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -31,7 +31,7 @@ def sidecar_of(record):
 
 @pytest.fixture
 def one(tmp_path):
-    (name,) = write_cohort(Store(), str(tmp_path), 1)
+    (name,) = write_tiny(Store(), str(tmp_path), 1)
     return tmp_path, name, tmp_path / "images", tmp_path / "masks"
 
 

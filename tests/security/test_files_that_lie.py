@@ -6,6 +6,8 @@ Headers whose claims the file does not bear out, and streams without end, stand 
 
 import gzip
 import json
+import resource
+import struct
 import tracemalloc
 import zipfile
 from collections.abc import Callable
@@ -23,6 +25,9 @@ from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.loading import load_bundle, load_network
+from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT
+from unet_pipeline.networks.weights import MOST_BYTES as MOST_WEIGHTS
+from unet_pipeline.networks.weights import read_weights
 from unet_pipeline.storage.ledger import read_sidecar
 from unet_pipeline.storage.manifest import MOST_BYTES, read_manifest
 from unet_pipeline.storage.store import Store
@@ -218,3 +223,89 @@ def test_weights_that_unpack_to_more_than_they_hold(bundle):
             packed.writestr(name, data)
     assert path.stat().st_size < 1_000_000
     assert refusal(bundle).code == "bundle_invalid"
+
+
+@pytest.mark.parametrize("file", ["model.safetensors", "model.pt", "model.ts", "model.pt2"])
+def test_weights_of_huge_size_are_not_read(bundle, file):
+    (bundle / "models/model.safetensors").unlink()
+    hollow(bundle / "models" / file, MOST_WEIGHTS + 1)
+    error = unread(lambda: load_bundle(str(bundle), STORE, trust=True))
+    assert error.code == "weights_too_large"
+    assert error.found == "8,589,934,593 bytes"
+
+
+def test_checkpoints_of_huge_size_are_not_read(tmp_path):
+    for name in ("plans.json", "dataset.json"):
+        (tmp_path / name).write_text("{}")
+    (tmp_path / "fold_0").mkdir()
+    hollow(tmp_path / "fold_0" / CHECKPOINT, MOST_WEIGHTS + 1)
+    assert unread(lambda: load_bundle(str(tmp_path), STORE)).code == "weights_too_large"
+
+
+def test_weights_that_grew_since_the_run_began_are_not_read(bundle):
+    seen = load_bundle(str(bundle), STORE)
+    hollow(bundle / "models/model.safetensors", MOST_WEIGHTS + 1)
+    assert unread(lambda: load_network(seen, STORE)).code == "weights_too_large"
+
+
+def hollow(path: Path, size: int) -> None:
+    with path.open("ab") as file:
+        file.truncate(size)  # a hole: it takes no room
+
+
+def unread(load: Callable[[], object]) -> RequestError:
+    tracemalloc.start()
+    with pytest.raises(RequestError) as caught:
+        load()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 40_000_000
+    return caught.value
+
+
+def test_the_limit_is_held_to_the_byte(tmp_path, monkeypatch):
+    (tmp_path / "w.pt").write_bytes(bytes(1000))
+    monkeypatch.setattr("unet_pipeline.networks.weights.MOST_BYTES", 1000)
+    assert len(read_weights(str(tmp_path / "w.pt"), STORE)) == 1000
+    monkeypatch.setattr("unet_pipeline.networks.weights.MOST_BYTES", 999)
+    with pytest.raises(RequestError):
+        read_weights(str(tmp_path / "w.pt"), STORE)
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        {"channels": [4096] * 6, "strides": [2] * 5},  # 2.7 billion values for the first levels
+        {"channels": [4, 4], "strides": [2], "num_res_units": 10**9},  # small, but many
+    ],
+)
+def test_a_network_larger_than_its_weights_is_not_built(bundle, sizes):
+    seen = load_bundle(str(bundle), STORE)
+    ends = {"in_channels": seen.in_channels, "out_channels": seen.out_channels}
+    entries(bundle, network_def={"_target_": "UNet", "spatial_dims": 3, **ends, **sizes})
+    before = peak_resident_bytes()
+    error = refusal(bundle)
+    assert error.code == "network_invalid"
+    assert "more values than weights of" in error.found
+    assert peak_resident_bytes() - before < 500_000_000
+
+
+def peak_resident_bytes() -> int:
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_weights_that_claim_more_than_they_hold(bundle):
+    """Once in the table of a safetensors file, once in the old format of torch.save."""
+    path = bundle / "models/model.safetensors"
+    table = json.dumps({"w": {"dtype": "F32", "shape": [2**31], "data_offsets": [0, 2**33]}})
+    path.write_bytes(struct.pack("<Q", len(table)) + table.encode() + bytes(1000))
+    assert refusal(bundle).code == "bundle_invalid"
+    path.unlink()
+    old = path.with_suffix(".pt")
+    torch.save({"w": torch.zeros(1_234_567)}, old, _use_new_zipfile_serialization=False)
+    data = old.read_bytes()
+    assert struct.pack("<i", 1_234_567) in data
+    old.write_bytes(data.replace(struct.pack("<i", 1_234_567), struct.pack("<i", 2**31 - 1)))
+    before = peak_resident_bytes()
+    assert refusal(bundle).code == "bundle_invalid"
+    assert peak_resident_bytes() - before < 500_000_000

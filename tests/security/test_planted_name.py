@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from command_line import cli_process
+from command_line import cli_in_turn
 from planted_names import (
     FAULTS,
     NAME,
@@ -63,8 +63,9 @@ def outcome(s3, tmp_path_factory) -> Iterator[Outcome]:
         patch.setenv("AWS_CONFIG_FILE", str(tmp_path_factory.mktemp("aws") / "none"))
         bucket, store, found = s3.bucket("planted"), Store(), Outcome()
         write_planted(store, join(bucket, "in"))
-        for name, words in commands(join(bucket, "in"), join(bucket, "out")).items():
-            found.said[name] = cli_process("-v", *words)
+        words = commands(join(bucket, "in"), join(bucket, "out"))
+        verbose = {name: ["-v", *rest] for name, rest in words.items()}
+        found.said |= cli_in_turn(verbose, tmp_path_factory.mktemp("said"))
         found.files |= {url: store.read(url) for url in store.list_files(join(bucket, "out"))}
         yield found
 

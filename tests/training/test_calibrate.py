@@ -11,7 +11,6 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.gate.examine import Policy
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle
-from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
@@ -28,7 +27,7 @@ def bundle(tmp_path):
 @pytest.mark.slow
 def test_the_limit_keeps_the_promise_on_its_curve(tmp_path, bundle):
     store = Store()
-    write_cohort(store, str(tmp_path), 3)
+    write_tiny(store, str(tmp_path), 3)
     images, masks = str(tmp_path / "images"), str(tmp_path / "masks")
     rule = calibrate_bundle(bundle, store, images, masks, 0.01)
     by_limit = {point["limit"]: point for point in rule.curve}
@@ -51,7 +50,7 @@ def test_the_limit_keeps_the_promise_on_its_curve(tmp_path, bundle):
 
 
 def test_one_case_calibrates_nothing(tmp_path, bundle):
-    write_cohort(Store(), str(tmp_path), 1)
+    write_tiny(Store(), str(tmp_path), 1)
     with pytest.raises(RequestError) as caught:
         calibrate_bundle(bundle, Store(), str(tmp_path / "images"), str(tmp_path / "masks"), 0.01)
     assert caught.value.code == "calibration_impossible"
@@ -72,7 +71,7 @@ def test_a_bundle_is_calibrated_on_the_validation_cases_of_a_manifest(tmp_path):
 
 
 def test_what_the_gate_may_put_right_is_calibrated_on(tmp_path):
-    write_cohort(Store(), str(tmp_path), 3, misaligned=True)
+    write_tiny(Store(), str(tmp_path), 3, misaligned=True)
     broken = tmp_path / "images/phantom-01.nii.gz"
     broken.write_bytes(broken.read_bytes()[:-3000])  # the header is sound, the voxels are not
     model = random_bundle(tmp_path / "model", network="unetpp", features=(2, 2, 4, 4, 4))

@@ -28,6 +28,7 @@ from unet_pipeline.cli.options import (
     Trust,
 )
 from unet_pipeline.config import CheckSettings, SegmentSettings
+from unet_pipeline.processes import lasting_imports
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,11 @@ class BudgetOptions(Options):
         int, typer.Option(help="Tries again after a storage fault.", rich_help_panel="Limits")
     ] = 2
     case_minutes: Annotated[
-        float, typer.Option(help="Time limit of one case.", rich_help_panel="Limits")
+        float,
+        typer.Option(
+            help="Time limit of one case on Dask's workers; --cluster serial has none.",
+            rich_help_panel="Limits",
+        ),
     ] = 60.0
     memory_gb: MemoryGb = 2.0
     max_volume_gb: MaxVolumeGb = 64.0
@@ -150,7 +155,8 @@ def check(
         typer.Option(
             metavar="DIR",
             help="Write the files that --remedies put right below DIR, and a manifest of all "
-            "sound cases that segment takes as IMAGES.",
+            "sound cases that segment takes as IMAGES. Sound files stay where they are: segment "
+            "then needs --allow and their prefix.",
             rich_help_panel="Remedies",
         ),
     ] = None,
@@ -200,26 +206,32 @@ def _gate(gate: GateOptions, content: bool, fix: str | None) -> dict[str, Any]:
 def _segment(settings: SegmentSettings, as_json: bool) -> int:
     """Run a cohort on the settings' cluster; return how many cases are quarantined."""
     from unet_pipeline import console
-    from unet_pipeline.cluster.backends import open_executor
-    from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all, with_engine
+    from unet_pipeline.cluster.backends import starting
 
-    with console.waiting("Checking the request"):
-        run = open_run(settings)
-    records = faults_of(run)
-    begin = perf_counter()
-    with (
-        open_executor(settings.cluster.spec(settings.windows.batch)) as executor,
-        console.case_progress(len(run.cases) + len(records), "Segmenting") as progress,
-    ):
-        run = with_engine(run, executor)
-        for record in records:
-            console.advance(progress, record)
-            print_json(record.as_dict(), when=as_json)
-        for record in segment_all(run, executor):
-            records.append(record)
-            console.advance(progress, record)
-            print_json(record.as_dict(), when=as_json)
-        seconds, workers = perf_counter() - begin, executor.workers
+    with starting(settings.cluster.spec(settings.windows.batch)) as opened:
+        with lasting_imports():  # while the workers start and do the same
+            from unet_pipeline.cohort import (
+                close_run,
+                faults_of,
+                open_run,
+                segment_all,
+                with_engine,
+            )
+        with console.waiting("Checking the request"):
+            run = open_run(settings)
+        records = faults_of(run)
+        begin = perf_counter()
+        with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
+            executor = opened()
+            run = with_engine(run, executor)
+            for record in records:
+                console.advance(progress, record)
+                print_json(record.as_dict(), when=as_json)
+            for record in segment_all(run, executor):
+                records.append(record)
+                console.advance(progress, record)
+                print_json(record.as_dict(), when=as_json)
+            seconds, workers = perf_counter() - begin, executor.workers
     summary = close_run(run, records, seconds=seconds, workers=workers)
     if as_json:
         print_json(summary.as_dict())

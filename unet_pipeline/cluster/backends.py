@@ -1,7 +1,6 @@
 """Start or reach a cluster: one function for each place where work can run."""
 
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -10,6 +9,7 @@ import dask
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
+from unet_pipeline.cluster.dashboard import dashboard_config, dashboard_options, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Ready
@@ -21,6 +21,7 @@ from unet_pipeline.processes import ENVIRONMENT, prepare_process
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 20.0
+START_SECONDS = 60.0  # in which the workers of this machine are there, be it ever so busy
 
 _NO_WORKER = {
     "slurm": "Look at `squeue` and the jobs' logs; raise --wait-minutes where the queue is long",
@@ -39,23 +40,58 @@ def open_executor(spec: ClusterSpec) -> Iterator[Executor]:
     Raises
     ------
     RequestError
-        ``cluster_unreachable``, ``cluster_empty``, ``cuda_missing``, ``slurm_missing``,
-        ``kubernetes_missing``; those of ``security_of``.
+        As ``starting``.
+    """
+    with starting(spec) as opened:
+        yield opened()
+
+
+@contextmanager
+def starting(spec: ClusterSpec) -> Iterator[Callable[[], Executor]]:
+    """Begin to open an executor; a call of what is yielded waits for its workers and returns it.
+
+    Workers of this machine start and import in the meantime, so that a request can be checked while
+    they do. Jobs, pods and schedulers of others are asked for only by the call. All is closed when
+    the block ends.
+
+    Raises
+    ------
+    RequestError
+        ``cluster_unreachable``, ``cluster_empty``, ``cuda_missing``, ``gpu_missing``,
+        ``slurm_missing``, ``kubernetes_missing``; those of ``security_of``.
     """
     if spec.kind == "serial":
         prepare_process()
-        yield SerialExecutor()
+        yield SerialExecutor
         return
-    security = security_of(spec)
     with ExitStack() as stack:
-        stack.enter_context(dask.config.set(_CONFIG))
-        client = stack.enter_context(_client(spec, security, stack))
+        if spec.kind == "local":
+            client = _open_client(spec, stack)
+            yield lambda: _executor(client, spec)
+        else:
+            yield lambda: _executor(_open_client(spec, stack), spec)
+
+
+def _executor(client: Client, spec: ClusterSpec) -> DaskExecutor:
+    return DaskExecutor(client, _count_workers(client, spec), spec.threads)
+
+
+def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
+    """Start or reach a scheduler, and say what workers are to do beside their calls."""
+    security = security_of(spec)
+    ours = "://" not in spec.kind  # a scheduler of others may serve several runs at once
+    config = {**_CONFIG, **(dashboard_config(security) if ours else {})}
+    stack.enter_context(dask.config.set(config))
+    client: Client = stack.enter_context(_client(spec, security, stack))
+    if not ours or is_shown(security):
         log.info("Dask dashboard at %s", client.dashboard_link)
-        client.register_plugin(KeptMemory())
-        if "://" not in spec.kind:  # a scheduler of others may serve several runs at once
-            client.register_plugin(Ready())
-            _forward_logs(client)
-        yield DaskExecutor(client, _count_workers(client, spec), spec.threads)
+    client.register_plugin(KeptMemory())
+    if ours:
+        client.register_plugin(Ready())
+        _forward_logs(client)
+    if spec.kind == "local" and client.cluster is not None:
+        client.cluster.scale(spec.workers or 1)  # does not wait for them; plugins wait there
+    return client
 
 
 def _client(spec: ClusterSpec, security: Security | None, stack: ExitStack) -> Client:
@@ -70,7 +106,9 @@ def _cluster(spec: ClusterSpec, security: Security | None) -> Any:
     if spec.kind == "local":
         return _local(workers, spec.threads, security)
     if spec.kind == "cuda":
-        return _cuda(spec.workers, spec.threads, security)
+        from unet_pipeline.cluster.cuda import start_cuda
+
+        return start_cuda(spec.workers, spec.threads, security)
     start: Callable[..., Any]
     if spec.kind == "kubernetes":
         from unet_pipeline.cluster.kubernetes import start_kubernetes as start
@@ -92,37 +130,19 @@ def _forward_logs(client: Client) -> None:
 
 
 def _local(workers: int, threads: int, security: Security | None) -> LocalCluster:
-    """Start workers that share the machine's memory; Dask would go by their threads."""
+    """Make room for workers that share the machine's memory; Dask would go by their threads."""
+    if not log.isEnabledFor(logging.INFO):
+        logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
     return LocalCluster(
-        n_workers=workers,
+        n_workers=0,
         memory_limit=MEMORY_LIMIT // workers,
         security=security,
         protocol="tls://" if security else None,
         threads_per_worker=threads,
         processes=True,
-        dashboard_address=os.environ.get("UNET_PIPELINE_DASHBOARD", "127.0.0.1:0"),
+        scheduler_kwargs=dashboard_options(security),
         silence_logs=40,
     )
-
-
-def _cuda(workers: int | None, threads: int, security: Security | None) -> LocalCluster:
-    try:
-        from dask_cuda import LocalCUDACluster
-    except ImportError as error:
-        raise RequestError(
-            "cuda_missing",
-            found="no dask-cuda in this environment",
-            wanted="dask-cuda, which gives each worker one GPU",
-            remedy="pip install 'unet-pipeline[cuda]', or start one `dask worker` per GPU with "
-            "CUDA_VISIBLE_DEVICES set and use --cluster tcp://...",
-        ) from error
-    cluster: LocalCluster = LocalCUDACluster(
-        n_workers=workers,
-        threads_per_worker=threads,
-        security=security,
-        protocol="tls://" if security else None,
-    )
-    return cluster
 
 
 def _connect(address: str, security: Security | None) -> Client:
@@ -138,10 +158,14 @@ def _connect(address: str, security: Security | None) -> Client:
 
 
 def _count_workers(client: Client, spec: ClusterSpec) -> int:
-    """Return how many workers there are, or will be; wait for the first."""
-    seconds = 60 * spec.wait_minutes if spec.adapts else CONNECT_SECONDS
+    """Return how many workers there are, or will be; wait for the first, or for all of ours."""
+    wanted, seconds = 1, CONNECT_SECONDS
+    if spec.adapts:
+        seconds = 60 * spec.wait_minutes
+    elif spec.kind == "local":
+        wanted, seconds = spec.workers or 1, START_SECONDS
     try:
-        client.wait_for_workers(1, timeout=seconds)
+        client.wait_for_workers(wanted, timeout=seconds)
     except TimeoutError as error:
         raise RequestError(
             "cluster_empty",

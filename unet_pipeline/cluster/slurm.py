@@ -12,6 +12,7 @@ from typing import Any
 
 from distributed import Security
 
+from unet_pipeline.cluster.dashboard import dashboard_options
 from unet_pipeline.cluster.sites import SlurmSite
 from unet_pipeline.errors import RequestError
 from unet_pipeline.processes import ENVIRONMENT
@@ -39,7 +40,7 @@ def start_slurm(
         name="unet-pipeline",
         job_name=WORKER,
         security=security,
-        scheduler_options={"dashboard_address": "127.0.0.1:0"},
+        scheduler_options=dashboard_options(security),
         silence_logs=logging.ERROR,
         **job_options(site, threads),
     )

@@ -197,7 +197,10 @@ class Budget(Settings):
 
     retries: int = Field(2, ge=0, le=10, description="Tries again after a storage or worker fault.")
     case_minutes: float = Field(
-        60.0, gt=0, title="Minutes per case", description="Time limit of one case."
+        60.0,
+        gt=0,
+        title="Minutes per case",
+        description="Time limit of one case on Dask's workers; kind serial has none.",
     )
     memory_gb: float = Field(
         2.0,
@@ -217,6 +220,12 @@ class Budget(Settings):
         description="Folder for volumes over the memory budget; all workers must see it. "
         "Default: the system's folder for temporary files.",
     )
+
+    @field_validator("scratch", mode="before")
+    @classmethod
+    def _nothing_named(cls, value: Any) -> Any:
+        """Take an empty field of a form, or an empty variable, for none."""
+        return value or None
 
 
 class CostSettings(Settings):

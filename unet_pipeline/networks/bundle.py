@@ -18,7 +18,7 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.tiling.decision import Decision, Highest
 from unet_pipeline.tiling.merge import smallest_label_type
-from unet_pipeline.tiling.plan import Placement
+from unet_pipeline.tiling.windows import Placement
 
 PACKAGED = Path(__file__).parent.parent / "bundles"
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"

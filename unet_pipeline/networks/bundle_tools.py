@@ -14,7 +14,7 @@ from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import Mode, check_depth, depths_of, prune
 from unet_pipeline.networks.registry import final_scores, network_contract
-from unet_pipeline.networks.weights import parse_weights
+from unet_pipeline.networks.weights import parse_weights, read_weights
 from unet_pipeline.storage.store import Store, join
 
 EXAMPLE = "models/example.safetensors"  # an input and the scores it gave when it was stored
@@ -74,7 +74,7 @@ def verify_bundle(bundle: Bundle, store: Store) -> dict[str, Any]:
     url = join(bundle.url, EXAMPLE)
     if not store.exists(url):
         return found
-    stored = parse_weights(url, store.read(url))
+    stored = parse_weights(url, read_weights(url, store))
     with torch.inference_mode():
         scores = final_scores(network(stored["input"]))
     largest = float((scores - stored["scores"]).abs().max())

@@ -13,7 +13,7 @@ from unet_pipeline.networks.nnunet.folder import is_nnunet_folder, load_folds, r
 from unet_pipeline.networks.programs import PROGRAMS, load_program
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.networks.trusted import build_trusted
-from unet_pipeline.networks.weights import check_fit, parse_weights
+from unet_pipeline.networks.weights import check_fit, parse_weights, read_weights
 from unet_pipeline.storage.store import Store, join
 
 
@@ -32,8 +32,9 @@ def load_bundle(url_or_name: str, store: Store, *, trust: bool = False) -> Bundl
     ------
     RequestError
         ``bundle_missing``, ``bundle_invalid``, ``bundle_expression``, ``network_unknown``,
-        ``network_invalid`` or ``program_untrusted``; for nnU-Net ``plan_unsupported``,
-        ``weights_unsafe`` or ``checkpoint_invalid``; with trust ``bundle_code_failed``.
+        ``network_invalid``, ``weights_too_large`` or ``program_untrusted``; for nnU-Net
+        ``plan_unsupported``, ``weights_unsafe`` or ``checkpoint_invalid``; with trust
+        ``bundle_code_failed``.
     """
     url = _url_of(url_or_name)
     with _for_all_cases():
@@ -49,20 +50,23 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
     ------
     RequestError
         ``weights_changed`` if the file is no longer the one that ``load_bundle`` saw,
-        ``weights_unsafe`` if loading it would run code, ``bundle_invalid`` if it cannot be read,
-        ``weights_mismatch`` if its tensors are not those of ``network_def``; what
+        ``weights_too_large``, ``weights_unsafe`` if loading it would run code,
+        ``bundle_invalid`` if it cannot be read, ``network_invalid`` for a ``network_def`` that is
+        larger, ``weights_mismatch`` if its tensors are not those of ``network_def``; what
         ``build_trusted`` raises.
     """
     if bundle.weights_file.endswith(CHECKPOINT):
         return load_folds(bundle, store)
     url = join(bundle.url, bundle.weights_file)
-    data = store.read(url)
+    data = read_weights(url, store)
     check_unchanged(bundle, digest_of(data))
     if bundle.weights_file in PROGRAMS:
         return load_program(url, data)
     weights = parse_weights(url, data)
-    own = bundle.own_network
-    network = build_trusted(bundle, store) if own else build_network(bundle.network_def)
+    if bundle.own_network:
+        network = build_trusted(bundle, store)
+    else:
+        network = build_network(bundle.network_def, file_bytes=len(data))
     check_fit(url, weights, network.state_dict())
     network.load_state_dict(weights)
     return network.eval()

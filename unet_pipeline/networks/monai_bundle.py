@@ -18,6 +18,7 @@ from unet_pipeline.networks.postprocessing import read_decision
 from unet_pipeline.networks.programs import PROGRAMS, check_trust, program_def
 from unet_pipeline.networks.registry import network_contract
 from unet_pipeline.networks.trusted import TrustedConfig
+from unet_pipeline.networks.weights import read_weights
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tiling.decision import BACKGROUND, Decision, Highest
 
@@ -34,7 +35,7 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
     config = _read_inference(url, store, trusted)
     metadata = _read_metadata(url, store)
     weights_file = _weights_file(url, store, trust)
-    weights_digest = digest_of(store.read(join(url, weights_file)))
+    weights_digest = digest_of(read_weights(join(url, weights_file), store))
     adaptive = _adaptive(url, store)
     slice_axis = _slice_axis(config)
     is_program = weights_file in PROGRAMS

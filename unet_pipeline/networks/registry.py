@@ -9,6 +9,7 @@ must be divisible by (``docs/networks.md``).
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,6 +28,7 @@ from unet_pipeline.networks import programs
 from unet_pipeline.networks.asymmetric import AsymmetricUNet
 from unet_pipeline.networks.blocks import per_axis
 from unet_pipeline.networks.bundle_config import WITH_TRUST
+from unet_pipeline.networks.limits import ValuesAtMost
 from unet_pipeline.networks.nested import NestedUNet, monai_unetpp
 from unet_pipeline.networks.nnunet import architecture
 
@@ -119,7 +121,9 @@ KNOWN: Mapping[str, _Kind] = {
 }
 
 
-def build_network(network_def: Mapping[str, Any], *, seed: int | None = None) -> nn.Module:
+def build_network(
+    network_def: Mapping[str, Any], *, seed: int | None = None, file_bytes: int | None = None
+) -> nn.Module:
     """Build a network with random weights, in training mode, on the CPU.
 
     Parameters
@@ -129,14 +133,18 @@ def build_network(network_def: Mapping[str, Any], *, seed: int | None = None) ->
         ``KNOWN``, alone or with its module.
     seed
         Seed of the weights. By default torch's global generator is used.
+    file_bytes
+        Size of the file of its weights, where there is one.
 
     Raises
     ------
     RequestError
-        ``network_unknown`` for another target, ``network_invalid`` for wrong arguments.
+        ``network_unknown`` for another target, ``network_invalid`` for wrong arguments, and for
+        a network that is larger than its weights, before it takes up memory.
     """
     kind, arguments = _known(network_def)
-    with torch.random.fork_rng(devices=[], enabled=seed is not None):
+    limit = nullcontext() if file_bytes is None else ValuesAtMost(file_bytes)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None), limit:
         if seed is not None:
             torch.manual_seed(seed)
         try:

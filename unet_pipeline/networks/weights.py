@@ -13,12 +13,35 @@ from torch import Tensor
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle_config import invalid
+from unet_pipeline.storage.store import Store
 
+MOST_BYTES = 8 * 2**30  # of a weights file; two billion parameters in single precision
 _NAMED_AT_MOST = 3
 _DAMAGED = (
     safetensors.SafetensorError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, KeyError,
     AttributeError, IndexError, OSError,
 )  # fmt: skip
+
+
+def read_weights(url: str, store: Store) -> bytes:
+    """Return a weights file, a program or a checkpoint, if the store says that it is not too large.
+
+    Raises
+    ------
+    RequestError
+        ``weights_too_large``, before anything is read.
+    """
+    size = store.fingerprint(url).size
+    if size > MOST_BYTES:
+        raise RequestError(
+            "weights_too_large",
+            found=f"{size:,} bytes",
+            wanted=f"at most {MOST_BYTES:,} bytes ({MOST_BYTES // 2**30} GiB), all in memory",
+            remedy="Save the network's weights alone, without the optimizer's state, or in half "
+            "precision",
+            subject=url,
+        )
+    return store.read(url)
 
 
 def parse_weights(url: str, data: bytes) -> dict[str, Tensor]:

@@ -22,7 +22,7 @@ from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
 from unet_pipeline.networks.nnunet.plan import OVERLAP, Plan, read_plan, unsupported
 from unet_pipeline.networks.registry import build_network, network_contract
-from unet_pipeline.networks.weights import check_fit
+from unet_pipeline.networks.weights import check_fit, read_weights
 from unet_pipeline.storage.store import Store, join
 
 PLANS, DATASET = "plans.json", "dataset.json"
@@ -43,15 +43,18 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
     Raises
     ------
     RequestError
-        ``bundle_invalid``, ``plan_unsupported``, ``weights_unsafe``, ``checkpoint_invalid`` or
-        ``network_unknown``.
+        ``bundle_invalid``, ``plan_unsupported``, ``weights_too_large``, ``weights_unsafe``,
+        ``checkpoint_invalid`` or ``network_unknown``.
     """
     model = _model_of(url)
     plans, dataset = (_json(model, name, store) for name in (PLANS, DATASET))
     files = _checkpoints(url, model, store)
-    data = store.read(join(model, files[0]))
+    data = read_weights(join(model, files[0]), store)
     first = read_checkpoint(join(model, files[0]), data)
-    digests = [digest_of(data), *(digest_of(store.read(join(model, f))) for f in files[1:])]
+    digests = [
+        digest_of(data),
+        *(digest_of(read_weights(join(model, f), store)) for f in files[1:]),
+    ]
     try:
         plan = read_plan(model, plans, dataset, first.configuration)
         return _bundle(url, plan, first, files, digests)
@@ -73,10 +76,10 @@ def load_folds(bundle: Bundle, store: Store) -> nn.Module:
     digests, networks = [], []
     for file in (bundle.weights_file, *bundle.further_weights):
         url = join(_model_of(bundle.url), file)
-        data = store.read(url)
+        data = read_weights(url, store)
         digests.append(digest_of(data))
         weights = read_checkpoint(url, data).weights
-        network = build_network(bundle.network_def)
+        network = build_network(bundle.network_def, file_bytes=len(data))
         check_fit(url, weights, network.state_dict())
         network.load_state_dict(weights)
         networks.append(network.eval())

@@ -1,0 +1,51 @@
+"""What a command says of its limits is what it does."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from command_line import cli
+
+from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
+from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.request import open_run
+from unet_pipeline.storage.store import Store
+
+
+@pytest.fixture(scope="module")
+def scans(tmp_path_factory):
+    """Two phantoms; the second's mask is stored in another order."""
+    folder = tmp_path_factory.mktemp("limits") / "scans"
+    _, reordered = write_cohort(Store(), str(folder), 2)
+    path = folder / "masks" / f"{reordered}.nii.gz"
+    nib.save(nib.load(path).as_reoriented(np.array([[1, 1], [0, -1], [2, 1]])), path)
+    return folder
+
+
+def help_of(command: str) -> str:
+    """The help without the frame around it."""
+    return " ".join(cli(command, "--help").stdout.replace("│", " ").split())
+
+
+@pytest.mark.parametrize(
+    ("kind", "minutes", "warned"),
+    [("serial", 5.0, True), ("serial", 60.0, False), ("local", 5.0, False)],
+)
+def test_a_time_limit_that_does_nothing_is_said(scans, tmp_path, caplog, kind, minutes, warned):
+    settings = SegmentSettings(
+        images=str(scans / "images"), model="phantom", output=str(tmp_path / "out"),
+        cluster=ClusterSettings(kind=kind), budget=Budget(case_minutes=minutes),
+    )  # fmt: skip
+    assert len(open_run(settings).cases) == 2
+    assert ("case_minutes" in caplog.text) is warned
+    assert "--cluster serial has none" in help_of("segment")
+
+
+def test_a_manifest_of_mended_files_needs_allow_as_the_help_says(scans, tmp_path):
+    mended = tmp_path / "mended"
+    assert "segment then needs --allow" in help_of("check")
+    done = cli("check", scans / "images", "--masks", scans / "masks", "--fix", mended)
+    assert done.returncode == 0, done.stdout
+    refused = cli("check", mended / "manifest.jsonl")
+    assert refused.returncode == 2
+    assert "--allow" in refused.stderr
+    assert cli("check", mended / "manifest.jsonl", "--allow", scans).returncode == 0
