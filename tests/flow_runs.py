@@ -11,7 +11,6 @@ from typing import Any
 
 from cohorts import SmallCohort
 
-from unet_pipeline.errors import RequestError
 from unet_pipeline.local.prefect_server import PrefectServer
 from unet_pipeline.storage.store import join
 
@@ -76,8 +75,7 @@ def start_run(
     server: PrefectServer, name: str, settings: Mapping[str, Any], flow: str = "segment-cohort"
 ) -> dict[str, Any]:
     """Ask for a run of a deployment, as the run form does, with the keys of the test's bucket."""
-    run = post(
-        server,
+    run = server.api(
         f"/deployments/{deployment(server, name, flow)['id']}/create_flow_run",
         {
             "parameters": {"settings": settings},
@@ -87,18 +85,6 @@ def start_run(
     )
     assert isinstance(run, dict)
     return run
-
-
-def post(server: PrefectServer, path: str, body: Mapping[str, Any]) -> Any:
-    """Ask for a change, again where the server's database was busy, as Prefect's clients do."""
-    for _ in range(5):
-        try:
-            return server.api(path, body)
-        except RequestError as error:
-            if "status 503" not in error.found:
-                raise
-            time.sleep(0.3)
-    return server.api(path, body)
 
 
 def wait_for_run(

@@ -8,7 +8,6 @@ from cohorts import small_cohort
 from flow_runs import (
     deployment,
     of_run,
-    post,
     settings_of,
     start_run,
     wait_for_run,
@@ -91,7 +90,7 @@ def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, s
     wait_until(lambda: of_run(deployed, "task_runs", run), 100)
     assert len(polling.children(recursive=True)) > 1  # the flow, and its Dask worker
     cancelling = {"type": "CANCELLING", "name": "Cancelling"}
-    post(deployed, f"/flow_runs/{run['id']}/set_state", {"state": cancelling})
+    deployed.api(f"/flow_runs/{run['id']}/set_state", {"state": cancelling})
     assert wait_for_run(deployed, run, 60)["state_name"] == "Cancelled"
     wait_until(lambda: not polling.children(recursive=True), 10)
     states = {task["state_name"] for task in of_run(deployed, "task_runs", run)}
@@ -106,11 +105,11 @@ def test_a_run_whose_worker_was_killed_does_not_block_the_next(deployed):
     def begin():
         far = {"type": "SCHEDULED", "state_details": {"scheduled_time": "2100-01-01T00:00:00Z"}}
         body = {"parameters": nightly["parameters"], "state": far}  # not for the worker
-        return post(deployed, f"/deployments/{nightly['id']}/create_flow_run", body)
+        return deployed.api(f"/deployments/{nightly['id']}/create_flow_run", body)
 
     def set_state(run, kind, force=False):
         body = {"state": {"type": kind}, "force": force}
-        return post(deployed, f"/flow_runs/{run['id']}/set_state", body)
+        return deployed.api(f"/flow_runs/{run['id']}/set_state", body)
 
     abandoned = begin()
     assert set_state(abandoned, "PENDING")["status"] == "ACCEPT"

@@ -1,11 +1,17 @@
 """What is summed and let go of behind the windows are the sums of all of them, to the bit."""
 
+from threading import current_thread
+
 import numpy as np
 import pytest
+import torch
 from bundles import random_bundle
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.sweeping import Behind
+from unet_pipeline.inference.total import Total
+from unet_pipeline.inference.transfer import Feed
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, index3
@@ -92,3 +98,58 @@ def test_scores_that_are_no_numbers_end_the_call(predictor):
     with pytest.raises(CaseError) as caught:
         predictor.sweep(values, frame, tile.course, lambda *_: None)
     assert caught.value.code == "scores_not_finite"
+
+
+class Copies(Feed):
+    """A feed whose sums are copies, as those of a device are."""
+
+    def unload(self, sums_CXYZ):
+        return sums_CXYZ.numpy().copy()
+
+
+FEED = Copies((1, 1, *ROI), torch.contiguous_format)
+
+
+@pytest.mark.parametrize("aside", [False, True])
+def test_labels_may_be_decided_aside_while_windows_go_on(predictor, aside):
+    (tile,) = plan_of((50, 16, 16), 2).tiles
+    course, weights = tile.course, predictor.importance
+    kept = Total(2, course.box, weights, 1, axis=course.axis, length=course.length)
+    every = Total(2, course.box, weights, 1)
+    scores = torch.rand(2, *ROI)
+    threads, differences = set(), []
+
+    def decide(sweep, partials) -> None:
+        threads.add(current_thread())
+        for partial in partials:
+            cut = (slice(None), *partial.box.within(course.box))
+            differences.append(np.abs(partial.sums_CXYZ - expected[cut]).max())
+
+    for window in course.windows:
+        every.add(scores, Box.at(window, ROI))
+    expected = every.sums().numpy()
+    behind = Behind(kept, course, FEED, decide, aside=aside)
+    for window in course.windows:
+        behind.add(scores, Box.at(window, ROI))
+    behind.close()
+    behind.check()
+    assert len(differences) >= len(course.sweeps)
+    assert not any(differences)
+    assert (current_thread() in threads) == (not aside)
+    assert (behind.seconds == 0) == aside
+
+
+def test_a_fault_of_a_decision_aside_is_raised_at_the_end(predictor):
+    (tile,) = plan_of((50, 16, 16), 2).tiles
+    course = tile.course
+    total = Total(2, course.box, predictor.importance, 1, axis=course.axis, length=course.length)
+
+    def refuse(sweep, partials) -> None:
+        raise CaseError("test", found="a", wanted="b", remedy="c")
+
+    behind = Behind(total, course, FEED, refuse, aside=True)
+    for window in course.windows:
+        behind.add(torch.zeros(2, *ROI), Box.at(window, ROI))
+    behind.close()
+    with pytest.raises(CaseError, match="a"):
+        behind.check()

@@ -211,7 +211,7 @@ class Predictor:
             axis=course.axis,
             length=course.length,
         )
-        behind = Behind(total, course, self._feed, decide)
+        behind = Behind(total, course, self._feed, decide, aside=total.on_cuda)
         try:
             spent = self._serve(values_CXYZ, frame, course.windows, behind.add)
         finally:
@@ -251,15 +251,16 @@ class Predictor:
         loaded = self._feed.moment()
         scores_BCXYZ = self.engine(batch_BCXYZ)
         scored = self._feed.moment()
+        share = 1 / len(seats)
         for slot, (call, index) in enumerate(seats):
+            call.forward.append(Span(loaded, scored, share))
+            call.held.append(Span(begin, scored, share))
+            received = self._feed.moment()
             try:
                 call.receive(index, scores_BCXYZ[slot])
             except Exception as error:
                 call.error = error
-        end = self._feed.moment()
-        for call, _ in seats:
-            call.forward.append(Span(loaded, scored, 1 / len(seats)))
-            call.held.append(Span(begin, end, 1 / len(seats)))
+            call.held.append(Span(received, self._feed.moment()))
 
 
 _predictors: dict[tuple[object, ...], Predictor] = {}

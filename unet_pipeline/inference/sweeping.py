@@ -19,7 +19,7 @@ class Behind:
     """Receives the scores of windows in the order of a course, and lets labels be decided.
 
     On a CPU that happens at once, for the network and the decision need the same cores. On CUDA
-    it happens in another thread, on a copy of the sums, while the network goes on.
+    it happens aside, in another thread, on a copy of the sums, while the network goes on.
 
     Parameters
     ----------
@@ -30,15 +30,19 @@ class Behind:
     decide
         Is given each sweep whose write box has voxels, and the sums of its score box; on a CPU
         these are views that are valid until it returns.
+    aside
+        Whether to decide in another thread. What the feed brings must be copies then.
     """
 
-    def __init__(self, total: Total, course: Course, feed: Feed, decide: Decide) -> None:
+    def __init__(
+        self, total: Total, course: Course, feed: Feed, decide: Decide, *, aside: bool
+    ) -> None:
         self.seconds = 0.0  # in which the device waited for decisions
         self._total, self._course, self._feed, self._decide = total, course, feed, decide
         self._sweeps = iter(course.sweeps)
         self._sweep = next(self._sweeps)
         self._left = len(self._sweep.windows)
-        self._pool = ThreadPoolExecutor(1) if total.on_cuda else None
+        self._pool = ThreadPoolExecutor(1) if aside else None
         self._deciding: list[Future[None]] = []
 
     def add(self, scores_CXYZ: torch.Tensor, window: Box) -> None:

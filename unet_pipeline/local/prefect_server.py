@@ -27,6 +27,7 @@ DEFAULT_PORT = 4200
 POOL = "local"
 SERVER_AUTH, AUTH = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 START_SECONDS = 120.0
+BUSY_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2)  # seconds
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -81,20 +82,29 @@ class PrefectServer:
         return done.stdout
 
     def api(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask the server's API: POST with a body, or else GET. None if there is no such thing."""
+        """Ask the server's API: POST with a body, or else GET. None if there is no such thing.
+
+        Where its database is busy (503) it is asked again, as Prefect's own clients do.
+        """
         headers = {"Content-Type": "application/json"}
         if auth := self.env.get(AUTH):
             headers["Authorization"] = f"Basic {b64encode(auth.encode()).decode()}"
         request = urllib.request.Request(  # noqa: S310  loopback only
             f"{self.url}/api{path}", None if body is None else json.dumps(body).encode(), headers
         )
-        try:
-            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            if error.code == HTTPStatus.NOT_FOUND:
-                return None
-            raise prefect_failed(f"status {error.code} of {path}", self.home) from error
+        pauses = iter(BUSY_PAUSES)
+        while True:
+            try:
+                with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                    return json.load(answer)
+            except urllib.error.HTTPError as error:
+                if error.code == HTTPStatus.NOT_FOUND:
+                    return None
+                busy = error.code == HTTPStatus.SERVICE_UNAVAILABLE
+                pause = next(pauses, None) if busy else None
+                if pause is None:
+                    raise prefect_failed(f"status {error.code} of {path}", self.home) from error
+                time.sleep(pause)
 
 
 @contextmanager
