@@ -1,5 +1,6 @@
 """What is summed and let go of behind the windows are the sums of all of them, to the bit."""
 
+import tracemalloc
 from threading import current_thread
 
 import numpy as np
@@ -153,3 +154,22 @@ def test_a_fault_of_a_decision_aside_is_raised_at_the_end(predictor):
     behind.close()
     with pytest.raises(CaseError, match="a"):
         behind.check()
+
+
+def test_memory_does_not_grow_with_the_length_of_a_volume(predictor):
+    def peak_bytes(length: int) -> int:
+        plan = plan_of((length, 16, 16), predictor.classes)
+        (tile,) = plan.tiles
+        frame = plan.cover_box(tile)
+        values = np.random.default_rng(0).random((1, *frame.shape), dtype=np.float32)
+        tracemalloc.start()
+        predictor.sweep(values, frame, tile.course, lambda *_: None)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    peak_bytes(32)  # what is made once
+    sums_bytes = predictor.classes * 16**3 * 8
+    short, long = peak_bytes(64), peak_bytes(512)
+    assert sums_bytes < short < 2 * sums_bytes
+    assert long < 2 * sums_bytes
