@@ -97,10 +97,9 @@ def merge_tile(
     windows
         First voxel of every window that reaches into the tile's score box.
     """
-    begin = perf_counter()
     decider = _Decider(prepared, tile, windows, spec)
     decider.decide(tile.write_box, tile.score_box, partials)
-    return TileLabels(tile.write_box, decider.labels_XYZ, perf_counter() - begin)
+    return decider.labels()
 
 
 def label_tile(
@@ -124,18 +123,13 @@ def swept_labels(
     """
     if tile.course is None:
         raise ValueError(f"tile {tile.index} has no course")
-    begin = perf_counter()
     decider = _Decider(prepared, tile, tile.windows, predictor.spec)
-    weighed = perf_counter() - begin
-    seconds = [weighed]
 
     def decide(sweep: Sweep, partials: Sequence[Partial]) -> None:
-        begin = perf_counter()
         decider.decide(sweep.write_box, sweep.score_box, partials)
-        seconds.append(perf_counter() - begin)
 
     spent = predictor.sweep(values_CXYZ, frame, tile.course, decide)
-    return TileLabels(tile.write_box, decider.labels_XYZ, sum(seconds)), spent
+    return decider.labels(), spent
 
 
 def labels_of(tile: LabelledTile) -> TileLabels:
@@ -149,30 +143,38 @@ def spent_of(tile: TileScores | LabelledTile) -> Spent:
 
 
 class _Decider:
-    """Fills in the labels of a tile, box by box."""
+    """Fills in the labels of a tile, box by box, and counts the seconds that it takes."""
 
     def __init__(
         self, prepared: Prepared, tile: Tile, windows: Sequence[Index3], spec: ModelSpec
     ) -> None:
+        begin = perf_counter()
         importance_xyz = importance_map(spec.roi_size, spec.blend)
-        self.labels_XYZ: Labels = np.empty(tile.write_box.shape, spec.bundle.label_type, order="F")
+        self._labels_XYZ: Labels = np.empty(tile.write_box.shape, spec.bundle.label_type, order="F")
         self._weight_XYZ = weight_sum(tile.score_box, windows, importance_xyz)
         self._prepared, self._tile, self._spec = prepared, tile, spec
+        self._seconds = perf_counter() - begin
 
     def decide(self, write_box: Box, score_box: Box, partials: Sequence[Partial]) -> None:
         """Decide the labels of some native voxels from the sums of their score box."""
-        spec, tile = self._spec, self._tile
+        begin, tile = perf_counter(), self._tile
         part = write_box.within(tile.write_box)
-        if not partials:
-            self.labels_XYZ[part] = _label_outside(spec.bundle)
-            return
-        self.labels_XYZ[part] = native_labels(
-            Merged(score_box, partials, self._weight_XYZ[score_box.within(tile.score_box)]),
-            self._prepared,
-            write_box,
-            spec.bundle.decision,
-            spec.bundle.label_type,
-            threads=spec.threads or os.cpu_count() or 1,
+        if partials:
+            weight_XYZ = self._weight_XYZ[score_box.within(tile.score_box)]
+            merged = Merged(score_box, partials, weight_XYZ)
+            self._labels_XYZ[part] = self._native(merged, write_box)
+        else:
+            self._labels_XYZ[part] = _label_outside(self._spec.bundle)
+        self._seconds += perf_counter() - begin
+
+    def labels(self) -> TileLabels:
+        """Return what was decided."""
+        return TileLabels(self._tile.write_box, self._labels_XYZ, self._seconds)
+
+    def _native(self, merged: Merged, write_box: Box) -> Labels:
+        bundle, threads = self._spec.bundle, self._spec.threads or os.cpu_count() or 1
+        return native_labels(
+            merged, self._prepared, write_box, bundle.decision, bundle.label_type, threads=threads
         )
 
 

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 Asked = Literal["auto", "eager", "compiled", "openvino", "tensorrt"]
 LEAST_GAIN = 1.05  # an engine that is not this much faster is not worth other bits
 MOST_ROUNDS, ENOUGH_SECONDS = 5, 10.0
-_FORMAT = 2  # of what is kept; another one where engines or their check changed
+_FORMAT = 3  # of what is kept; another one where engines or their check changed
 _VERSIONS = ("torch", "openvino", "torch_tensorrt")
 _RIVALS: Mapping[str, tuple[EngineName, ...]] = {  # of eager; the first that may be used is timed
     "cpu": ("openvino",),  # torch.compile works for minutes there, in every process, to gain little

@@ -29,7 +29,6 @@ Part = TypeVar("Part")
 Result = TypeVar("Result")
 
 _Span = tuple[int, int]
-_Adder = tuple[Callable[[_Span], int], list[_Span]]
 
 
 @dataclass(frozen=True)
@@ -155,68 +154,30 @@ def add_window(
     """
     importance = np.ascontiguousarray(importance_xyz)
     scores_xyzC = scores_Cxyz.transpose(1, 2, 3, 0)
-    if scores_xyzC.flags.c_contiguous and not scores_Cxyz.flags.c_contiguous:
-        add, parts = _adder_turned(sums_CXYZ, scores_xyzC, importance, part, offset, threads)
-    else:
-        scores = np.ascontiguousarray(scores_Cxyz)
-        add, parts = _adder(sums_CXYZ, scores, importance, part, offset, threads)
-    return sum(shared(threads, add, parts)) == 0
+    turned = scores_xyzC.flags.c_contiguous and not scores_Cxyz.flags.c_contiguous
+    scores = scores_xyzC if turned else np.ascontiguousarray(scores_Cxyz)
 
-
-def _adder(
-    sums_CXYZ: Sums,
-    scores_Cxyz: Scores,
-    importance_xyz: Scores,
-    part: Box,
-    offset: Index3,
-    threads: int,
-) -> _Adder:
-    """Return what adds some classes, and the classes of each thread."""
-
-    def add(classes: _Span) -> int:
+    def add_classes(classes: _Span) -> int:
+        where = (part.start, part.stop, offset)
         wild: int = kernels.add_weighted(
-            sums_CXYZ,
-            scores_Cxyz,
-            importance_xyz,
-            part.start,
-            part.stop,
-            offset,
-            classes,
-            _UNIT,
-            _LIMIT,
+            sums_CXYZ, scores, importance, *where, classes, _UNIT, _LIMIT
         )
         return wild
 
-    return add, _spans(0, len(scores_Cxyz), threads)
-
-
-def _adder_turned(
-    sums_CXYZ: Sums,
-    scores_xyzC: Scores,
-    importance_xyz: Scores,
-    part: Box,
-    offset: Index3,
-    threads: int,
-) -> _Adder:
-    """Return what adds some planes of a window, and the planes of each thread."""
-
-    def add(planes: _Span) -> int:
+    def add_planes(planes: _Span) -> int:
         box = part.between(0, *planes)
         block_Cz = np.empty((len(sums_CXYZ), box.stop[2]), np.float32)
+        where = (box.start, box.stop, offset)
         wild: int = kernels.add_weighted_turned(
-            sums_CXYZ,
-            scores_xyzC,
-            importance_xyz,
-            box.start,
-            box.stop,
-            offset,
-            _UNIT,
-            _LIMIT,
-            block_Cz,
+            sums_CXYZ, scores, importance, *where, _UNIT, _LIMIT, block_Cz
         )
         return wild
 
-    return add, _spans(part.start[0], part.stop[0], threads)
+    if turned:
+        found = shared(threads, add_planes, _spans(part.start[0], part.stop[0], threads))
+    else:
+        found = shared(threads, add_classes, _spans(0, len(scores), threads))
+    return sum(found) == 0
 
 
 def shared(threads: int, work: Callable[[Part], Result], parts: Sequence[Part]) -> list[Result]:

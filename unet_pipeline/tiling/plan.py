@@ -187,8 +187,3 @@ class TilePlan:
             for source in tile.sources:
                 found[source].append(tile.index)
         return tuple(map(tuple, found))
-
-
-def bytes_per_voxel(channels: int, classes: int) -> int:
-    """Return the bytes of the sums and the input of one model voxel."""
-    return classes * SUM_BYTES + channels * SCORE_BYTES

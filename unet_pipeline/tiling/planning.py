@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_pipeline.tiling.box import Box, Index3, index3
 from unet_pipeline.tiling.course import Needs, course_of, native_axis_of
-from unet_pipeline.tiling.plan import Tile, TilePlan, bytes_per_voxel
+from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES, Tile, TilePlan
 from unet_pipeline.tiling.windows import Placement, window_starts
 
 
@@ -56,7 +56,7 @@ def make_plan(
 
     if tile_shape is not None:
         return _with_course(plan_of(tile_shape), needs)
-    voxels = budget_bytes // bytes_per_voxel(channels, classes)
+    voxels = budget_bytes // (classes * SUM_BYTES + channels * SCORE_BYTES)
     shapes = _shapes_within(voxels, native_shape, needs, roi_size)
     *larger, within = [plan_of(shape) for shape in shapes]
     plan = next((plan for plan in larger if plan.peak_bytes <= within.peak_bytes), within)
