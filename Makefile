@@ -5,9 +5,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 BIN := $(VENV)/bin
+JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo bench test lint types contract unit clean
+.PHONY: help pins venv demo bench test lint types contract unit soak clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -28,6 +29,10 @@ bench: venv  ## Measure against MONAI and nnU-Net, for hours; BENCH=--quick for 
 
 test: venv lint types contract unit  ## Run all checks and tests
 
+pins: venv  ## Write the image's packages with their hashes (deploy/requirements*.txt)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
+	PATH="$(BIN):$$PATH" $(BIN)/python deploy/pin
+
 lint: venv  ## Check style
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -38,8 +43,11 @@ types: venv  ## Check types
 contract: venv  ## Check that imports go one way
 	$(BIN)/lint-imports
 
-unit: venv  ## Run the tests
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
+unit: venv  ## Run the tests, JOBS of them at a time
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+soak: venv  ## Run the long forms of what goes wrong again and again, for many minutes
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m soak
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache demo-output
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

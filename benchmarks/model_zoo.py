@@ -19,12 +19,11 @@ from textwrap import shorten
 
 import torch
 
-from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.loading import load_bundle, load_network
-from unet_pipeline.networks.registry import build_network, check_smallest_window
-from unet_pipeline.networks.trusted import build_trusted, check_promise
-from unet_pipeline.request import open_model
+from unet_pipeline.model import open_bundle
+from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.networks.registry import build_network
+from unet_pipeline.networks.trusted import build_trusted
 from unet_pipeline.storage.store import Store
 
 
@@ -69,12 +68,7 @@ def _prepare(folder: Path, *, trust: bool) -> None:
     own = bundle.own_network
     network = build_trusted(bundle, store) if own else build_network(bundle.network_def)
     torch.save(network.state_dict(), weights)
-    settings = SegmentSettings(images="-", model=str(folder), output="-", trust=trust)
-    bundle = open_model(settings, store).bundle
-    network = load_network(bundle, store)
-    check_smallest_window(network, bundle.network_def, bundle.in_plane_roi)
-    if own:
-        check_promise(network, bundle)
+    open_bundle(str(folder), store, trust=trust)
 
 
 if __name__ == "__main__":

@@ -4,8 +4,6 @@ The flow is thin: the package checks, many cases at once; the page shows how far
 """
 
 import logging
-import sys
-from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 from uuid import UUID
@@ -19,16 +17,17 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows.requests import absolute_output, link_to
+from flows.requests import cancellable, check_request, failed, link_to, run_by_hand, stopped
 from unet_pipeline.audit.run import Audit, check_all, close_audit, open_audit
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import CheckSettings
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.records import AuditSummary, CheckRecord
 from unet_pipeline.report.audit_table import attention_order, audit_markdown, audit_rows
+from unet_pipeline.report.table import as_code
 
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is check.csv
 
@@ -44,37 +43,44 @@ def check_alignment(settings: CheckSettings) -> State[dict[str, Any]]:
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     logger = get_run_logger()
     try:
-        for place in filter(None, (settings.output, settings.fix)):
-            absolute_output(place)
+        check_request(settings)
         audit = open_audit(settings)
         logger.info("audit %s: %d cases", audit.run_id, len(audit.cases) + len(audit.faults))
         with open_executor(settings.cluster.spec()) as executor:
+            records: list[CheckRecord] = []
             begin = perf_counter()
-            records = _with_progress(audit, executor)
-            seconds = perf_counter() - begin
-    except RequestError as error:
-        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error), data=error)
-    summary = close_audit(audit, records, seconds=seconds)
+
+            def close(stopped: RunStopped | None) -> AuditSummary:
+                seconds = perf_counter() - begin
+                return close_audit(audit, records, seconds=seconds, stopped=stopped)
+
+            with cancellable(close):
+                summary = close(_with_progress(audit, executor, records))
+    except PipelineError as error:
+        return failed(error)
     _publish(summary, records)
     return _state(summary)
 
 
-def _with_progress(audit: Audit, executor: Executor) -> list[CheckRecord]:
-    """Check all cases, and show on the run's page how far it is."""
+def _with_progress(
+    audit: Audit, executor: Executor, records: list[CheckRecord]
+) -> RunStopped | None:
+    """Check all cases, add their records, show how far it is, and return what stopped it."""
     total = len(audit.cases) + len(audit.faults)
     progress = cast(
         UUID, create_progress_artifact(0.0, description=f"Cases of audit {audit.run_id}")
     )
-    records: list[CheckRecord] = []
     shown = 0
-    for record in check_all(audit, executor):
-        records.append(record)
-        percent = int(100 * len(records) / total)
-        if percent > shown:
-            update_progress_artifact(progress, progress=percent)
-            shown = percent
-    return records
+    try:
+        for record in check_all(audit, executor):
+            records.append(record)
+            percent = int(100 * len(records) / total)
+            if percent > shown:
+                update_progress_artifact(progress, progress=percent)
+                shown = percent
+    except RunStopped as error:
+        return error
+    return None
 
 
 def _publish(summary: AuditSummary, records: list[CheckRecord]) -> None:
@@ -98,12 +104,14 @@ def _headline(summary: AuditSummary) -> str:
         f"{summary.seconds:.0f} s, {summary.cases_per_second:.1f} cases per second, "
         f"{megabytes:,.1f} MB read.",
     ]
-    lines += [f"Report: `{summary.report}`"] if summary.report else []
+    lines += [f"Report: {as_code(summary.report)}"] if summary.report else []
     return "\n\n".join([*lines, ""]) + "\n"
 
 
 def _state(summary: AuditSummary) -> State[dict[str, Any]]:
-    """Return a completed state; its name says if some case needs a look."""
+    """Return a completed state, whose name says if some case needs a look; or what stopped it."""
+    if summary.stopped:
+        return stopped(summary.stopped, summary.report)
     message = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
     calm = not summary.counts["fail"] and not summary.counts["warn"]
     name = "Completed" if calm else "CompletedWithFaults"
@@ -111,7 +119,4 @@ def _state(summary: AuditSummary) -> State[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # python -m flows.check_alignment SETTINGS.json
-    try:
-        check_alignment(CheckSettings.model_validate_json(Path(sys.argv[1]).read_text()))
-    except RequestError as wrong:
-        sys.exit(str(wrong))
+    run_by_hand(check_alignment, CheckSettings)

@@ -1,15 +1,13 @@
 """The comparison of bundles as a Prefect flow: one cohort, paired tests, where they differ."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.evaluations import evaluate
+from flows.requests import run_by_hand
 from unet_pipeline.config import CompareSettings
-from unet_pipeline.errors import RequestError
 from unet_pipeline.selection.compare import open_compare, run_compare
 
 
@@ -25,7 +23,4 @@ def compare_bundles(settings: CompareSettings) -> State[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # python -m flows.compare_bundles SETTINGS.json
-    try:
-        compare_bundles(CompareSettings.model_validate_json(Path(sys.argv[1]).read_text()))
-    except RequestError as wrong:
-        sys.exit(str(wrong))
+    run_by_hand(compare_bundles, CompareSettings)

@@ -16,16 +16,17 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows.requests import absolute_output, link_to
+from flows.requests import cancellable, check_request, failed, link_to, stopped
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError
 from unet_pipeline.evaluation.standing import Evaluation
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
 from unet_pipeline.report.speed_plot import speed_plot
+from unet_pipeline.report.table import as_code
 
 OnCase = Callable[[str, CaseRecord], None]
 Run = Callable[[Any, Executor, OnCase], Evaluation]
@@ -54,7 +55,7 @@ def publish(evaluation: Evaluation) -> None:
         table=evaluation_rows(evaluation), key=kind, description=headline(evaluation)
     )
     create_markdown_artifact(
-        evaluation_markdown(evaluation) + f"\nReport: `{report}`\n", key="summary"
+        evaluation_markdown(evaluation) + f"\nReport: {as_code(report)}\n", key="summary"
     )
     plot = speed_plot(evaluation)
     if plot is not None:
@@ -68,17 +69,19 @@ def evaluate(settings: Any, open_run: Callable[[Any], Any], run: Run) -> State[d
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     logger = get_run_logger()
     try:
-        absolute_output(settings.output)
+        check_request(settings)
         opened = open_run(settings)
         cases, entrants = len(opened.cases), len(opened.entrants)
         logger.info("run %s: %d cases, %d entrants", opened.run_id, cases, entrants)
         advance = progress_of(opened.work, f"Label maps of run {opened.run_id}")
-        with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
+        spec = settings.cluster.spec(settings.windows.batch)
+        with open_executor(spec) as executor, cancellable():
             evaluation = run(opened, executor, advance)
-    except RequestError as error:
-        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error), data=error)
+    except PipelineError as error:
+        return failed(error)
     publish(evaluation)
+    if evaluation.stopped:
+        return stopped(evaluation.stopped, evaluation.report)
     return state_of(evaluation)
 
 

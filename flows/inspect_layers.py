@@ -2,9 +2,7 @@
 
 import base64
 import logging
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
@@ -18,15 +16,17 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows.requests import absolute_output, link_to
+from flows.requests import check_request, failed, link_to, run_by_hand, stopped
 from unet_pipeline.config import LayersSettings
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.inspection.request import Inspection, open_inspection
 from unet_pipeline.inspection.run import inspect_layers as run_inspection
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
+from unet_pipeline.report.table import as_code, escape_markdown
+from unet_pipeline.storage.store import Store
 
 
 @flow(
@@ -40,14 +40,17 @@ def inspect_layers(settings: LayersSettings) -> State[dict[str, Any]]:
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     logger = get_run_logger()
     try:
-        absolute_output(settings.output)
+        check_request(settings)
         inspection = open_inspection(settings)
         logger.info("inspection %s: %d layers", inspection.run_id, len(inspection.chosen))
         layers, summary = _with_progress(inspection)
-    except RequestError as error:
-        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error), data=error)
-    _publish(layers, summary, inspection)
+        where = Store() if summary.stopped else inspection.store
+        picture = where.read(summary.picture)
+    except PipelineError as error:
+        return failed(error)
+    _publish(layers, summary, picture)
+    if summary.stopped:
+        return stopped(summary.stopped, summary.report)
     name = "CompletedWithFaults" if summary.faults else "Completed"
     return Completed(name=name, message=_headline(summary), data=summary.as_dict())
 
@@ -64,14 +67,15 @@ def _with_progress(inspection: Inspection) -> tuple[list[LayerRecord], LayersSum
     )
 
 
-def _publish(layers: Sequence[LayerRecord], summary: LayersSummary, inspection: Inspection) -> None:
+def _publish(layers: Sequence[LayerRecord], summary: LayersSummary, picture: bytes) -> None:
     create_table_artifact(
-        table=layers_rows(layers), key="layers", description=f"Layers of {summary.model}"
+        table=layers_rows(layers),
+        key="layers",
+        description=f"Layers of {escape_markdown(summary.model)}",
     )
     create_markdown_artifact(_markdown(layers, summary), key="summary")
-    svg = base64.b64encode(inspection.store.read(summary.picture)).decode("ascii")
-    picture = f"data:image/svg+xml;base64,{svg}"
-    create_image_artifact(picture, key="network", description="Dice lost without each block")
+    svg = f"data:image/svg+xml;base64,{base64.b64encode(picture).decode('ascii')}"
+    create_image_artifact(svg, key="network", description="Dice lost without each block")
     report = summary.report
     create_link_artifact(link_to(report), link_text="Report of the inspection", key="report")
 
@@ -82,12 +86,9 @@ def _headline(summary: LayersSummary) -> str:
 
 
 def _markdown(layers: Sequence[LayerRecord], summary: LayersSummary) -> str:
-    parts = [f"# {_headline(summary)}", summary.advice, layers_markdown(layers)]
-    return "\n\n".join([*parts, f"Report: `{summary.report}`", ""])
+    parts = [f"# {_headline(summary)}", escape_markdown(summary.advice), layers_markdown(layers)]
+    return "\n\n".join([*parts, f"Report: {as_code(summary.report)}", ""])
 
 
 if __name__ == "__main__":  # python -m flows.inspect_layers SETTINGS.json
-    try:
-        inspect_layers(LayersSettings.model_validate_json(Path(sys.argv[1]).read_text()))
-    except RequestError as wrong:
-        sys.exit(str(wrong))
+    run_by_hand(inspect_layers, LayersSettings)

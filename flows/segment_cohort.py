@@ -5,10 +5,8 @@ cluster. The flow runs the same from the Prefect page, from a schedule and as pl
 """
 
 import logging
-import sys
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from pathlib import Path
 from time import perf_counter
 from typing import Any, cast
 from uuid import UUID
@@ -25,32 +23,44 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectConcurrentFuture
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from flows.requests import absolute_output, link_to
+from flows.requests import cancellable, check_request, failed, link_to, run_by_hand, stopped
+from unet_pipeline import stopping
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.cohort import (
+    LOST,
     TRANSIENT,
     close_run,
     faults_of,
+    lost_cases,
     open_run,
+    segment_alone,
     segment_case,
     with_engine,
 )
 from unet_pipeline.config import SegmentSettings
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.report.cost import cost_markdown, cost_sentence
-from unet_pipeline.report.table import attention_order, markdown_table, table_rows
+from unet_pipeline.report.table import (
+    as_code,
+    attention_order,
+    dice_sentence,
+    escape_markdown,
+    markdown_table,
+    table_rows,
+)
 from unet_pipeline.request import Run
 
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is cases.csv
+UNFINISHED = {"cluster_closed", stopping.CODE}  # codes of cases that a run's end cut short
 STATE_NAMES = {"done": "Completed", "skipped": "Skipped", "quarantined": "Quarantined"}
 
-UnderWay = dict[Future[Any], PrefectConcurrentFuture[CaseRecord]]
+UnderWay = dict[Future[Any], PrefectConcurrentFuture[CaseRecord | None]]
 
 
 class TransientError(RuntimeError):
@@ -62,6 +72,21 @@ class CaseWork:
 
     def __init__(self, run: Run, executor: Executor) -> None:
         self.run, self.executor = run, executor
+        self.records = faults_of(run)
+        self.stopped: RunStopped | None = None  # by a fault that concerns all cases
+        self.segment = segment_case
+        self.lost: list[CaseRecord] = []  # whose workers died: tried once more, alone
+        self.begin = perf_counter()
+
+    def close(self, stopped: RunStopped | None) -> RunSummary:
+        """Write table and report of what was done."""
+        return close_run(
+            self.run,
+            self.records,
+            seconds=perf_counter() - self.begin,
+            workers=self.executor.workers,
+            stopped=stopped,
+        )
 
 
 @task(
@@ -70,14 +95,23 @@ class CaseWork:
     persist_result=False,
     retry_jitter_factor=0.5,
 )
-def segment_one(case: Case, work: CaseWork) -> State[CaseRecord]:
+def segment_one(case: Case, work: CaseWork) -> State[CaseRecord | None]:
     """Segment one case. A quarantined case is a result; a fault that may pass is tried again."""
-    record = segment_case(work.run, case, work.executor)
+    if work.stopped is not None:
+        return Completed(name="Stopped", message="not begun")
+    try:
+        record = work.segment(work.run, case, work.executor)
+    except RunStopped as error:
+        work.stopped = error
+        return Completed(name="Stopped", message=str(error))
     context = TaskRunContext.get()
     tries = context.task_run.run_count if context else 1
     if record.code in TRANSIENT and tries <= work.run.settings.budget.retries:
         raise TransientError(record.message)
-    name = "Stopped" if record.code == "cluster_closed" else STATE_NAMES[record.status]
+    if record.code == LOST and work.segment is segment_case:
+        work.lost.append(record)
+        return Completed(name="TriedAgain", message=_outcome(record))
+    name = "Stopped" if record.code in UNFINISHED else STATE_NAMES[record.status]
     return Completed(name=name, message=_outcome(record), data=record)
 
 
@@ -93,70 +127,94 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     logger = get_run_logger()
     try:
-        absolute_output(settings.output)
+        check_request(settings)
         run = open_run(settings)
         logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
         with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
-            begin = perf_counter()
-            run = with_engine(run, executor)
-            records = _with_progress(run, executor)
-            seconds = perf_counter() - begin
-    except RequestError as error:
-        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error), data=error)
-    summary = close_run(run, records, seconds=seconds, workers=executor.workers)
-    _publish(summary, records)
+            work = CaseWork(run, executor)
+            with cancellable(work.close):
+                _with_progress(work)
+                summary = work.close(work.stopped)
+    except PipelineError as error:
+        return failed(error)
+    _publish(summary, work.records)
     return _state(summary)
 
 
-def _with_progress(run: Run, executor: Executor) -> list[CaseRecord]:
+def _with_progress(work: CaseWork) -> None:
     """Segment all cases, and show on the run's page how far it is."""
-    records = faults_of(run)
+    try:
+        run = work.run = with_engine(work.run, work.executor)
+    except RunStopped as error:
+        work.stopped = error
+        return
+    records = work.records
     total = len(run.cases) + len(records)
     progress = cast(UUID, create_progress_artifact(0.0, description=f"Cases of run {run.run_id}"))
     shown = 0
-    for record in _segment(run, executor):
+    for record in _segment(work):
         records.append(record)
         percent = int(100 * len(records) / total)
         if percent > shown:
             update_progress_artifact(progress, progress=percent)
             shown = percent
-    return records
 
 
-def _segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
+def _segment(work: CaseWork) -> Iterator[CaseRecord]:
     """Yield records as they are ready; only so many cases are under way as keep workers busy."""
-    work, under_way = CaseWork(run, executor), UnderWay()
+    run, executor, under_way = work.run, work.executor, UnderWay()
     one = segment_one.with_options(
         retries=run.settings.budget.retries, retry_delay_seconds=exponential_backoff(2)
     )
     for case in run.cases:
         if len(under_way) >= cases_at_once(executor):
             yield from _finished(under_way)
-        future = cast(PrefectConcurrentFuture[CaseRecord], one.submit(case, work))
+        if work.stopped is not None:
+            break
+        future = cast(PrefectConcurrentFuture[CaseRecord | None], one.submit(case, work))
         under_way[future.wrapped_future] = future
     while under_way:
         yield from _finished(under_way)
+    if work.stopped is None:
+        yield from _segment_lost(work)
+    else:
+        yield from work.lost
+
+
+def _segment_lost(work: CaseWork) -> Iterator[CaseRecord]:
+    """Try cases whose workers died once more, one by one; yield their records."""
+    work.segment = segment_alone
+    for case in lost_cases(work.run, work.lost):
+        future = cast(PrefectConcurrentFuture[CaseRecord | None], segment_one.submit(case, work))
+        record = future.result()
+        if record is not None:
+            yield record
 
 
 def _finished(under_way: UnderWay) -> Iterator[CaseRecord]:
     """Wait until some case has ended, and yield its record."""
     ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
     for future in ended:
-        yield under_way.pop(future).result()
+        record = under_way.pop(future).result()
+        if record is not None:
+            yield record
 
 
 def _outcome(record: CaseRecord) -> str:
     """Say in a few words what became of a case."""
     if record.status == "quarantined":
         return f"[{record.code}] {record.message}"
+    if record.mask_code:
+        return f"no Dice: [{record.mask_code}] {record.mask_message}"
     return "" if record.mean_dice is None else f"mean Dice {record.mean_dice:.3f}"
 
 
 def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
     ordered = attention_order(records)[:TABLE_ROWS]
     create_table_artifact(
-        table=table_rows(ordered), key="cases", description=f"Cases of run {summary.run_id}"
+        table=table_rows(ordered, summary.labels),
+        key="cases",
+        description=f"Cases of run {summary.run_id}",
     )
     create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
     create_markdown_artifact(cost_markdown(summary.cost), key="cost")
@@ -166,15 +224,20 @@ def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
 
 def _headline(summary: RunSummary) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    dice = ", ".join(f"label {label}: {value:.3f}" for label, value in summary.mean_dice.items())
+    dice = escape_markdown(dice_sentence(summary.mean_dice, summary.labels))
     lines = [f"# {counts}", f"{summary.seconds:.0f} s, {summary.cases_per_minute:.1f} per minute."]
     lines += [f"Mean Dice: {dice}."] if dice else []
+    if summary.mask_faults:
+        codes = ", ".join(f"{count} `{code}`" for code, count in summary.mask_faults.items())
+        lines.append(f"No Dice: {codes}.")
     lines += [f"Cost: {cost_sentence(summary.cost)}"] if summary.counts["done"] else []
-    return "\n\n".join([*lines, f"Report: `{summary.report}`", ""]) + "\n"
+    return "\n\n".join([*lines, f"Report: {as_code(summary.report)}", ""]) + "\n"
 
 
 def _state(summary: RunSummary) -> State[dict[str, Any]]:
-    """Return a completed state; its name says if some case needs a look."""
+    """Return a completed state, whose name says if some case needs a look; or say what stopped."""
+    if summary.stopped:
+        return stopped(summary.stopped, summary.report)
     counts, data = summary.counts, summary.as_dict()
     message = ", ".join(f"{count} {status}" for status, count in counts.items())
     name = "CompletedWithFaults" if counts["quarantined"] else "Completed"
@@ -182,7 +245,4 @@ def _state(summary: RunSummary) -> State[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # python -m flows.segment_cohort SETTINGS.json
-    try:
-        segment_cohort(SegmentSettings.model_validate_json(Path(sys.argv[1]).read_text()))
-    except RequestError as wrong:
-        sys.exit(str(wrong))
+    run_by_hand(segment_cohort, SegmentSettings)

@@ -1,15 +1,13 @@
 """The choice of a depth as a Prefect flow: every depth scored, the pruned bundle written."""
 
-import sys
-from pathlib import Path
 from typing import Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
 
 from flows.evaluations import evaluate
+from flows.requests import run_by_hand
 from unet_pipeline.config import DepthsSettings
-from unet_pipeline.errors import RequestError
 from unet_pipeline.selection.depths import open_depths, run_depths
 
 
@@ -25,7 +23,4 @@ def select_depth(settings: DepthsSettings) -> State[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # python -m flows.select_depth SETTINGS.json
-    try:
-        select_depth(DepthsSettings.model_validate_json(Path(sys.argv[1]).read_text()))
-    except RequestError as wrong:
-        sys.exit(str(wrong))
+    run_by_hand(select_depth, DepthsSettings)

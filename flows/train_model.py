@@ -5,12 +5,10 @@ A run that was killed is gone on with by starting it again with the same setting
 
 import base64
 import logging
-import sys
-from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
-from prefect import flow, get_run_logger
+from prefect import flow
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -20,11 +18,11 @@ from prefect.artifacts import (
     update_progress_artifact,
 )
 from prefect.client.schemas.objects import State
-from prefect.states import Completed, Failed
+from prefect.states import Completed
 
-from flows.requests import absolute_output, link_to
+from flows.requests import check_request, failed, link_to, run_by_hand
 from unet_pipeline.config import CardSettings, TrainSettings
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError
 from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import TrainingNote
 from unet_pipeline.training.history import History
@@ -44,14 +42,12 @@ NO_CARD = CardSettings()
 def train_model(settings: TrainSettings, card: CardSettings = NO_CARD) -> State[dict[str, Any]]:
     """Train, show how it goes, and report."""
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
-    logger = get_run_logger()
     try:
-        absolute_output(settings.output)
+        check_request(settings)
         page = _Page(settings.steps, TrainingNote(**card.model_dump()))
         report = train(settings, page.note, page.after_step, page.so_far)
-    except RequestError as error:
-        logger.error("%s", error)  # noqa: TRY400  the sentence says it all
-        return Failed(name="WrongRequest", message=str(error), data=error)
+    except PipelineError as error:
+        return failed(error)
     _publish(report)
     return _state(report)
 
@@ -123,7 +119,4 @@ def _state(report: TrainReport) -> State[dict[str, Any]]:
 
 
 if __name__ == "__main__":  # python -m flows.train_model SETTINGS.json
-    try:
-        train_model(TrainSettings.model_validate_json(Path(sys.argv[1]).read_text()))
-    except RequestError as wrong:
-        sys.exit(str(wrong))
+    run_by_hand(train_model, TrainSettings)

@@ -24,6 +24,14 @@ def cli(*arguments: Any) -> Done:
     return Done(words, result.exit_code, result.stdout, result.stderr)
 
 
+def said(*arguments: Any) -> dict[str, dict[str, Any]]:
+    """Run a command with ``--json``, and return what it says of each case, by name."""
+    done = cli(*arguments, "--json")
+    assert done.returncode in (0, 1), done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    return {line["case"]: line for line in lines if "case" in line}
+
+
 def cli_process(*arguments: Any) -> Done:
     """Run a command as its users do."""
     return _python("-m", "unet_pipeline", *map(str, arguments))
@@ -52,5 +60,5 @@ def _python(*arguments: str) -> Done:
         text=True,
         env={**os.environ, **WIDTH, "PYTHONPATH": str(ROOT)},
         check=False,
-        timeout=250,
+        timeout=900,
     )

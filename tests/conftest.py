@@ -2,6 +2,9 @@
 
 import os
 import secrets
+import shutil
+import signal
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +13,7 @@ import hypothesis
 import pytest
 
 from unet_pipeline.local.s3_server import S3Server, serve_s3
+from unet_pipeline.private import UMASK_VARIABLE
 from unet_pipeline.storage.store import StorageOptions, Store
 
 # A busy machine is no failure of a property.
@@ -26,6 +30,55 @@ AWS_VARIABLES = (
     "AWS_REGION",
     "AWS_DEFAULT_REGION",
 )
+
+
+TEMPORARY = pytest.StashKey[Path]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the tests, and all processes that they start, a folder for temporary files.
+
+    Tests that run beside each other have one each: what one leaves is not another's.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's `&` says so; tests send it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(config, "workerinput"):
+        own = Path(tempfile.gettempdir()) / config.workerinput["workerid"]
+        own.mkdir(mode=0o755)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(own)
+        return
+    usual = tempfile.gettempdir()
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", usual)  # what pytest keeps stays where it was
+    config.stash[TEMPORARY] = Path(tempfile.mkdtemp(prefix="unet-tests-"))
+    config.stash[TEMPORARY].chmod(0o755)  # munge wants folders that all may enter
+    os.environ["TMPDIR"] = tempfile.tempdir = str(config.stash[TEMPORARY])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail if some scratch folder is left."""
+    folder = session.config.stash.get(TEMPORARY, None)
+    if folder is None:
+        return
+    left = sorted(path.name for path in folder.rglob("unet-pipeline-*"))
+    shutil.rmtree(folder, ignore_errors=True)
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(
+            f"\nFAILED: the tests left scratch folders: {', '.join(left)}", red=True
+        )
+
+
+USERS_UMASK = os.umask(0o022)
+os.umask(USERS_UMASK)
+
+
+@pytest.fixture(autouse=True)
+def users_umask(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give each test the umask of whoever runs the tests: commands in this process change it."""
+    monkeypatch.delenv(UMASK_VARIABLE, raising=False)
+    os.umask(USERS_UMASK)
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ def settings_of(bucket: str, small: SmallCohort, **changes: Any) -> dict[str, An
     return {
         "images": small.images,
         "masks": small.masks,
+        "require_masks": True,
         "model": "phantom",
         "output": join(bucket, "out"),
         "cluster": {"kind": "serial", "threads": 1},
@@ -74,12 +75,11 @@ def deployment(server: PrefectServer, name: str, flow: str = "segment-cohort") -
 def start_run(
     server: PrefectServer, name: str, settings: Mapping[str, Any], flow: str = "segment-cohort"
 ) -> dict[str, Any]:
-    """Ask for a run of a deployment, as the run form does, with the keys of the test's bucket."""
+    """Ask for a run of a deployment, as the run form does; the keys are its worker's."""
     run = server.api(
         f"/deployments/{deployment(server, name, flow)['id']}/create_flow_run",
         {
             "parameters": {"settings": settings},
-            "job_variables": {"env": aws_variables()},
             "state": {"type": "SCHEDULED"},
         },
     )

@@ -77,7 +77,7 @@ BROKEN = {  # from an image as it is and packed: what a case is quarantined for
     "singular": lambda plain, whole: packed(edited(plain, 280, b"\0" * 48)),
     "huge": lambda plain, whole: packed(edited(plain, 42, struct.pack("<3h", 9000, 9000, 9000))),
 }  # fmt: skip
-FAULTS = {*BROKEN, "moved", "nan", "labels"}
+FAULTS = {*BROKEN, "moved", "nan", "labelled"}
 SOUND = {"sound-1", "sound-2", "sound-3"}
 
 
@@ -95,7 +95,7 @@ def write_planted(store: Store, root: str) -> None:
     moved = misalign(one)
     files["moved"] = (packed(image), packed(planted(moved.mask_XYZ, moved.mask_affine)))
     files["nan"] = (packed(planted(with_nan(one.image_XYZ), one.affine)), mask)
-    files["labels"] = (packed(image), packed(planted(one.mask_XYZ * 9, one.mask_affine)))
+    files["labelled"] = (packed(image), packed(planted(one.mask_XYZ * 9, one.mask_affine)))
     for name, (image_data, mask_data) in files.items():
         store.write(join(root, "images", f"{name}.nii.gz"), image_data)
         store.write(join(root, "masks", f"{name}.nii.gz"), mask_data)

@@ -37,9 +37,12 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing(folder, number):
             stderr=subprocess.STDOUT,
         )
     try:
-        wait_until(lambda: "Ctrl-C stops" in said.read_text() or up.poll() is not None, 120)
+        wait_until(lambda: "Ctrl-C stops" in said.read_text() or up.poll() is not None, 300)
         assert up.poll() is None, said.read_text()
         assert "http://127.0.0.1:" in said.read_text()
+        kept = (folder / "home" / "password").read_text()
+        assert (kept in said.read_text()) is (number == signal.SIGTERM)  # once, where one sees it
+        assert kept not in "".join(log.read_text() for log in (folder / "home").glob("*.log"))
         started = psutil.Process(up.pid).children(recursive=True)
         assert len(started) >= 2  # server and worker
         with pytest.raises(RequestError) as raised, prefect_server(folder / "home", port=0):

@@ -8,54 +8,89 @@ flow has a task per case instead.
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, replace
+from concurrent.futures import Future, as_completed
+from dataclasses import replace
 from time import perf_counter, sleep
-from typing import Any
 
-import unet_pipeline
+from unet_pipeline import stopping
+from unet_pipeline.closing import close_run
 from unet_pipeline.cluster.executor import Executor, SerialExecutor, cases_at_once
-from unet_pipeline.cost import run_cost, with_wait
-from unet_pipeline.errors import CaseError, PipelineError
+from unet_pipeline.cost import with_wait
+from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
 from unet_pipeline.inference.choice import Choice, choose
-from unet_pipeline.pipeline import VolumeResult, segment_volume
-from unet_pipeline.records import Case, CaseRecord, RunSummary, Status, json_bytes
-from unet_pipeline.report.page import MAX_FIGURES, report_html
-from unet_pipeline.report.table import attention_order, cases_csv
-from unet_pipeline.request import Run, job_of, open_run, plan_from_header, rate_of
-from unet_pipeline.storage.ledger import inputs_of, is_done, read_sidecar
-from unet_pipeline.storage.store import join
-from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.pipeline import VolumeResult, mask_fault_of, segment_volume
+from unet_pipeline.records import (
+    Case,
+    CaseRecord,
+    MaskFault,
+    Status,
+)
+from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of, open_run
+from unet_pipeline.storage.claims import RECORD, claim
+from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.ledger import is_done, read_record
+from unet_pipeline.storage.outage import find_outage
+from unet_pipeline.storage.sidecar import GateNote, Sidecar, parse_sidecar
+from unet_pipeline.tasks import LABELS, PICTURE, VolumeJob
 from unet_pipeline.volume.nifti_header import NiftiHeader
 
 __all__ = [
+    "LOST",
     "TRANSIENT",
     "close_run",
     "faults_of",
+    "lost_cases",
     "open_run",
     "segment_all",
+    "segment_alone",
     "segment_case",
     "with_engine",
 ]
 
 log = logging.getLogger(__name__)
 
-TRANSIENT = frozenset({"storage_failed", "worker_lost"})  # codes that are worth another try
+TRANSIENT = frozenset({"storage_failed"})  # codes that are worth another try
+LOST = "worker_lost"  # tried once more, but not as it was: by ``segment_alone``
 FIRST_PAUSE_SECONDS = 2.0
 
 
 def segment_all(run: Run, executor: Executor) -> Iterator[CaseRecord]:
-    """Segment all cases of a run, several at once, and yield each record as it is ready."""
+    """Segment all cases of a run, several at once, and yield each record as it is ready.
+
+    Raises
+    ------
+    RunStopped
+        Behind the records of the cases that were under way, for a fault that concerns all.
+    """
     run = with_engine(run, executor)
-    with ThreadPoolExecutor(cases_at_once(executor)) as pool:
+    lost: list[CaseRecord] = []
+    with stopping.pool(cases_at_once(executor)) as pool:
         futures = [pool.submit(_segment_with_retries, run, case, executor) for case in run.cases]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+        stopped = None
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
+            try:
+                record = future.result()
+            except RunStopped as error:  # those under way end by themselves
+                stopped = stopped or error
+                _cancel(futures)
+            else:
+                if record.code == LOST:
+                    lost.append(record)
+                else:
+                    yield record
+    if stopped is not None:
+        yield from lost
+        raise stopped
+    for case in lost_cases(run, lost):
+        yield segment_alone(run, case, executor)
+
+
+def _cancel(futures: Sequence[Future[CaseRecord]]) -> None:
+    for future in futures:
+        future.cancel()
 
 
 def with_engine(run: Run, executor: Executor) -> Run:
@@ -70,7 +105,7 @@ def with_engine(run: Run, executor: Executor) -> Run:
         asked for by name.
     """
     spec, asked = run.model.spec, run.settings.windows.engine
-    if asked == "eager" or run.engine is not None:
+    if asked == "eager" or run.model.bundle.whole or run.engine is not None:
         return run
     choice: Choice = executor.result(executor.submit(choose, spec, asked))
     model = replace(run.model, spec=replace(spec, engine=choice.engine))
@@ -79,38 +114,93 @@ def with_engine(run: Run, executor: Executor) -> Run:
 
 
 def segment_case(run: Run, case: Case, executor: Executor) -> CaseRecord:
-    """Segment one case, or skip it if it is done already; its own faults become its record."""
-    begin = perf_counter()
-    executor = executor.with_time_limit(60 * run.settings.budget.case_minutes)
+    """Segment one case, or skip it if it is done already; its own faults become its record.
+
+    A case whose files are replaced meanwhile is begun again, once, with the new ones.
+
+    Raises
+    ------
+    RunStopped
+        For a fault that concerns all cases.
+    """
+    record = _segment_once(run, case, executor)
+    if record.code == "input_changed":
+        record = _segment_once(run, case, executor)
+    settings = run.settings
+    read = (settings.images, settings.masks)
+    outage = find_outage(run.store, record.code, record.message, read, settings.output)
+    if outage is not None:
+        raise outage
+    return record
+
+
+def _segment_once(run: Run, case: Case, executor: Executor) -> CaseRecord:
+    """Segment a case; quarantine it for whatever it suffers, but for what stops the run."""
     try:
-        examined, header = _gate(run, case)
-        gated = perf_counter() - begin
-        if run.settings.resume and (record := _finished(run, case)) is not None:
-            return replace(record, bytes_read=examined.bytes_read + record.bytes_read)
-        job = job_of(run.settings, run.model, case, run.record, examined)
-        result = _segment(replace(job, spent={"gate": gated}), header, executor)
-        sidecar = {
-            "windows": result.windows,
-            "dice": result.dice,
-            "gate": asdict(result.gate),
-            "seconds": with_wait(result.seconds, perf_counter() - begin),
-        }
-        record = _record(run, case, "done", sidecar)
-        return replace(record, bytes_read=result.bytes_read, bytes_written=result.bytes_written)
+        with of_case(case.name):
+            return _passed(run, case, executor.for_case(60 * run.settings.budget.case_minutes))
+    except RunStopped:
+        raise
     except PipelineError as error:
         log.warning("%s is quarantined: %s", case.name, error.code)
         return quarantined(case, error)
-    except Exception as error:
-        log.exception("%s failed for a reason that nobody foresaw", case.name)
-        return quarantined(
-            case,
-            CaseError(
-                "unexpected",
-                found=f"an error that nobody foresaw ({type(error).__name__})",
-                wanted="none",
-                remedy="Look at the log of the run, and report it as a fault of unet_pipeline",
-            ),
-        )
+
+
+def _passed(run: Run, case: Case, executor: Executor) -> CaseRecord:
+    """Take a case through gate, workers and record, or find that all is done already."""
+    begin = perf_counter()
+    examined, header = _gate(run, case)
+    gated = perf_counter() - begin
+    if examined.mask_fault is not None:
+        case = replace(case, mask=None)
+    output = run.output_of(case)
+    there = read_record(run.store, f"{output}{RECORD}")
+    if run.settings.resume and (record := _finished(run, case, there)) is not None:
+        now = mask_fault_of(examined)
+        record = record if now is None else _with_mask_fault(record, now)
+        return replace(record, bytes_read=examined.bytes_read + record.bytes_read)
+    ours = claim(run.store, output, run.run_id, there, (LABELS, PICTURE))
+    job = job_of(run.settings, run.model, case, run.record, examined, ours)
+    try:
+        result = _segment(replace(job, spent={"gate": gated}), header, executor)
+    finally:
+        executor.give_up()
+    gate = GateNote(result.gate.verdict, result.gate.codes, result.gate.message)
+    seconds = with_wait(result.seconds, perf_counter() - begin)
+    record = _record(run, case, "done", gate, seconds, result)
+    return replace(record, bytes_read=result.bytes_read, bytes_written=result.bytes_written)
+
+
+def lost_cases(run: Run, records: Sequence[CaseRecord]) -> list[Case]:
+    """Return the cases whose workers died: of each worker, its own or another's fault."""
+    names = {record.case for record in records if record.code == LOST}
+    return [case for case in run.cases if case.name in names]
+
+
+def segment_alone(run: Run, case: Case, executor: Executor) -> CaseRecord:
+    """Segment a case whose worker died once more: half the memory, and no other case under way.
+
+    So a case that takes too much is told from those that were on the same worker, and has smaller
+    tiles and scratch to do with less. The label map is the same.
+    """
+    settings = run.settings
+    budget = settings.budget.model_copy(update={"memory_gb": settings.budget.memory_gb / 2})
+    windows = settings.windows.model_copy(update={"tile": None})
+    smaller = settings.model_copy(update={"budget": budget, "windows": windows})
+    record = segment_case(replace(run, settings=smaller), case, executor)
+    if record.code != LOST:
+        return record
+    return quarantined(
+        case,
+        CaseError(
+            LOST,
+            found="a worker that died of this case, and again with half the memory budget and no "
+            "other case under way",
+            wanted="a worker that finishes it",
+            remedy="Give the workers more memory, or the case less (--memory-gb), and look at "
+            "their logs",
+        ),
+    )
 
 
 def faults_of(run: Run) -> list[CaseRecord]:
@@ -122,43 +212,6 @@ def quarantined(case: Case, error: PipelineError) -> CaseRecord:
     """Return the record of a case that is at fault."""
     message = str(error.about(case.name))
     return CaseRecord(case.name, "quarantined", code=error.code, message=message)
-
-
-def close_run(
-    run: Run, records: Sequence[CaseRecord], *, seconds: float, workers: int
-) -> RunSummary:
-    """Write the table and the report of a run, and return its summary.
-
-    Parameters
-    ----------
-    records
-        Of all cases, those of ``faults_of`` included.
-    seconds
-        Wall time from the first case to the last.
-    """
-    records = sorted(records, key=lambda record: record.case)
-    counts = {
-        status: sum(record.status == status for record in records)
-        for status in ("done", "skipped", "quarantined")
-    }
-    cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
-    summary = RunSummary(
-        run_id=run.run_id,
-        counts=counts,
-        mean_dice=_mean_dice(records),
-        seconds=round(seconds, 3),
-        cases_per_minute=60 * counts["done"] / seconds if seconds else 0.0,
-        forward_share=cost.busy_share,
-        report=join(run.folder, "report.html"),
-        table=join(run.folder, "cases.csv"),
-        cost=cost,
-    )
-    page = report_html(summary, records, _figures(run, records), _context(run))
-    run.store.write(summary.table, cases_csv(records, cost.price).encode())
-    run.store.write(summary.report, page.encode())
-    run.store.write(join(run.folder, "cost.json"), json_bytes(cost.as_dict()))
-    run.store.write(join(run.folder, "run.json"), json_bytes(summary.as_dict()))
-    return summary
 
 
 def _segment_with_retries(run: Run, case: Case, executor: Executor) -> CaseRecord:
@@ -178,86 +231,56 @@ def _gate(run: Run, case: Case) -> tuple[Examined, NiftiHeader]:
 
 def _segment(job: VolumeJob, header: NiftiHeader, executor: Executor) -> VolumeResult:
     """Fan out tiles where there are several; a case of one tile is one call on one worker."""
-    plan = plan_from_header(job, header)
-    if plan is None or plan.n_tiles > 1:
+    alone = fits_one_tile(job, header)
+    if alone is None:  # only a plan can tell: it is made where the case's time counts
+        alone = executor.result(executor.submit(is_one_tile, job, header))
+    if not alone:
         return segment_volume(job, executor)
     result: VolumeResult = executor.result(executor.submit(segment_volume, job, SerialExecutor()))
     return result
 
 
-def _finished(run: Run, case: Case) -> CaseRecord | None:
-    output = run.output_of(case)
-    sidecar = read_sidecar(run.store, f"{output}.json")
+def _finished(run: Run, case: Case, there: bytes | None) -> CaseRecord | None:
+    """Return the record of a case that is done already, as what lies there says; else None."""
+    sidecar = None if there is None else parse_sidecar(there)
     if sidecar is None or not is_done(
         run.store,
         case,
         sidecar,
         weights=run.model.bundle.weights_digest,
         settings=run.record["settings_digest"],
-        label_url=f"{output}.nii.gz",
+        label_url=f"{run.output_of(case)}{LABELS}",
     ):
         return None
-    record = _record(run, case, "skipped", sidecar)
-    return replace(
-        record, bytes_read=sum(o.size for o in inputs_of(sidecar).values() if not o.etag)
-    )
+    record = _record(run, case, "skipped", sidecar.gate, sidecar.seconds, sidecar)
+    read = sum(one.size for one in sidecar.inputs.values() if not one.etag)
+    return replace(record, bytes_read=read)
 
 
-def _record(run: Run, case: Case, status: Status, sidecar: Mapping[str, Any]) -> CaseRecord:
+def _record(
+    run: Run,
+    case: Case,
+    status: Status,
+    gate: GateNote,
+    seconds: Mapping[str, float],
+    result: VolumeResult | Sidecar,
+) -> CaseRecord:
     """Return the record of a case that has a label map; its code is the gate's first warning."""
-    gate = sidecar["gate"]
-    warns = gate["verdict"] == "warn"
-    return CaseRecord(
+    warns = gate.verdict == "warn"
+    mask_fault = run.mask_faults.get(case.name) or result.mask_fault
+    record = CaseRecord(
         case=case.name,
         status=status,
-        code=gate["codes"][0] if warns else "",
-        message=gate["message"] if warns else "",
-        output=f"{run.output_of(case)}.nii.gz",
-        windows=sidecar["windows"],
-        dice=sidecar["dice"],
-        seconds={stage: round(value, 4) for stage, value in sidecar["seconds"].items()},
-        figure=f"{run.output_of(case)}.png",
+        code=gate.codes[0] if warns else "",
+        message=gate.message if warns else "",
+        output=f"{run.output_of(case)}{LABELS}",
+        windows=result.windows,
+        dice=result.dice,
+        seconds={stage: round(value, 4) for stage, value in seconds.items()},
+        figure=f"{run.output_of(case)}{PICTURE}",
     )
+    return record if mask_fault is None else _with_mask_fault(record, mask_fault)
 
 
-def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:
-    values: dict[str, list[float]] = {}
-    for record in records:
-        for label, dice in (record.dice or {}).items():
-            if dice is not None:
-                values.setdefault(label, []).append(dice)
-    return {label: sum(dice) / len(dice) for label, dice in sorted(values.items())}
-
-
-def _figures(run: Run, records: Sequence[CaseRecord]) -> dict[str, bytes]:
-    """Read the pictures that the report shows: the cases that most want a look."""
-    drawn = [record for record in attention_order(records) if record.figure is not None]
-    return {
-        record.case: run.store.read(record.figure)
-        for record in drawn[:MAX_FIGURES]
-        if record.figure is not None and run.store.exists(record.figure)
-    }
-
-
-def _context(run: Run) -> dict[str, str]:
-    settings, model = run.settings, run.model
-    return {
-        "Model": f"{model.bundle.name} ({model.bundle.weights_digest[:19]})",
-        "Images": settings.images,
-        "Masks": settings.masks or "none",
-        "Output": settings.output,
-        "Cluster": settings.cluster.kind,
-        "Windows": f"roi_size {' x '.join(map(str, model.spec.roi_size))}, overlap "
-        f"{model.overlap:g}, {model.spec.blend}, batch {model.spec.batch}",
-        "Engine": _engine(run),
-        "Version": unet_pipeline.__version__,
-    }
-
-
-def _engine(run: Run) -> str:
-    engine = run.model.spec.engine
-    if run.engine is None:
-        return engine
-    timed = sorted(run.engine.seconds_per_window.items(), key=lambda item: item[1])
-    times = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in timed)
-    return f"{engine} (a window: {times})" if times else engine
+def _with_mask_fault(record: CaseRecord, why: MaskFault) -> CaseRecord:
+    return replace(record, mask_code=why.code, mask_message=why.message)

@@ -1,10 +1,11 @@
 """What the command line prints for people: tables, progress, one-line errors."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -13,6 +14,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -20,7 +22,9 @@ from unet_pipeline.errors import PipelineError
 from unet_pipeline.records import AuditSummary, CaseRecord, CheckRecord, RunSummary
 from unet_pipeline.report.cost import cost_sentence
 from unet_pipeline.report.quantities import bytes_text
-from unet_pipeline.report.table import attention_order
+from unet_pipeline.report.table import attention_order, dice_sentence
+from unet_pipeline.storage.accounting import Accounting, Taken
+from unet_pipeline.texts import shown
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
     from unet_pipeline.networks.adaptive import AdaptiveRule
@@ -28,8 +32,28 @@ if TYPE_CHECKING:  # training imports torch, which takes seconds
     from unet_pipeline.training.history import History
     from unet_pipeline.training.report import TrainReport
 
-out = Console()
-err = Console(stderr=True)
+
+class _Terminal(Console):
+    """The border to the terminal: no text of a file, a bundle or a store is obeyed by it.
+
+    Square brackets are no markup, and what a terminal would obey is shown as in ``shown``; lines
+    end where we end them, and where a cell is folded.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        """Return the segments of what is printed, their texts showable."""
+        for text, style, control in super().render(renderable, options):
+            plain = text if control else "\n".join(shown(line, None) for line in text.split("\n"))
+            yield Segment(plain, style, control)
+
+
+out = _Terminal()
+err = _Terminal(stderr=True)
 
 STATUS_STYLE = {"done": "green", "skipped": "cyan", "quarantined": "red"}
 VERDICT_STYLE = {"pass": "green", "warn": "yellow", "fail": "red"}
@@ -39,6 +63,12 @@ MAX_ROWS = 60
 def say_error(error: PipelineError) -> None:
     """Print an error in one sentence, and its reason code."""
     line = Text("error ", style="bold red") + Text(f"[{error.code}] {error}", style="")
+    err.print(line, soft_wrap=True)
+
+
+def say_stopped(sentence: str) -> None:
+    """Print why a run did not come to its end."""
+    line = Text("stopped ", style="bold red") + Text(sentence, style="")
     err.print(line, soft_wrap=True)
 
 
@@ -105,13 +135,13 @@ def _spread_table(report: "TrainReport") -> Table:
 def case_progress(total: int, what: str) -> Iterator[Progress]:
     """Show a bar over the cases of a run; on something that is no terminal, nothing."""
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[last]}", style="dim"),
+        TextColumn("{task.fields[last]}", style="dim", markup=False),
     )
     with Progress(*columns, console=err, disable=not err.is_terminal) as progress:
         progress.add_task(what, total=total, last="")
@@ -124,6 +154,10 @@ def advance(progress: Progress, record: CaseRecord) -> None:
     if record.status == "quarantined":
         progress.console.print(
             Text("quarantined ", style="red") + Text(f"[{record.code}] {record.message}", style="")
+        )
+    elif record.mask_code not in {"", "mask_missing"}:
+        progress.console.print(
+            Text("no Dice ", style="yellow") + Text(f"[{record.mask_code}] {record.mask_message}")
         )
 
 
@@ -150,27 +184,45 @@ def cases_table(records: Sequence[CaseRecord]) -> Table:
 def _outcome(record: CaseRecord) -> str:
     """Return the label map, the warning about it if there is one, or why there is none."""
     reason = f"{record.code}: {record.message}" if record.code else ""
-    return "\n".join(filter(None, (record.output, reason)))
+    is_told = record.mask_code not in {"", "mask_missing"}  # those are counted below
+    of_mask = f"{record.mask_code}: {record.mask_message}" if is_told else ""
+    return "\n".join(filter(None, (record.output, reason, of_mask)))
 
 
 _RIGHT = {"Dice", "windows", "seconds"}
 
 
+def print_accounting(accounting: Accounting | None) -> None:
+    """Print in one line what all listed files were taken for."""
+    if accounting is not None:
+        out.print(Text(f"Files   {accounting}"), soft_wrap=True)
+
+
+def print_taken(taken: Taken) -> None:
+    """Print what a file was taken for, and why."""
+    style = {"image": "green", "mask": "cyan", "ours": "dim", "ignored": "yellow"}[taken.kind]
+    line = Text(f"{taken.kind:7} ", style) + Text(f"{taken.file}  ") + Text(taken.why, "dim")
+    out.print(line, soft_wrap=True)
+
+
 def print_summary(summary: RunSummary) -> None:
     """Print the run in a few lines, and where its report lies."""
-    counts = ", ".join(
-        f"[{STATUS_STYLE[status]}]{count} {status}[/]" for status, count in summary.counts.items()
-    )
-    out.print(f"{counts} in {summary.seconds:.1f} s", highlight=False)
+    out.print(_counts(summary.counts, STATUS_STYLE) + Text(f" in {summary.seconds:.1f} s"))
     if summary.mean_dice:
-        dice = ", ".join(
-            f"label {label}: {value:.3f}" for label, value in summary.mean_dice.items()
-        )
-        out.print(f"Mean Dice  {dice}", highlight=False)
+        dice = dice_sentence(summary.mean_dice, summary.labels)
+        out.print(Text(f"Mean Dice  {dice}"), soft_wrap=True)
+    if summary.mask_faults:
+        codes = ", ".join(f"{count} {code}" for code, count in summary.mask_faults.items())
+        out.print(f"No Dice    {codes}")
     if summary.counts["done"]:
-        out.print(f"Cost  {cost_sentence(summary.cost)}", highlight=False)
+        out.print(f"Cost  {cost_sentence(summary.cost)}")
     out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
     out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+
+
+def _counts(counts: Mapping[str, int], styles: Mapping[str, str]) -> Text:
+    """Return ``3 done, 1 quarantined`` in colours."""
+    return Text(", ").join(Text(f"{n} {what}", styles[what]) for what, n in counts.items())
 
 
 def advance_check(progress: Progress, records: Sequence[CheckRecord], seconds: float) -> None:
@@ -196,21 +248,21 @@ def print_check(progress: Progress, record: CheckRecord) -> None:
 
 def print_audit(summary: AuditSummary) -> None:
     """Print an audit in a few lines, and where its report lies."""
-    counts = ", ".join(
-        f"[{VERDICT_STYLE[verdict]}]{count} {verdict}[/]"
-        for verdict, count in summary.counts.items()
-    )
+    rate = f"{summary.cases_per_second:.1f} cases per second"
     out.print(
-        f"{counts} in {summary.seconds:.1f} s: {summary.cases_per_second:.1f} cases per second, "
-        f"{bytes_text(summary.bytes_read)} read",
-        highlight=False,
+        _counts(summary.counts, VERDICT_STYLE)
+        + Text(f" in {summary.seconds:.1f} s: {rate}, {bytes_text(summary.bytes_read)} read")
     )
     if summary.codes:
         codes = ", ".join(f"{code} {count}" for code, count in summary.codes.items())
-        out.print(f"Reasons  {codes}", highlight=False)
+        out.print(f"Reasons  {codes}")
     if summary.report:
         out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
         out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+    if summary.manifest:
+        allow = "".join(f" --allow {shlex.quote(prefix)}" for prefix in summary.outside)
+        words = f"{shlex.quote(summary.manifest)}{allow}"
+        out.print(Text(f"Sound   unet-pipeline segment {words} ..."), soft_wrap=True)
 
 
 def pairs_table(title: str, values: Mapping[str, object]) -> Table:
@@ -262,7 +314,7 @@ def print_rule(rule: "AdaptiveRule") -> None:
             style="bold" if point["limit"] == rule.limit else "",
         )
     out.print(table)
-    out.print(f"Limit {rule.limit:g} keeps the promise of {rule.promised_loss:g}", highlight=False)
+    out.print(f"Limit {rule.limit:g} keeps the promise of {rule.promised_loss:g}")
 
 
 def _shown(value: object) -> str:

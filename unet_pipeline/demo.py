@@ -10,7 +10,6 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
@@ -28,12 +27,18 @@ from unet_pipeline.local import processes
 from unet_pipeline.local.prefect_server import prefect_server
 from unet_pipeline.local.s3_server import S3Server, serve_s3
 from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.serve import ends_on_sigterm
+from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import StorageOptions, Store, basename, join
 
 PHANTOMS = 6  # the last one's mask is misaligned
 WORKERS = 2
 LIMIT_SECONDS = 600.0
+COPIES = (
+    *("report.html", "cases.csv", "flow.log", "server.log"),
+    *(f"phantom-{number:02d}_dseg.nii.gz" for number in range(1, PHANTOMS + 1)),
+)
 EXPECTED = {"done": PHANTOMS - 1, "quarantined": 2}
 _FINISHED = re.compile(r"Task run '[^']+' - Finished in state")
 
@@ -55,22 +60,29 @@ def run_demo(output: Path) -> int:
     ----------
     output
         Folder that the report, the label maps and the logs are copied to.
+
+    Raises
+    ------
+    RequestError
+        ``output_foreign`` where files lie that no earlier demo wrote.
     """
     begin = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
+    copies = OwnFiles(Store(), str(output))
+    copies.check(COPIES)
     with ExitStack() as stack:
         stack.enter_context(ends_on_sigterm())
         status = stack.enter_context(err.status("Starting a local S3 server"))
-        work = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="unet-pipeline-demo-")))
+        work = stack.enter_context(scratch_folder())
+        stack.callback(_keep_logs, work, copies)
         try:
             s3 = stack.enter_context(_object_store(work))
             status.update("Writing a cohort of phantoms")
             demo = _make_cohort(s3, work)
             status.update("Starting a Prefect server")
-            server = stack.enter_context(prefect_server(output / "prefect", port=0))
-            _run_flow(demo, {**server.env, **s3.environment()}, output / "flow.log", status)
+            server = stack.enter_context(prefect_server(work / "prefect", port=0))
+            _run_flow(demo, {**server.env, **s3.environment()}, output, status)
             status.update("Fetching the report")
-            rows, report = _fetch(demo, output)
+            rows, report = _fetch(demo, output, copies)
         except KeyboardInterrupt:
             err.print("Interrupted; stopping what was started")
             return 130
@@ -97,6 +109,7 @@ def _make_cohort(s3: S3Server, work: Path) -> DemoRun:
     settings = SegmentSettings(
         images=join(bucket, "scans", "images"),
         masks=join(bucket, "scans", "masks"),
+        require_masks=True,
         model="phantom",
         output=join(bucket, "segmentations"),
         cluster=ClusterSettings(kind="local", workers=WORKERS, threads=1),
@@ -104,11 +117,15 @@ def _make_cohort(s3: S3Server, work: Path) -> DemoRun:
     return DemoRun(store, bucket, settings, work)
 
 
-def _run_flow(demo: DemoRun, env: Mapping[str, str], log: Path, status: Status) -> None:
+def _keep_logs(work: Path, copies: OwnFiles) -> None:
+    logs = (work / "flow.log", work / "prefect" / "server.log")
+    copies.write({log.name: log.read_bytes() for log in logs if log.is_file()})
+
+
+def _run_flow(demo: DemoRun, env: Mapping[str, str], output: Path, status: Status) -> None:
     """Run the flow ``segment-cohort`` in a process of its own, and show how far it is."""
-    request = demo.work / "settings.json"
+    request, log = demo.work / "settings.json", demo.work / "flow.log"
     request.write_text(demo.settings.model_dump_json())
-    log.unlink(missing_ok=True)
     command = [sys.executable, "-m", "flows.segment_cohort", str(request)]
     process = processes.start(command, env={**env, "PYTHONPATH": _import_path()}, log=log)
     try:
@@ -125,23 +142,23 @@ def _run_flow(demo: DemoRun, env: Mapping[str, str], log: Path, status: Status) 
             "demo_failed",
             found=f"a flow run that ended with: {said[-1] if said else 'nothing'}",
             wanted="a completed run",
-            remedy=f"Look into {log}",
+            remedy=f"Look into {output / log.name}",
         )
 
 
-def _fetch(demo: DemoRun, output: Path) -> tuple[list[dict[str, str]], Path]:
+def _fetch(demo: DemoRun, output: Path, copies: OwnFiles) -> tuple[list[dict[str, str]], Path]:
     """Copy report, table and label maps; return the table's rows and the report's path."""
     store, root = demo.store, demo.settings.output
     tables = [url for url in store.list_files(join(root, "runs")) if url.endswith("cases.csv")]
     table = store.read(tables[-1])
-    report = output / "report.html"
-    report.write_bytes(store.read(tables[-1].replace("cases.csv", "report.html")))
-    (output / "cases.csv").write_bytes(table)
+    files = {"cases.csv": table}
+    files["report.html"] = store.read(tables[-1].replace("cases.csv", "report.html"))
     rows = list(csv.DictReader(io.StringIO(table.decode())))
     for row in rows:
         if row["output"]:
-            (output / basename(row["output"])).write_bytes(store.read(row["output"]))
-    return rows, report.resolve()
+            files[basename(row["output"])] = store.read(row["output"])
+    copies.write(files)
+    return rows, (output / "report.html").resolve()
 
 
 def _print(rows: Sequence[Mapping[str, str]], report: Path, seconds: float) -> None:

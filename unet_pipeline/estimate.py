@@ -3,27 +3,32 @@
 No voxel of the cohort is read: headers say how many windows and bytes there are.
 """
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import as_completed
 from dataclasses import asdict, dataclass, replace
+from math import prod
 from typing import Any
 
+from unet_pipeline import stopping
 from unet_pipeline.cohort import quarantined
 from unet_pipeline.config import SegmentSettings
-from unet_pipeline.errors import CaseError, PipelineError
+from unet_pipeline.errors import PipelineError
 from unet_pipeline.gate.examine import Policy, examine
+from unet_pipeline.gate.extent import steps_by_header
+from unet_pipeline.model import Model, open_model
 from unet_pipeline.records import Case, CaseRecord, Rate
-from unet_pipeline.request import Model, job_of, open_model, open_store, plan_from_header, rate_of
+from unet_pipeline.request import cohort_of, job_of, open_store, plan_from_header, rate_of
 from unet_pipeline.speed import Speed
-from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.cases import Cohort
+from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.ledger import urls_by_role
 from unet_pipeline.storage.names import without_nifti_suffix
+from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.tiling.box import Index3
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.nifti_header import NiftiHeader
-from unet_pipeline.volume.nnunet_steps import Respace
-from unet_pipeline.volume.steps import Step
 
 HEADERS_AT_ONCE = 32  # requests under way
 
@@ -40,6 +45,8 @@ class CasePlan:
         Bytes of its label map before compression.
     at_most
         Whether the bundle crops to what the voxels show: then this is of the whole volume.
+    window
+        Voxels of a window along each axis.
     """
 
     case: str
@@ -50,6 +57,7 @@ class CasePlan:
     voxel_bytes: int
     label_bytes: int
     at_most: bool = False
+    window: Index3 = (1, 1, 1)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
@@ -72,6 +80,8 @@ class Estimate:
         Of ``workers`` that share both evenly.
     price, price_per_case
         Of the workers' time; None without a rate or a measurement.
+    files
+        What the files were taken for, as ``Accounting`` has it; None for a single image.
     """
 
     cases: int
@@ -92,6 +102,7 @@ class Estimate:
     rate: Rate | None = None
     price: float | None = None
     price_per_case: float | None = None
+    files: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the estimate as plain JSON types."""
@@ -105,8 +116,7 @@ class Planning:
     settings: SegmentSettings
     store: Store
     model: Model
-    cases: tuple[Case, ...]
-    faults: tuple[tuple[Case, CaseError], ...]
+    cohort: Cohort
 
 
 def estimate(
@@ -155,7 +165,14 @@ def estimate_of(
     """Return the estimate of a request, for its number of workers and at its rate."""
     settings = planning.settings
     workers, rate = settings.cluster.workers or 1, rate_of(settings.cost)
-    return estimate(plans, faults=faults, workers=workers, speed=speed, rate=rate)
+    found = estimate(plans, faults=faults, workers=workers, speed=speed, rate=rate)
+    accounting = planning.cohort.accounting
+    return replace(found, files=accounting.as_dict() if accounting.images else None)
+
+
+def largest_window(plans: Sequence[CasePlan]) -> Index3:
+    """Return the largest window of some cases: only where each volume is one do they differ."""
+    return max((plan.window for plan in plans), key=prod)
 
 
 def is_one_image(settings: SegmentSettings) -> bool:
@@ -175,22 +192,24 @@ def open_planning(settings: SegmentSettings) -> Planning:
     """
     store = open_store(settings.storage)
     model = open_model(settings, store)
-    cohort = discover(store, settings.images, settings.masks)
-    return Planning(settings, store, model, cohort.cases, cohort.faults)
+    cohort = cohort_of(settings, store, model.bundle)
+    return Planning(settings, store, model, cohort)
 
 
 def plan_all(planning: Planning) -> Iterator[CasePlan | CaseRecord]:
-    """Plan all cases from their headers, many at once; a case at fault becomes a record."""
-    for case, error in planning.faults:
+    """Plan all cases from their headers, many at once; a case at fault becomes a record.
+
+    Raises
+    ------
+    RunStopped
+        For a fault of the store that concerns all cases.
+    """
+    for case, error in planning.cohort.faults:
         yield quarantined(case, error)
-    with ThreadPoolExecutor(HEADERS_AT_ONCE) as pool:
-        futures = [pool.submit(_plan_or_fault, planning, case) for case in planning.cases]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    with stopping.pool(HEADERS_AT_ONCE) as pool:
+        futures = [pool.submit(_plan_or_fault, planning, case) for case in planning.cohort.cases]
+        for future in as_completed(futures):
+            yield future.result()
 
 
 def plan_one(settings: SegmentSettings) -> tuple[Planning, CasePlan, TilePlan]:
@@ -204,15 +223,17 @@ def plan_one(settings: SegmentSettings) -> tuple[Planning, CasePlan, TilePlan]:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     case = Case(settings.images, (settings.images,))
-    planning = Planning(settings, store, model, (case,), ())
+    planning = Planning(settings, store, model, Cohort((case,), ()))
     plan, tiles = _plan(planning, case, replace(model.policy, channels=None))
     return planning, plan, tiles
 
 
 def _plan_or_fault(planning: Planning, case: Case) -> CasePlan | CaseRecord:
     try:
-        return _plan(planning, case, planning.model.policy)[0]
+        with of_case(case.name):
+            return _plan(planning, case, planning.model.policy)[0]
     except PipelineError as error:
+        stop_for(planning.store, error, (planning.settings.images, planning.settings.masks))
         return quarantined(case, error)
 
 
@@ -220,6 +241,7 @@ def _plan(planning: Planning, case: Case, policy: Policy) -> tuple[CasePlan, Til
     store, model = planning.store, planning.model
     examined = examine(store, case, policy)
     header = examined.sound_header()
+    case = replace(case, mask=None, parts=()) if examined.mask_fault else case
     job = job_of(planning.settings, model, case, {}, examined)
     tiles = plan_from_header(job, header)
     at_most = tiles is None
@@ -230,21 +252,17 @@ def _plan(planning: Planning, case: Case, policy: Policy) -> tuple[CasePlan, Til
         tiles=tiles.n_tiles,
         peak_bytes=tiles.peak_bytes,
         bytes_read=sum(store.fingerprint(url).size for url in urls_by_role(store, case).values()),
-        voxel_bytes=header.nbytes * len(case.images),
+        voxel_bytes=header.stored_bytes * len(case.images),
         label_bytes=tiles.native_bytes,
         at_most=at_most,
+        window=tiles.roi_size,
     )
     return plan, tiles
 
 
 def _without_crops(job: VolumeJob, header: NiftiHeader) -> TilePlan:
     """Return the plan of the whole volume, for a bundle that will run on a part of it."""
-    steps = tuple(_as_headers_tell(step) for step in job.steps if not step.needs_voxels)
+    steps = steps_by_header(job.steps)
     plan = plan_from_header(replace(job, steps=steps), header)
     assert plan is not None  # noqa: S101  no step is left that needs voxels
     return plan
-
-
-def _as_headers_tell(step: Step) -> Step:
-    """Return a step that ends on the same grid without measuring voxels."""
-    return replace(step, cubic=False) if isinstance(step, Respace) else step

@@ -12,13 +12,17 @@ from typing import Any
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.cost import added, with_wait
-from unet_pipeline.errors import PipelineError
+from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.gate.examine import Examined
 from unet_pipeline.inference.predictor import Spent
-from unet_pipeline.records import CheckRecord, json_bytes
+from unet_pipeline.records import CheckRecord, MaskFault, json_bytes
+from unet_pipeline.storage.outage import patiently
+from unet_pipeline.storage.sidecar import DONE, FORMAT, MADE_BY
 from unet_pipeline.tasks import (
     VolumeJob,
     Written,
     finish_case,
+    hold_scratch,
     plan_volume,
     prepared_of,
     read_tile,
@@ -48,6 +52,8 @@ class VolumeResult:
     ----------
     gate
         What the gate saw of headers and voxels; it may warn.
+    mask_fault
+        Why there is no Dice, though there is a mask.
     windows_reused
         Windows whose scores were known, because each channel is one value.
     seconds, bytes_read, bytes_written
@@ -58,6 +64,7 @@ class VolumeResult:
     windows_reused: int
     tiles: int
     dice: Mapping[str, float | None] | None
+    mask_fault: MaskFault | None
     gate: CheckRecord
     seconds: Mapping[str, float]
     bytes_read: int
@@ -70,13 +77,14 @@ def segment_volume(job: VolumeJob, executor: Executor) -> VolumeResult:
     Raises
     ------
     CaseError
-        If the case cannot be segmented. Then no sidecar is written.
+        If the case cannot be segmented. Then no sidecar says that it is done.
     """
     try:
         return _segment(job, executor)
     finally:  # patients' voxels stay nowhere, whatever happened
-        with suppress(PipelineError):
-            last = executor.with_time_limit(CLEANING_SECONDS)
+        remove_scratch(job)
+        last = executor.with_time_limit(CLEANING_SECONDS)
+        with suppress(PipelineError, RunStopped):  # no worker is left that could
             last.result(last.submit(remove_scratch, job))
 
 
@@ -84,7 +92,8 @@ def _segment(job: VolumeJob, executor: Executor) -> VolumeResult:
     begin = perf_counter()
     staged = executor.submit(stage_case, job)
     prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
-    plan = plan_volume(prepared, job)
+    hold_scratch(job)
+    plan: TilePlan = executor.result(executor.submit(plan_volume, prepared, job))
     tiles, took = _map_tiles(staged, prepared, plan, job, executor)
     written: Written = executor.result(executor.submit(finish_case, staged, tiles, job))
     spent: list[Spent] = [executor.result(handle) for handle in took]
@@ -96,12 +105,14 @@ def _segment(job: VolumeJob, executor: Executor) -> VolumeResult:
         windows_reused=sum(tile.reused for tile in spent),
         tiles=plan.n_tiles,
         dice=written.dice,
+        mask_fault=mask_fault_of(written.examined),
         gate=written.examined.record(),
         seconds=with_wait(stages, total),
         bytes_read=job.examined.bytes_read + sum(one.size for one in written.inputs),
         bytes_written=written.all_bytes,
     )
-    job.store.write(f"{job.output}.json", json_bytes(_sidecar(job, prepared, result, written)))
+    record = json_bytes(_sidecar(job, prepared, result, written))
+    patiently(lambda: written.claim.write_record(job.store, record))
     return result
 
 
@@ -174,7 +185,7 @@ def _merge(
     executor: Executor,
 ) -> Handle:
     partials = [executor.submit(take_partial, scores[index], tile.index) for index in tile.sources]
-    windows = [start for index in tile.sources for start in plan.tiles[index].windows]
+    windows = [plan.tiles[index].windows for index in tile.sources]
     return executor.submit(merge_tile, prepared, tile, windows, partials, job.spec)
 
 
@@ -182,19 +193,32 @@ def _sidecar(
     job: VolumeJob, prepared: Prepared, result: VolumeResult, written: Written
 ) -> dict[str, Any]:
     return {
+        "made_by": MADE_BY,
+        "format": FORMAT,
+        "state": DONE,
+        "written": written.files,
         **job.record,
         "case": job.case,
         "inputs": [asdict(digest) for digest in written.inputs],
-        "output": {"bytes": written.nbytes, "sha256": written.labels_sha256},
+        "output": asdict(written.output),
         "geometry": {"native": _grid(prepared.native), "model": _grid(prepared.model)},
         "gate": _gate(result.gate),
         "windows": result.windows,
         "windows_reused": result.windows_reused,
         "tiles": result.tiles,
         "dice": result.dice,
+        "mask_fault": None if result.mask_fault is None else asdict(result.mask_fault),
         "seconds": {stage: round(value, 4) for stage, value in result.seconds.items()},
         "bytes": {"read": result.bytes_read, "written": result.bytes_written},
     }
+
+
+def mask_fault_of(examined: Examined) -> MaskFault | None:
+    """Return in words why a case went on without its mask; None if it did not."""
+    finding = examined.mask_fault
+    if finding is None:
+        return None
+    return MaskFault(finding.code, str(finding.as_error(examined.case)))
 
 
 def _gate(record: CheckRecord) -> dict[str, Any]:

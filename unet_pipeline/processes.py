@@ -16,11 +16,17 @@ took 1.2 s of processor time and more, and 0.35 s in small pages.
 
 import ctypes
 import gc
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from traceback import format_exception
+from typing import Any
+
+from unet_pipeline.texts import shown
 
 _GIB = 2**30
+_OURS = frozenset({"unet_pipeline", "flows"})  # loggers
 _MALLOC_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = 1, _GIB, 2 * _GIB - 1
 _PARAMETERS = {-8: _MALLOC_ARENA_MAX, -3: _MMAP_THRESHOLD, -1: _TRIM_THRESHOLD}  # of mallopt
 
@@ -40,6 +46,7 @@ def prepare_process() -> None:
 
     Memory is kept where the C library is glibc; nothing happens elsewhere.
     """
+    guard_logs()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)  # for OpenMP, NumPy, and processes that start from here
     if (mallopt := _of_glibc("mallopt")) is not None:
@@ -61,6 +68,29 @@ def lasting_imports() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+def guard_logs() -> None:
+    """Write the lines of our loggers with showable texts, in this process: a border like a page's.
+
+    Whatever handler takes them, the terminal's, Dask's or Prefect's: names of files and bundles
+    neither begin a line of their own nor move a cursor.
+    """
+    make = logging.getLogRecordFactory()
+    if getattr(make, "makes_showable", False):
+        return
+
+    def showable(name: str | None, *rest: Any, **more: Any) -> logging.LogRecord:
+        record = make(name, *rest, **more)
+        if name and name.partition(".")[0] in _OURS:  # makeLogRecord, of Dask too, gives none
+            record.msg, record.args = shown(record.getMessage()), None
+            if record.exc_info:
+                lines = "".join(format_exception(record.exc_info[1])).splitlines()
+                record.exc_text = "\n".join(map(shown, lines))
+        return record
+
+    showable.makes_showable = True  # type: ignore[attr-defined]
+    logging.setLogRecordFactory(showable)
 
 
 def give_back() -> None:

@@ -1,7 +1,8 @@
 """The plain records that travel between modules, processes and pages."""
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -12,7 +13,16 @@ Verdict = Literal["pass", "warn", "fail"]
 TRAINING = frozenset({"train", "training"})  # words of a manifest's column split
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One structure of a reference mask that has a file for each: its label, name and URL."""
+
+    label: int
+    name: str
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One subject's image and, where there is one, its reference mask.
 
@@ -24,7 +34,9 @@ class Case:
     images
         URL of each channel, in channel order. Empty if a mask was found without an image.
     mask
-        URL of the reference mask, or None.
+        URL of the reference mask, or None; of a mask in parts, of the first.
+    parts
+        The files of a mask that has one for each structure; empty for a mask in one file.
     split, fold
         What the columns of these names say in a manifest, as text; empty without them.
     """
@@ -34,6 +46,14 @@ class Case:
     mask: str | None = None
     split: str = ""
     fold: str = ""
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def mask_files(self) -> tuple[str, ...]:
+        """URLs of the mask: none, one, or one for each part."""
+        if self.parts:
+            return tuple(part.url for part in self.parts)
+        return () if self.mask is None else (self.mask,)
 
     @property
     def output_name(self) -> str:
@@ -44,6 +64,21 @@ class Case:
     def is_for_training(self) -> bool:
         """Whether a manifest gives the case to training, so that no score is taken on it."""
         return self.split in TRAINING
+
+
+def masks_text(masks: str | None, cases: Iterable[Case]) -> str:
+    """Say for a report where the masks of a cohort come from."""
+    if masks:
+        return masks
+    return "named by the manifest" if any(case.mask for case in cases) else "none"
+
+
+@dataclass(frozen=True)
+class MaskFault:
+    """Why a case was segmented and not scored: reason code and sentence."""
+
+    code: str
+    message: str
 
 
 @dataclass(frozen=True)
@@ -73,6 +108,8 @@ class CaseRecord:
     bytes_read, bytes_written
         As stored: of headers, images and mask; of label map and picture. A skipped case reads
         headers, and files of which the store keeps no etag.
+    mask_code, mask_message
+        Why there is no Dice, where masks were asked for: reason code and sentence.
     """
 
     case: str
@@ -86,6 +123,8 @@ class CaseRecord:
     figure: str | None = None
     bytes_read: int = 0
     bytes_written: int = 0
+    mask_code: str = ""
+    mask_message: str = ""
 
     @property
     def mean_dice(self) -> float | None:
@@ -168,6 +207,15 @@ class RunSummary:
         Seconds in forward passes / (wall seconds x workers), between 0 and 1.
     cost
         Seconds, bytes and, where a rate is given, money.
+    files
+        What became of all listed files: numbers of ``cases``, ``with_mask``, ``images``, ``masks``,
+        ``ours``, and ``ignored`` by the reason.
+    mask_faults
+        Number of cases without a Dice per reason code, where masks were asked for.
+    stopped
+        Why the run did not come to its end; empty if it did.
+    labels
+        Name of each label, by its number as text.
     """
 
     run_id: str
@@ -179,6 +227,10 @@ class RunSummary:
     report: str
     table: str
     cost: RunCost
+    files: Mapping[str, Any] | None = None
+    mask_faults: Mapping[str, int] = field(default_factory=dict)
+    stopped: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""
@@ -235,6 +287,14 @@ class AuditSummary:
         Number of cases per reason code of a finding that fails or warns, the most frequent first.
     content
         Whether voxels were looked at, or headers only.
+    manifest
+        URL of the manifest of sound cases; empty if nothing was to be mended.
+    outside
+        Prefixes that a run must allow to read that manifest, for sound files that stay in place.
+    stopped
+        Why the audit did not come to its end; empty if it did.
+    files
+        As in ``RunSummary``.
     """
 
     run_id: str
@@ -246,6 +306,10 @@ class AuditSummary:
     bytes_read: int
     report: str
     table: str
+    manifest: str = ""
+    outside: tuple[str, ...] = ()
+    stopped: str = ""
+    files: Mapping[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""
@@ -256,6 +320,25 @@ def _rounded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
 
 
+def json_text(value: Any, **style: Any) -> str:
+    """Return plain JSON types as JSON that every reader takes: NaN and infinity become null.
+
+    The only place that writes JSON; ``style`` is of ``json.dumps``.
+    """
+    try:
+        return json.dumps(value, allow_nan=False, **style)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False, **style)
+
+
 def json_bytes(value: Mapping[str, Any]) -> bytes:
     """Return plain JSON types as an indented JSON file."""
-    return (json.dumps(value, indent=2, allow_nan=False) + "\n").encode()
+    return (json_text(value, indent=2) + "\n").encode()
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,61 +1,46 @@
 """A request, checked: everything that can be wrong with it is found here, before any work."""
 
 import logging
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 from secrets import token_hex
-from typing import Any, cast
-from uuid import uuid4
+from typing import Any
 
 import unet_pipeline
 from unet_pipeline.config import (
-    Budget,
+    CheckSettings,
     CostSettings,
-    GateSettings,
     SegmentSettings,
     StorageSettings,
 )
-from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.gate.examine import Examined, Policy
-from unet_pipeline.gate.findings import Tolerance
+from unet_pipeline.errors import CaseError
+from unet_pipeline.gate.examine import Examined
+from unet_pipeline.gate.extent import extent_of
 from unet_pipeline.inference.choice import Asked, Choice
-from unet_pipeline.inference.importance import Blend
-from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.model import Model, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
-from unet_pipeline.networks.loading import load_bundle, load_network
-from unet_pipeline.networks.pruning import Depth, at_depth
-from unet_pipeline.networks.registry import check_smallest_window, check_window
-from unet_pipeline.networks.trusted import check_promise
-from unet_pipeline.records import Case, Rate
+from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.records import Case, MaskFault, Rate
+from unet_pipeline.scratch import scratch_path
+from unet_pipeline.storage.accounting import Accounting
+from unet_pipeline.storage.cases import Cohort
+from unet_pipeline.storage.claims import Claim, refuse_inputs
 from unet_pipeline.storage.discovery import discover
-from unet_pipeline.storage.ledger import FORMAT, digest_json
+from unet_pipeline.storage.ledger import digest_json
+from unet_pipeline.storage.sidecar import FORMAT
 from unet_pipeline.storage.store import StorageOptions, Store, join
-from unet_pipeline.tasks import VolumeJob, plan_volume
-from unet_pipeline.tiling.decision import Highest, described
+from unet_pipeline.tasks import LABELS, VolumeJob, is_alone, plan_volume
+from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.nifti_header import NiftiHeader
-from unet_pipeline.volume.preprocessing import parse_preprocessing
-from unet_pipeline.volume.steps import Step, prepare
+from unet_pipeline.volume.steps import Prepared, prepare
 from unet_pipeline.volume.views import ShapeOnly
 
 log = logging.getLogger(__name__)
 
 _VERSIONS = ("torch", "monai", "nibabel", "numpy", "dask", "distributed")
-
-
-@dataclass(frozen=True)
-class Model:
-    """A bundle, ready to be run with the settings of a request."""
-
-    bundle: Bundle
-    steps: tuple[Step, ...]
-    spec: ModelSpec
-    overlap: float
-    policy: Policy
 
 
 @dataclass(frozen=True)
@@ -72,6 +57,10 @@ class Run:
         What every sidecar of this run says.
     engine
         What executes the network, once that is chosen.
+    accounting
+        What became of all files that were listed.
+    mask_faults
+        Why cases have no mask though masks were asked for, by case name.
     """
 
     run_id: str
@@ -82,6 +71,8 @@ class Run:
     faults: tuple[tuple[Case, CaseError], ...]
     record: Mapping[str, Any]
     engine: Choice | None = None
+    accounting: Accounting | None = None
+    mask_faults: Mapping[str, MaskFault] = field(default_factory=dict)
 
     @property
     def folder(self) -> str:
@@ -100,46 +91,68 @@ def open_run(settings: SegmentSettings) -> Run:
     ------
     RequestError
         For storage that cannot be reached or written, a bundle that cannot be used, settings that
-        do not fit it, or a cohort without a case.
+        do not fit it, a cohort without a case, or an output that is also an input.
     """
-    _check_time_limit(settings)
     store = open_store(settings.storage)
     model = open_model(settings, store)
-    # so that not every worker finds out that weights do not fit, or that there is no such depth
-    network = load_network(model.bundle, store)
-    check_smallest_window(network, model.bundle.network_def, model.bundle.in_plane_roi)
-    if model.bundle.own_network:
-        check_promise(network, model.bundle)
-    at_depth(network, model.spec.depth, model.bundle.adaptive)
-    cohort = discover(store, settings.images, settings.masks)
+    open_network(model)  # so that not every worker finds out that weights do not fit
+    cohort = cohort_of(settings, store, model.bundle)
+    refuse_inputs(
+        (f"{join(settings.output, case.output_name)}{LABELS}" for case in cohort.cases),
+        (url for case in cohort.cases for url in (*case.images, *case.mask_files)),
+    )
     store.check_writable(settings.output)
     run_id = new_run_id()
     record = _record(run_id, model, settings.windows.engine)
-    return Run(run_id, settings, store, model, cohort.cases, cohort.faults, record)
+    return Run(
+        run_id,
+        settings,
+        store,
+        model,
+        cohort.cases,
+        cohort.faults,
+        record,
+        accounting=cohort.accounting,
+        mask_faults={
+            case.name: MaskFault(error.code, str(error.about(case.name)))
+            for case, error in cohort.mask_faults
+            if case.images
+        },
+    )
 
 
-def _check_time_limit(settings: SegmentSettings) -> None:
-    asked = settings.budget.case_minutes != Budget().case_minutes
-    if asked and settings.cluster.kind == "serial":
-        log.warning("cases have no time limit with cluster serial: case_minutes is for Dask's")
+def cohort_of(
+    settings: SegmentSettings | CheckSettings, store: Store, bundle: Bundle | None
+) -> Cohort:
+    """List the cohort that settings name, for a network if there is one.
+
+    Raises
+    ------
+    RequestError
+        As ``discover``.
+    """
+    return discover(
+        store,
+        settings.images,
+        settings.masks,
+        mask_pattern=settings.mask_pattern,
+        channels=None if bundle is None else bundle.channels,
+        labels=None if bundle is None else bundle.labels,
+        require_masks=isinstance(settings, CheckSettings) or settings.require_masks,
+    )
+
+
+def list_cohort(settings: SegmentSettings | CheckSettings) -> Cohort:
+    """List a cohort as ``segment`` or ``check`` would take it; nothing else is done."""
+    store = open_store(settings.storage)
+    trust = isinstance(settings, SegmentSettings) and settings.trust
+    bundle = load_bundle(settings.model, store, trust=trust) if settings.model else None
+    return cohort_of(settings, store, bundle)
 
 
 def new_run_id() -> str:
     """Return a sortable identifier of a run, e.g. ``20261121T013000Z-3f2a``."""
     return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
-
-
-def policy_of(
-    settings: GateSettings, bundle: Bundle | None = None, budget: Budget | None = None
-) -> Policy:
-    """Return what the gate holds the cases of a request against."""
-    return Policy(
-        Tolerance(affine_voxels=settings.affine_voxels),
-        frozenset(settings.remedies),
-        None if bundle is None else bundle.in_channels,
-        None if bundle is None else frozenset(bundle.labels),
-        int(1e9 * (budget or Budget()).max_volume_gb),
-    )
 
 
 def rate_of(settings: CostSettings) -> Rate | None:
@@ -160,73 +173,9 @@ def open_store(storage: StorageSettings) -> Store:
     )
 
 
-def open_model(settings: SegmentSettings, store: Store) -> Model:
-    """Read a bundle and check that it can be run with these settings."""
-    bundle = load_bundle(settings.model, store, trust=settings.trust)
-    steps = parse_preprocessing(bundle.preprocessing)
-    check_window(bundle.network_def, bundle.in_plane_roi)
-    _check_decision(bundle, settings.depth)
-    windows, overlap = settings.windows, settings.windows.overlap
-    spec = ModelSpec(
-        bundle=bundle,
-        store=store,
-        roi_size=bundle.roi_size,
-        blend=cast(Blend, windows.blend or bundle.blend),
-        batch=windows.batch,
-        threads=settings.cluster.threads,
-        device="cuda" if settings.cluster.kind == "cuda" else "auto",
-        depth=_depth(settings.depth),
-        mirror=_mirror(bundle, windows.mirror),
-    )
-    overlap = bundle.overlap if overlap is None else overlap
-    return Model(bundle, steps, spec, overlap, policy_of(settings.gate, bundle, settings.budget))
-
-
-def _check_decision(bundle: Bundle, depth: str | None) -> None:
-    """Refuse what the highest score decides wrongly, and what only it can decide."""
-    if len(bundle.labels) < 2:
-        raise RequestError(
-            "classes_invalid",
-            subject=bundle.name,
-            found="a single output channel, and no threshold that decides it",
-            wanted="one channel per label, background included, or sigmoid and a threshold",
-            remedy="Write AsDiscreted with its threshold into the bundle's postprocessing",
-        )
-    if depth in ("mean", "adaptive") and not isinstance(bundle.decision, Highest):
-        raise RequestError(
-            "depth_invalid",
-            subject=bundle.name,
-            found=f"--depth {depth}, and channels that are decided one by one",
-            wanted="channels that exclude each other: it is about their probabilities (softmax)",
-            remedy="Give a number as --depth, or leave it out",
-        )
-
-
-def _mirror(bundle: Bundle, letters: str | None) -> tuple[int, ...]:
-    """Return the axes that ``x,z`` names, each once, in order; those that the network learnt."""
-    axes = tuple(axis for axis, letter in enumerate("xyz") if letter in (letters or ""))
-    learnt = bundle.mirror_axes
-    if learnt is not None and not set(axes) <= set(learnt):
-        known = ",".join("xyz"[axis] for axis in learnt)
-        raise RequestError(
-            "mirror_invalid",
-            subject=bundle.name,
-            found=f"--mirror {letters}, and a network that was not trained for all of these axes",
-            wanted=f"axes out of {known}" if known else "no mirroring",
-            remedy=f"Say --mirror {known}" if known else "Leave --mirror out",
-        )
-    return axes
-
-
 def _limit(model: Model) -> float | None:
     rule = model.bundle.adaptive
     return rule.limit if rule is not None and model.spec.depth == "adaptive" else None
-
-
-def _depth(setting: str | None) -> Depth | None:
-    if setting in (None, "mean", "adaptive"):
-        return cast(Depth | None, setting)
-    return int(setting or 0)
 
 
 def job_of(
@@ -235,15 +184,23 @@ def job_of(
     case: Case,
     record: Mapping[str, Any],
     examined: Examined,
+    claim: Claim | None = None,
 ) -> VolumeJob:
-    """Return what one case that passed the gate asks of the workers."""
+    """Return what one case that passed the gate asks of the workers.
+
+    Without a claim nothing can be written.
+    """
+    layout, spec = model.policy.layout, model.spec
+    if layout is not None and layout.stride is not None and examined.header is not None:
+        spec = replace(spec, roi_size=extent_of(examined.header.grid, layout).window)
     return VolumeJob(
         case=case.name,
         images=case.images,
         mask=case.mask,
-        output=join(settings.output, case.output_name),
-        store=model.spec.store,
-        spec=model.spec,
+        parts=case.parts,
+        claim=claim,
+        store=spec.store,
+        spec=spec,
         steps=model.steps,
         overlap=model.overlap,
         tile=settings.windows.tile,
@@ -252,22 +209,34 @@ def job_of(
         policy=model.policy,
         examined=examined,
         content=settings.gate.content,
-        scratch=_scratch_folder(settings.budget.scratch),
+        scratch=str(scratch_path(settings.budget.scratch)),
     )
 
 
-def _scratch_folder(scratch: str | None) -> str:
-    """Return the folder of one case, which is removed with the case."""
-    return str(Path(scratch or tempfile.gettempdir()) / f"unet-pipeline-{uuid4().hex}")
+def fits_one_tile(job: VolumeJob, header: NiftiHeader) -> bool | None:
+    """Say from the header alone whether a case is one tile; None where only a plan can tell."""
+    prepared = _prepared(job, header)
+    return False if prepared is None else is_alone(prepared, job)
+
+
+def is_one_tile(job: VolumeJob, header: NiftiHeader) -> bool:
+    """Plan a volume before a voxel is read, and say whether it is one tile."""
+    plan = plan_from_header(job, header)
+    return plan is not None and plan.n_tiles == 1
 
 
 def plan_from_header(job: VolumeJob, header: NiftiHeader) -> TilePlan | None:
     """Plan a volume before a voxel is read; None if the bundle crops to what the voxels show."""
+    prepared = _prepared(job, header)
+    return None if prepared is None else plan_volume(prepared, job)
+
+
+def _prepared(job: VolumeJob, header: NiftiHeader) -> Prepared | None:
     if any(step.needs_voxels for step in job.steps):
         return None
-    shape = ShapeOnly(header.grid.shape, len(job.images))
+    shape = ShapeOnly(header.grid.shape, max(len(job.images), header.volumes))
     geometry = [step for step in job.steps if not step.measures]
-    return plan_volume(prepare(geometry, shape, header.grid), job)
+    return prepare(geometry, shape, header.grid)
 
 
 def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
@@ -278,7 +247,7 @@ def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
     """
     numerics = {
         "format": FORMAT,
-        "roi_size": model.spec.roi_size,
+        "roi_size": "whole" if model.bundle.whole else model.spec.roi_size,
         "overlap": model.overlap,
         "blend": model.spec.blend,
         "batch": model.spec.batch,
@@ -287,10 +256,12 @@ def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
         "bundle_config": model.bundle.config_digest,
         "decision": described(model.bundle.decision),
         "remedies": sorted(model.policy.fixes),
+        **({} if model.policy.volume is None else {"volume": model.policy.volume}),
         "depth": model.spec.depth,
         "mirror": model.spec.mirror,
         "adaptive_limit": _limit(model),
     }
+    ignored = model.bundle.not_done
     return {
         "format": FORMAT,
         "run_id": run_id,
@@ -300,6 +271,7 @@ def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
         "settings_digest": digest_json(numerics),
         "engine": Choice(engine, model.spec.engine).as_dict(),
         "labels": {str(number): name for number, name in model.bundle.labels.items()},
+        **({"postprocessing_ignored": list(ignored)} if ignored else {}),
         "versions": {
             "unet_pipeline": unet_pipeline.__version__,
             **{name: version(name) for name in _VERSIONS},

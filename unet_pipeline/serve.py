@@ -4,11 +4,19 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from unet_pipeline.local.prefect_server import PrefectServer, prefect_failed, prefect_server, worker
+from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.local.password import Password
+from unet_pipeline.local.prefect_server import (
+    PrefectServer,
+    deployment_file,
+    prefect_failed,
+    prefect_server,
+    worker,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,13 +52,25 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     wanted = [*ON_REQUEST, *([] if keep else ["nightly"])]
     env = {**defaults, **given, "UNET_PIPELINE_NIGHTLY": str(named).lower()}
     names = [option for name in wanted for option in ("--name", name)]
-    file = str(_prefect_yaml())
+    file = str(deployment_file("prefect.yaml"))
     server.prefect("--no-prompt", "deploy", *names, "--prefect-file", file, env=env)
     log.info("registered %s from %s", " and ".join(wanted), file)
 
 
-def run_up(home: Path | None = None, port: int | None = None) -> int:
-    """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status."""
+def run_up(
+    home: Path | None = None,
+    port: int | None = None,
+    allow: Mapping[str, Sequence[str]] | None = None,
+) -> int:
+    """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status.
+
+    Parameters
+    ----------
+    allow
+        What runs may name beside what the environment allows, by kind (``config/allowed.py``).
+    """
+    from rich.text import Text
+
     from unet_pipeline.console import err, out
 
     place = home or Path.home() / ".unet-pipeline" / "prefect"
@@ -59,9 +79,10 @@ def run_up(home: Path | None = None, port: int | None = None) -> int:
         with err.status("Starting the Prefect server"):
             server = stack.enter_context(prefect_server(place, port))
         with err.status("Registering the deployments"):
-            polling = stack.enter_context(worker(server))
+            polling = stack.enter_context(worker(server, env=allowing(allow or {})))
             deploy(server)
         out.print(f"Prefect page      {server.url}")
+        out.print(Text(f"Password          {_said(server.password)}"), soft_wrap=True)
         out.print(f"Deployments       {server.url}/deployments")
         out.print("Run a cohort      on-demand > Run, and fill in images, model and output")
         out.print("Check a cohort    audit > Run, and fill in images and masks")
@@ -78,6 +99,30 @@ def run_up(home: Path | None = None, port: int | None = None) -> int:
             out.print("Stopping")
             return 0
         raise prefect_failed("a server or worker that ended by itself", place)
+
+
+def allowing(more: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return the variables that tell a worker what its runs may name.
+
+    Without a word on prefixes these are all buckets that the keys reach, the user's home folder and
+    the folder that ``up`` was started in: who has the password has come from there.
+    """
+    said = {kind: os.environ.get(name, "") for kind, name in VARIABLE.items()}
+    if not said["prefix"]:
+        said["prefix"] = ",".join(["s3://", str(Path.home()), str(Path.cwd())])
+    return {
+        VARIABLE[kind]: ",".join(filter(None, [before, *more.get(kind, ())]))
+        for kind, before in said.items()
+    }
+
+
+def _said(password: Password) -> str:
+    """Return the password if nobody has seen it yet, or else where it is."""
+    if password.made:
+        return f"{password.text}   (the page asks once for all of it; kept in {password.file})"
+    return "that of PREFECT_SERVER_API_AUTH_STRING" if password.file is None else (
+        f"the one that was made at the first start: cat {password.file}"
+    )  # fmt: skip
 
 
 @contextmanager
@@ -102,12 +147,3 @@ def local_time_zone() -> str:
         return "UTC"
     _, _, name = target.partition("zoneinfo/")
     return {"": "UTC", "Etc/UTC": "UTC"}.get(name, name)
-
-
-def _prefect_yaml() -> Path:
-    """Return ``prefect.yaml``: of the checkout, or of the installed package."""
-    package = Path(__file__).parent.parent
-    for path in (package / "deploy" / "prefect.yaml", package / "flows" / "prefect.yaml"):
-        if path.is_file():
-            return path
-    raise prefect_failed("an installation without prefect.yaml", package)

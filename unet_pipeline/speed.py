@@ -8,13 +8,13 @@ import numpy as np
 
 from unet_pipeline.inference.choice import Asked, choose
 from unet_pipeline.inference.predictor import predictor_for
+from unet_pipeline.model import Model
 from unet_pipeline.phantoms import make_phantom
-from unet_pipeline.request import Model
 from unet_pipeline.storage.store import Store
-from unet_pipeline.tiling.box import Box
+from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.volume.decoding import read_volume
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.nifti_header import header_of
-from unet_pipeline.volume.staging import read_volume
 
 PASSES = 3  # forward passes that are timed, after one that is not
 _PHANTOM = (128, 128, 64)  # voxels, of the file that is written and read back
@@ -49,21 +49,27 @@ class Speed:
         return voxel_bytes / self.decoded_per_second + label_bytes / self.encoded_per_second
 
 
-def measure_speed(model: Model, asked: Asked = "eager") -> Speed:
+def measure_speed(model: Model, asked: Asked = "eager", window: Index3 | None = None) -> Speed:
     """Time the network on windows of noise, and the codec on a phantom, on this machine.
+
+    Parameters
+    ----------
+    window
+        Size of a window where each volume is one. Default: the bundle's.
 
     Raises
     ------
     RequestError
         As ``choose``, for an engine that was asked for by name.
     """
-    engine = choose(model.spec, asked).engine
-    predictor = predictor_for(replace(model.spec, engine=engine))
-    shape = (model.bundle.in_channels, *model.spec.roi_size)
+    spec = replace(model.spec, roi_size=window or model.spec.roi_size)
+    engine = choose(spec, "eager" if model.bundle.whole else asked).engine
+    predictor = predictor_for(replace(spec, engine=engine))
+    shape = (model.bundle.in_channels, *spec.roi_size)
     noise_CXYZ = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
-    frame, batch = Box.at((0, 0, 0), model.spec.roi_size), [(0, 0, 0)] * model.spec.batch
+    frame, batch = Box.at((0, 0, 0), spec.roi_size), [(0, 0, 0)] * spec.batch
     seconds = [
-        predictor.score(noise_CXYZ, frame, batch).spent.seconds["forward"] / model.spec.batch
+        predictor.score(noise_CXYZ, frame, batch).spent.seconds["forward"] / spec.batch
         for _ in range(1 + PASSES)
     ]
     return Speed(median(seconds[1:]), *_codec_speed(), device=predictor.device.type)

@@ -3,33 +3,43 @@
 They are plain functions of plain values, so they can be pickled and run anywhere.
 """
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline import scratch
 from unet_pipeline.cost import Stopwatch, added
+from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
-from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
+from unet_pipeline.gate.findings import as_finding
+from unet_pipeline.gate.inspect import filled, look_at_image, look_at_mask, read_reference
 from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
-from unet_pipeline.storage.ledger import InputDigest, digest_bytes
+from unet_pipeline.storage.claims import Claim
+from unet_pipeline.storage.ledger import digest_bytes, digest_object, urls_by_role
+from unet_pipeline.storage.outage import patiently
+from unet_pipeline.storage.sidecar import InputDigest, OutputDigest
 from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.versions import expect_all
 from unet_pipeline.tiles import TileLabels, TileValues
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.plan import TilePlan
-from unet_pipeline.tiling.planning import make_plan
+from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
 from unet_pipeline.volume.layout import copy_into
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
+
+LABELS, PICTURE = ".nii.gz", ".png"  # what a case writes, beside its record
 
 
 @dataclass(frozen=True)
@@ -38,8 +48,10 @@ class VolumeJob:
 
     Attributes
     ----------
-    images, mask, output
-        URLs of the channels and of the reference mask; URL of the output without suffix.
+    images, mask, parts
+        URLs of the channels and of the reference mask, or its parts, as of ``Case``.
+    claim
+        Where the case is written, and what may be replaced there.
     tile
         Native voxels of a tile; None for as large as ``memory_bytes`` allows.
     scratch
@@ -60,7 +72,8 @@ class VolumeJob:
     case: str
     images: tuple[str, ...]
     mask: str | None
-    output: str
+    parts: tuple[Part, ...]
+    claim: Claim | None
     store: Store
     spec: ModelSpec
     steps: tuple[Step, ...]
@@ -88,10 +101,21 @@ class StagedCase:
 
 @dataclass(frozen=True)
 class Written:
-    """The label map, joined and stored; bytes of it, and of it and the picture."""
+    """The label map, joined and stored.
 
-    labels_sha256: str
-    nbytes: int
+    Attributes
+    ----------
+    claim
+        The claim on what was written; the record is in the state ``begun``.
+    output
+        Bytes, digest and etag of the label map.
+    all_bytes
+        Of label map and picture.
+    """
+
+    claim: Claim
+    output: OutputDigest
+    files: tuple[str, ...]
     all_bytes: int
     inputs: tuple[InputDigest, ...]
     dice: Mapping[str, float | None] | None
@@ -117,23 +141,45 @@ def stage_case(job: VolumeJob) -> StagedCase:
         form=policy.form,
         allowed_voxels=policy.tolerance.affine_voxels,
         most_bytes=policy.most_bytes,
+        seen=job.examined.versions,
+        axes=policy.axes_of(len(job.images)),
+        nan=policy.nan_in_images,
     )
     watch.lap("stage")  # whose parts the volume knows
-    examined = job.examined.with_findings(look_at_image(volume.native.inner))
+    examined = job.examined.with_findings(look_at_image(volume.native.inner, policy))
     watch.lap("look")
     if job.mask is None:
         examined.sound_header()
         return StagedCase(volume, None, (), examined, _of_stages(volume, watch))
-    mask = read_mask(job.store, job.mask, volume.header.grid, policy, job.memory_bytes)
+    grid, seen = volume.header.grid, job.examined.versions
+    mask = None
+    try:
+        mask = read_reference(job.store, job.mask, job.parts, grid, policy, job.memory_bytes, seen)
+    except CaseError as error:
+        found = [as_finding(error, "mask")]
     watch.lap("read")
-    image_XYZ = volume.native.inner[0].stored(Box.whole(volume.native.shape))
-    found = look_at_mask(
-        mask.values_XYZ, image_XYZ, volume.header.grid, policy.labels, content=job.content
-    )
+    if mask is not None:
+        image_XYZ = volume.native.inner[0].sliced
+        found = look_at_mask(mask.values_XYZ, image_XYZ, grid, policy.labels, content=job.content)
+        found += filled("mask", mask.filled, "nan-to-zero")
     examined = examined.with_findings(found)
+    if not policy.needs_mask:
+        examined = examined.apart_from_mask()
     examined.sound_header()
     watch.lap("look")
-    return StagedCase(volume, mask.labels_XYZ, mask.inputs, examined, _of_stages(volume, watch))
+    inputs = mask.inputs if mask is not None else _mask_inputs(job)
+    labels_XYZ = None if mask is None or examined.mask_fault else mask.labels_XYZ
+    return StagedCase(volume, labels_XYZ, inputs, examined, _of_stages(volume, watch))
+
+
+def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
+    """Return the digests of a mask that could not be read, by which it is known the next time."""
+    urls = urls_by_role(job.store, Case(job.case, (), job.mask, parts=job.parts))
+    found = []
+    for role, url in urls.items():
+        now = job.store.fingerprint(url)
+        found.append(InputDigest(role, now.size, now.etag, digest_object(job.store, url)))
+    return tuple(found)
 
 
 def _of_stages(volume: Staged, watch: Stopwatch) -> dict[str, float]:
@@ -141,10 +187,16 @@ def _of_stages(volume: Staged, watch: Stopwatch) -> dict[str, float]:
     return added([volume.seconds, beside])
 
 
-def remove_scratch(job: VolumeJob) -> None:
-    """Remove the decoded volumes of a case from its scratch folder."""
+def hold_scratch(job: VolumeJob) -> None:
+    """Keep the decoded volumes of a case, where they lie here, though who decoded them may die."""
     if job.scratch is not None:
-        shutil.rmtree(job.scratch, ignore_errors=True)
+        scratch.hold_scratch(Path(job.scratch))
+
+
+def remove_scratch(job: VolumeJob) -> None:
+    """Remove the decoded volumes of a case, where they lie here."""
+    if job.scratch is not None:
+        scratch.remove_scratch(Path(job.scratch))
 
 
 def prepared_of(staged: StagedCase) -> Prepared:
@@ -153,6 +205,17 @@ def prepared_of(staged: StagedCase) -> Prepared:
     Every merge is given it, so it must not hold what steps measured voxel by voxel.
     """
     return staged.volume.prepared.geometry
+
+
+def is_alone(prepared: Prepared, job: VolumeJob) -> bool | None:
+    """Say in closed form whether a volume is one tile; None where only a plan can tell."""
+    shape = prepared.native.shape
+    if job.tile is not None:
+        return all(n <= tile for n, tile in zip(shape, job.tile, strict=True))
+    needs = prepared.backward(ShapeOnly(prepared.model.shape)).needs
+    bundle = job.spec.bundle
+    within = voxels_within(job.memory_bytes, bundle.in_channels, bundle.out_channels)
+    return True if covered(shape, needs, job.spec.roi_size) <= within else None
 
 
 def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:
@@ -182,21 +245,23 @@ def read_tile(staged: StagedCase, frame: Box) -> TileValues:
 def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob) -> Written:
     """Join the labels, score them, draw them, and store label map and picture."""
     volume, begin = staged.volume, perf_counter()
-    labels_XYZ = np.zeros(volume.native.shape, dtype=tiles[0].labels_XYZ.dtype, order="F")
-    for tile in tiles:
-        part = tile.box.within(Box.whole(volume.native.shape))
-        copy_into(labels_XYZ[part][None], tile.labels_XYZ[None])
+    labels_XYZ = _joined(tiles, volume.native.shape)
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
     scored = perf_counter()
-    figure = _figure(labels_XYZ, staged)
+    figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     drawn = perf_counter()
     data = encode_labels(labels_XYZ, volume.header)
-    job.store.remove(f"{job.output}.json")  # the commit mark of what is now replaced
-    job.store.write(f"{job.output}.nii.gz", data)
-    job.store.write(f"{job.output}.png", figure)
+    assert job.claim is not None  # noqa: S101  else the case is none to be written
+    patiently(lambda: expect_all(job.store, job.examined.versions))
+    mine = job.claim
+    claim = patiently(lambda: mine.begin(job.store, (data, figure)))
+    stored = patiently(lambda: claim.write(job.store, LABELS, data))
+    patiently(lambda: claim.write(job.store, PICTURE, figure))
+    labels_sha256 = digest_bytes(data)
     return Written(
-        labels_sha256=digest_bytes(data),
-        nbytes=len(data),
+        claim=claim,
+        output=OutputDigest(len(data), labels_sha256, stored.etag),
+        files=(labels_sha256, digest_bytes(figure)),
         all_bytes=len(data) + len(figure),
         inputs=(*volume.inputs, *staged.mask_inputs),
         dice=dice,
@@ -211,6 +276,17 @@ def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob)
     )
 
 
+def _joined(tiles: Sequence[TileLabels], shape: Index3) -> Labels:
+    """Return the labels of all tiles in the file's order, shape XYZ; of one tile without a copy."""
+    whole = Box.whole(shape)
+    if tiles[0].box == whole:
+        return np.asfortranarray(tiles[0].labels_XYZ)
+    labels_XYZ = np.zeros(shape, dtype=tiles[0].labels_XYZ.dtype, order="F")
+    for tile in tiles:
+        copy_into(labels_XYZ[tile.box.within(whole)][None], tile.labels_XYZ[None])
+    return labels_XYZ
+
+
 def _dice(
     labels_XYZ: Labels, mask_XYZ: npt.NDArray[Any] | None, job: VolumeJob
 ) -> dict[str, float | None] | None:
@@ -220,12 +296,13 @@ def _dice(
     return {str(k): v for k, v in dice_per_label(labels_XYZ, mask_XYZ, wanted).items()}
 
 
-def _figure(labels_XYZ: Labels, staged: StagedCase) -> bytes:
+def _figure(labels_XYZ: Labels, staged: StagedCase, names: Mapping[int, str]) -> bytes:
     header, native = staged.volume.header, staged.volume.native
     return overlay_png(
-        native.inner[0].stored(Box.whole(native.shape)),
+        native.inner[0].sliced,
         labels_XYZ,
         header.grid.spacing_mm,
         staged.mask_XYZ,
         axcodes=tuple(header.grid.axcodes),
+        names=names,
     )

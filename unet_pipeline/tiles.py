@@ -5,8 +5,9 @@ once. Tiles that need each other's sums hand them on as partials, and are merged
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
 
 import numpy as np
@@ -19,6 +20,7 @@ from unet_pipeline.tiling.course import Sweep
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
 from unet_pipeline.tiling.plan import Tile
+from unet_pipeline.tiling.windows import Lattice
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.steps import Prepared
 from unet_pipeline.volume.views import Voxels
@@ -60,7 +62,7 @@ class LabelledTile:
 def score_tile(
     values: TileValues,
     frame: Box,
-    windows: Sequence[Index3],
+    windows: Lattice,
     targets: Mapping[int, Box],
     spec: ModelSpec,
 ) -> TileScores:
@@ -86,7 +88,7 @@ def take_partial(scores: TileScores, target: int) -> Partial:
 def merge_tile(
     prepared: Prepared,
     tile: Tile,
-    windows: Sequence[Index3],
+    windows: Sequence[Lattice],
     partials: Sequence[Partial],
     spec: ModelSpec,
 ) -> TileLabels:
@@ -95,9 +97,9 @@ def merge_tile(
     Parameters
     ----------
     windows
-        First voxel of every window that reaches into the tile's score box.
+        Those of all tiles whose windows reach into the tile's score box.
     """
-    decider = _Decider(prepared, tile, windows, spec)
+    decider = _Decider(prepared, tile, chain.from_iterable(windows), spec)
     decider.decide(tile.write_box, tile.score_box, partials)
     return decider.labels()
 
@@ -146,7 +148,7 @@ class _Decider:
     """Fills in the labels of a tile, box by box, and counts the seconds that it takes."""
 
     def __init__(
-        self, prepared: Prepared, tile: Tile, windows: Sequence[Index3], spec: ModelSpec
+        self, prepared: Prepared, tile: Tile, windows: Iterable[Index3], spec: ModelSpec
     ) -> None:
         begin = perf_counter()
         importance_xyz = importance_map(spec.roi_size, spec.blend)

@@ -24,7 +24,8 @@ def place(tmp_path_factory):
 def segmented(place):
     folder, small = place
     return cli_process(
-        "segment", small.images, "--masks", small.masks, "--model", "phantom", "--output",
+        "segment", small.images, "--masks", small.masks, "--require-masks", "--model", "phantom",
+        "--output",
         folder / "out", "--cluster", "serial", "--threads", "1", "--json",
     )  # fmt: skip
 

@@ -5,9 +5,7 @@ import numpy as np
 import pytest
 from command_line import cli
 
-from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.phantoms import write_cohort
-from unet_pipeline.request import open_run
 from unet_pipeline.storage.store import Store
 
 
@@ -24,20 +22,6 @@ def scans(tmp_path_factory):
 def help_of(command: str) -> str:
     """The help without the frame around it."""
     return " ".join(cli(command, "--help").stdout.replace("│", " ").split())
-
-
-@pytest.mark.parametrize(
-    ("kind", "minutes", "warned"),
-    [("serial", 5.0, True), ("serial", 60.0, False), ("local", 5.0, False)],
-)
-def test_a_time_limit_that_does_nothing_is_said(scans, tmp_path, caplog, kind, minutes, warned):
-    settings = SegmentSettings(
-        images=str(scans / "images"), model="phantom", output=str(tmp_path / "out"),
-        cluster=ClusterSettings(kind=kind), budget=Budget(case_minutes=minutes),
-    )  # fmt: skip
-    assert len(open_run(settings).cases) == 2
-    assert ("case_minutes" in caplog.text) is warned
-    assert "--cluster serial has none" in help_of("segment")
 
 
 def test_a_manifest_of_mended_files_needs_allow_as_the_help_says(scans, tmp_path):

@@ -2,9 +2,11 @@
 
 import gc
 import multiprocessing
+import signal
 
 import pytest
 
+from unet_pipeline import stopping
 from unet_pipeline.cluster.backends import starting
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.errors import RequestError
@@ -35,6 +37,14 @@ def test_nothing_elsewhere_is_asked_for_before_it_is_opened():
         pass
     with starting(ClusterSpec("slurm", site=None)):
         pass
+
+
+def test_a_cluster_whose_package_takes_signals_for_its_own_does_not_keep_them():
+    """As dask-jobqueue does where it is imported: Ctrl-C then ended a run with exit status 0."""
+    before = signal.getsignal(signal.SIGINT)
+    with stopping.signals_held():
+        signal.signal(signal.SIGINT, lambda *_: None)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_what_is_imported_for_good_is_nothing_to_the_collector():

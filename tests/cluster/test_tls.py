@@ -148,3 +148,18 @@ def test_certificates_are_for_their_owner_alone_and_are_not_overwritten(certific
     with pytest.raises(RequestError) as raised:
         make_certificates(certificates, days=1)
     assert raised.value.code == "certificates_exist"
+
+
+@pytest.mark.parametrize(("days", "said"), [(0, "ended on")])
+def test_an_expired_certificate_is_named_with_its_date_before_the_cluster_starts(
+    tmp_path, days, said
+):
+    end = make_certificates(tmp_path / "old", days)
+    with pytest.raises(RequestError) as caught:
+        security_of(ClusterSpec(kind="local", tls=str(tmp_path / "old")))
+    assert caught.value.code == "tls_expired"
+    assert f"{said} {end:%Y-%m-%d}" in caught.value.found
+    (tmp_path / "old" / "ca.pem").write_text("none")
+    with pytest.raises(RequestError) as caught:
+        security_of(ClusterSpec(kind="local", tls=str(tmp_path / "old")))
+    assert caught.value.code == "tls_unreadable"

@@ -7,6 +7,8 @@ import subprocess
 import pytest
 from deploy_files import DEPLOY, compose, dotenv, interpolated
 
+from unet_pipeline.config.allowed import Allowed
+
 SECRETS = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "PREFECT_PASSWORD", "S3_ACCESS_KEY",
            "S3_SECRET_KEY"}  # fmt: skip
 SERVICES = compose()["services"]
@@ -35,7 +37,8 @@ def test_every_service_is_locked(name):
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["user"].split(":")[0] not in {"0", "root"}
-    assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?-\w+", service["image"])
+    image = interpolated(service["image"], dotenv())
+    assert re.fullmatch(r"[\w./-]+:\d+\.\d+(\.\d+)?-\w+(@sha256:[0-9a-f]{64})?", image)
     assert any(str(place).startswith("/tmp") for place in service["tmpfs"])
     assert service["networks"]
     assert service["healthcheck"].get("test") or service["healthcheck"] == {"disable": True}
@@ -50,8 +53,19 @@ def test_one_image_serves_all_that_is_ours():
     for name in OURS:
         variant = "cuda" if name == "dask-worker-gpu" else "cpu"
         assert SERVICES[name]["image"] == f"unet-pipeline:0.1.0-{variant}"
-        assert SERVICES[name]["build"]["args"] == {"VARIANT": variant}
+        args = interpolated(SERVICES[name]["build"]["args"], dotenv())
+        assert args == {"VARIANT": variant, "PYTHON_IMAGE": dotenv()["PYTHON_IMAGE"]}
         assert SERVICES[name]["entrypoint"] == ["tini", "--"]
+
+
+def test_images_of_others_can_be_given_a_digest():
+    digest = "sha256:" + "0" * 64
+    given = {name: f"{tag}@{digest}" for name, tag in dotenv().items() if name.endswith("_IMAGE")}
+    assert given.keys() == {"PYTHON_IMAGE", "POSTGRES_IMAGE", "REDIS_IMAGE"}
+    found = interpolated(SERVICES, dotenv() | dict.fromkeys(SECRETS, "x") | given)
+    for name, service in found.items():
+        theirs = service["build"]["args"]["PYTHON_IMAGE"] if name in OURS else service["image"]
+        assert theirs.endswith(digest), name
 
 
 def test_only_prefects_server_and_services_reach_the_database():
@@ -117,3 +131,28 @@ def test_scratch_is_one_volume_for_all_that_work():
     working = {"prefect-worker", "dask-worker-cpu", "dask-worker-gpu"}
     mounting = {n for n, s in SERVICES.items() if f"scratch:{place}" in s.get("volumes", ())}
     assert mounting == working
+
+
+def test_prefects_server_answers_under_its_own_names_only():
+    """By the door of ours, which asks for a password always."""
+    values = dotenv() | dict.fromkeys(SECRETS, "x")
+    server = interpolated(SERVICES["prefect-server"], values)
+    assert server["command"][:3] == ["python", "-m", "flows.server"]
+    urls = server["environment"]["UNET_PIPELINE_PREFECT_URLS"].split(",")
+    clients = interpolated(SERVICES["prefect-worker"], values)["environment"]["PREFECT_API_URL"]
+    assert urls == [values["PREFECT_URL"], clients.removesuffix("/api")]
+    assert server["environment"]["PREFECT_SERVER_API_AUTH_STRING"] == "admin:x"
+    for name, service in SERVICES.items():
+        assert service.get("command", [])[:3] != ["prefect", "server", "start"], name
+
+
+def test_what_runs_may_name_is_said():
+    values = dotenv() | dict.fromkeys(SECRETS, "x")
+    worker = interpolated(SERVICES["prefect-worker"], values)["environment"]
+    allowed = Allowed.from_environment(worker)
+    assert allowed == Allowed(
+        endpoints=frozenset({"http://s3:9000"}),
+        prefixes=("s3://scans", "s3://results", "s3://scans/incoming",
+                  "s3://results/segmentations", "/scratch"),
+        clusters=frozenset({"tcp://dask-scheduler:8786"}),
+    )  # fmt: skip

@@ -1,5 +1,6 @@
 """Each variable that a service or a pod is given is one that some program reads."""
 
+import json
 import os
 import re
 import subprocess
@@ -8,7 +9,6 @@ import sys
 import dask
 import distributed  # noqa: F401  its settings
 import pytest
-import yaml
 from conftest import AWS_VARIABLES
 from deploy_files import DEPLOY, VARIANTS, base_documents, compose, image_environment, pods, site
 
@@ -16,11 +16,13 @@ from unet_pipeline.processes import ENVIRONMENT
 
 OF_OTHERS = {
     "DO_NOT_TRACK", "HOME", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PATH",
-    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", "NUMBA_CACHE_DIR", *ENVIRONMENT,
+    "PYTHONDONTWRITEBYTECODE", "PYTHONUNBUFFERED", *ENVIRONMENT,
     "NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES",
     "POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD", "REDISCLI_AUTH",
     "RCLONE_AUTH_KEY", "RCLONE_CONFIG",
 }  # fmt: skip
+
+READERS = ("unet_pipeline/config/allowed.py", "flows/server.py")
 
 
 def names() -> set[str]:
@@ -71,12 +73,12 @@ def test_the_rest_is_read_by_somebody_too():
     read = OF_OTHERS | set(AWS_VARIABLES)
     texts = [(DEPLOY / "prefect.yaml").read_text()]
     texts += [path.read_text() for path in (DEPLOY / "image").iterdir()]
+    texts += [(DEPLOY.parent / path).read_text() for path in READERS]
     texts += [compose()["services"]["redis"]["command"][-1]]
     assert {name for name in rest - read if not any(name in text for text in texts)} == set()
 
 
 def test_processes_are_told_everywhere_what_suits_them():
-    deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
-    for deployment in deployments:
-        assert ENVIRONMENT.items() <= deployment["work_pool"]["job_variables"]["env"].items()
+    pool = json.loads((DEPLOY / "work-pool.json").read_text())
+    assert ENVIRONMENT.items() <= pool["job_configuration"]["env"].items()
     assert ENVIRONMENT.items() <= image_environment().items()

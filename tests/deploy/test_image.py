@@ -35,6 +35,7 @@ def test_base_images_and_system_packages_are_pinned():
     bases = [rest.split()[0] for word, rest in instructions() if word == "FROM"]
     assert set(bases) == {"${PYTHON_IMAGE}", "runtime"}
     (image,) = [rest for word, rest in instructions() if rest.startswith("PYTHON_IMAGE=")]
+    assert f"{image}\n" in (DEPLOY / ".env.example").read_text()
     assert re.fullmatch(r"PYTHON_IMAGE=python:3\.\d+\.\d+-slim-\w+", image)
     text = " ".join(rest for word, rest in instructions() if word == "RUN")
     installed = re.findall(r"--no-install-recommends (.*?) &&", text)
@@ -53,7 +54,7 @@ def test_the_default_target_has_neither_root_nor_compiler():
 
 def test_all_that_is_written_goes_where_one_may_write():
     environment = image_environment()
-    for name in ("HOME", "PREFECT_HOME", "NUMBA_CACHE_DIR"):
+    for name in ("HOME", "PREFECT_HOME"):
         assert Path(environment[name]).is_relative_to("/tmp")
     assert (DEPLOY / Path(environment["UNET_PIPELINE_DEPLOYMENTS"]).name).is_file()
 
@@ -89,6 +90,58 @@ def test_extras_of_the_image_are_pinned():
     versions = pinned()
     for requirement in map(Requirement, wanted):
         assert versions[canonicalize_name(requirement.name)] in requirement.specifier, requirement
+
+
+def hashed(name: str) -> dict[str, tuple[str, list[str]]]:
+    """Version and hashes of each package of a file that `make pins` writes."""
+    text = (DEPLOY / name).read_text()
+    entries = re.findall(r"^([\w.-]+)==(\S+) \\\n((?: +--hash=\S+(?: \\)?\n)+)", text, re.M)
+    lines = [line for line in text.splitlines() if line[:1] not in {"#", " "}]
+    assert len(entries) == len(lines)
+    return {canonicalize_name(package): (version, re.findall(r"--hash=(\S+)", hashes))
+            for package, version, hashes in entries}  # fmt: skip
+
+
+def test_the_image_installs_by_hash_what_was_tested_together():
+    """All but PyTorch for CPUs, which lies on an index of its own: README.md says so."""
+    common, cuda = hashed("requirements.txt"), hashed("requirements-cuda.txt")
+    versions = pinned()
+    for name, (version, hashes) in (common | cuda).items():
+        assert versions.get(name, version) == version, name
+        assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", one) for one in hashes), name
+    assert {"torch", "torchvision", "triton"} <= cuda.keys()
+    assert not common.keys() & cuda.keys()
+    text = " ".join(rest for word, rest in stage("builder") if word == "RUN")
+    installs = re.findall(r"pip install (.*?)(?: ;;| &&|$)", text)
+    assert len(installs) == 4
+    by_hash = [one for one in installs if "--require-hashes" in one]
+    assert all("--no-deps" in one for one in installs)
+    assert len(by_hash) == 2
+    assert "pip check" in text
+
+
+def test_nothing_that_the_image_needs_is_left_out_of_the_hashes():
+    (extras,) = [rest for word, rest in instructions() if rest.startswith("EXTRAS=")]
+    files = hashed("requirements.txt") | hashed("requirements-cuda.txt")
+    todo = list(PROJECT["dependencies"])
+    for extra in extras.removeprefix("EXTRAS=").split(","):
+        todo += PROJECT["optional-dependencies"][extra]
+    seen = set()
+    while todo:
+        requirement = Requirement(todo.pop())
+        for extra in {"", *requirement.extras}:
+            marker = requirement.marker
+            if (marker and not marker.evaluate({"extra": ""})) or (requirement.name, extra) in seen:
+                continue
+            seen.add((requirement.name, extra))
+            assert canonicalize_name(requirement.name) in files, requirement
+            try:
+                needed = importlib.metadata.requires(requirement.name) or []
+            except importlib.metadata.PackageNotFoundError:
+                continue
+            wanted = [Requirement(one) for one in needed]
+            todo += [str(one).partition(";")[0] for one in wanted
+                     if one.marker is None or one.marker.evaluate({"extra": extra})]  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["dask-kubernetes", "prefect-redis"])

@@ -21,6 +21,7 @@ from deploy_files import (
 
 from unet_pipeline.cluster.kubernetes import cluster_manifest
 from unet_pipeline.cluster.sites import KubernetesSite
+from unet_pipeline.config.allowed import Allowed
 
 IMAGE = re.compile(r"^[\w.-]+(/[\w.-]+)+:\d+\.\d+\.\d+[\w.-]*$")
 GPU = "nvidia.com/gpu"
@@ -258,3 +259,41 @@ def test_names_in_the_charts_values_are_those_of_the_manifests():
     secrets = {server["server"]["basicAuth"]["existingSecret"]}
     secrets |= {worker["selfHostedServerApiConfig"]["basicAuth"]["existingSecret"]}
     assert secrets == {"prefect-auth"}
+
+
+def test_no_policy_lets_pods_out_to_the_whole_network():
+    """What is shipped leads nowhere (addresses for documents); the site puts its own there."""
+    blocks = []
+    for document in base_documents():
+        for rule in document.get("spec", {}).get("egress", ()):
+            blocks += [peer["ipBlock"]["cidr"] for peer in rule["to"] if "ipBlock" in peer]
+            assert rule["to"]
+    assert sorted(blocks) == ["192.0.2.1/32", "192.0.2.2/32"]
+
+
+def test_prefects_server_answers_under_its_own_names_only():
+    values = yaml.safe_load((KUBERNETES / "values/prefect-server.yaml").read_text())
+    assert values["server"]["args"][:3] == ["python", "-m", "flows.server"]
+    assert values["server"]["basicAuth"]["enabled"] is True
+    env = {one["name"]: one["value"] for one in values["global"]["prefect"]["env"]}
+    page = values["server"]["uiConfig"]["prefectUiApiUrl"].removesuffix("/api")
+    clients = named(base_documents(), "ConfigMap", "prefect")["data"]["PREFECT_API_URL"]
+    assert env["UNET_PIPELINE_PREFECT_URLS"] == f"{page},{clients.removesuffix('/api')}"
+
+
+def test_what_runs_may_name_is_said_to_the_worker_by_either_way():
+    documents = {d["metadata"]["name"]: d for d in base_documents() if d["kind"] == "ConfigMap"}
+    wanted = ["allowed", "cohort", "object-storage"]
+    (pod,) = [pod for name, pod, _ in pods(base_documents()) if name == "prefect-worker"]
+    given = [one["configMapRef"]["name"] for one in pod["containers"][0]["envFrom"]
+             if "configMapRef" in one]  # fmt: skip
+    values = yaml.safe_load((KUBERNETES / "values/prefect-worker.yaml").read_text())
+    assert set(given) == set(values["worker"]["extraEnvVarsCMs"]) == {"prefect", *wanted}
+    env = {k: v for name in wanted for k, v in documents[name]["data"].items()}
+    assert Allowed.from_environment(env) == Allowed(
+        endpoints=frozenset({"https://s3.example.org"}),
+        prefixes=("s3://scans", "s3://results", "s3://scans/incoming",
+                  "s3://results/segmentations"),
+        clusters=frozenset({"kubernetes"}),
+        files=frozenset({"/etc/unet-pipeline/dask-cluster.yaml"}),
+    )  # fmt: skip

@@ -134,7 +134,8 @@ SERVICES = compose()["services"]
 def postgres(machine: Machine) -> Iterator[None]:
     """A database as the image of PostgreSQL would make it from the service's variables."""
     given = machine.environment(SERVICES["postgres"])
-    folder = Path(tempfile.mkdtemp(prefix="postgres-"))  # pytest's folders are for its user only
+    # the folders of pytest and of these tests are for their user only
+    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
     lower: list[str] = []
     if os.geteuid() == 0:  # PostgreSQL does not run as root
         shutil.chown(folder, "postgres", "postgres")

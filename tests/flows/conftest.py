@@ -8,6 +8,7 @@ from cohorts import SmallCohort, tiny_cohort
 from flow_runs import latest_run, start_flow
 from planted_names import write_planted
 
+from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.local.prefect_server import prefect_server, worker
 from unet_pipeline.serve import deploy
 from unet_pipeline.storage.store import Store, join
@@ -22,8 +23,10 @@ def server(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def worker_process(server):
-    with worker(server) as process:
+def worker_process(server, s3, tmp_path_factory):
+    """A worker with the keys of the tests' store; its runs may name that and the tests' folders."""
+    prefixes = {VARIABLE["prefix"]: f"s3://,{tmp_path_factory.getbasetemp()}"}
+    with worker(server, env={**s3.server.environment(), **prefixes}) as process:
         yield process
 
 
@@ -47,6 +50,7 @@ def on_dask(server, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
     write_planted(s3.store, join(bucket, "in"))
     settings = {
         "images": join(bucket, "in/images"), "masks": join(bucket, "in/masks"),
+        "require_masks": True,
         "model": "phantom", "output": join(bucket, "out"), "gate": {"content": True},
         "cluster": {"kind": "local", "workers": 2, "threads": 1},
     }  # fmt: skip

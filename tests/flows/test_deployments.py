@@ -1,9 +1,12 @@
 """The deployments, as a worker runs them and as the Prefect page shows them."""
 
-import shutil
+import json
+import tempfile
+from pathlib import Path
 
 import psutil
 import pytest
+from browsing import BROWSER, browser, log_in
 from cohorts import small_cohort
 from flow_runs import (
     deployment,
@@ -20,11 +23,6 @@ from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
 NIGHTLY = "segment-cohort/nightly"
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
-QUIET_BROWSER = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 def test_nightly_is_registered_and_off(deployed):
@@ -77,18 +75,23 @@ def test_an_output_that_the_worker_would_remove_is_refused(deployed, cohort):
     assert "results: found a relative path" in run["state"]["message"]
 
 
-def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, s3_env):
+def test_a_cancelled_run_leaves_its_report_and_neither_work_nor_scratch(
+    deployed, worker_process, s3_env
+):
+    before = scratch_folders()
     polling = psutil.Process(worker_process.pid)
     bucket = s3_env.bucket("cancelled")
     settings = settings_of(
         bucket,
         small_cohort(Store(), join(bucket, "scans")),
         windows={"overlap": 0.9},
+        budget={"memory_gb": 0.005},  # voxels lie in scratch
         cluster={"kind": "local", "workers": 1, "threads": 1},
     )
     run = start_run(deployed, "on-demand", settings)
     wait_until(lambda: of_run(deployed, "task_runs", run), 100)
     assert len(polling.children(recursive=True)) > 1  # the flow, and its Dask worker
+    wait_until(lambda: scratch_folders() - before, 100)
     cancelling = {"type": "CANCELLING", "name": "Cancelling"}
     deployed.api(f"/flow_runs/{run['id']}/set_state", {"state": cancelling})
     assert wait_for_run(deployed, run, 60)["state_name"] == "Cancelled"
@@ -96,6 +99,16 @@ def test_a_cancelled_run_leaves_no_work_and_no_fault(deployed, worker_process, s
     states = {task["state_name"] for task in of_run(deployed, "task_runs", run)}
     assert "Stopped" in states
     assert states <= {"Stopped", "Completed", "Quarantined"}
+    files = Store().list_files(join(bucket, "out/runs"))
+    (report,) = [url for url in files if url.endswith("/run.json")]
+    said = json.loads(Store().read(report))
+    assert "SIGTERM" in said["stopped"]
+    assert "stopped" not in Store().read(said["table"]).decode()  # who was not finished is no fault
+    assert scratch_folders() <= before
+
+
+def scratch_folders() -> set[Path]:
+    return set(Path(tempfile.gettempdir()).glob("unet-pipeline-" + "[0-9a-f]" * 32))
 
 
 def test_a_run_whose_worker_was_killed_does_not_block_the_next(deployed):
@@ -124,19 +137,16 @@ def test_a_run_whose_worker_was_killed_does_not_block_the_next(deployed):
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 def test_the_nightly_page_and_its_run_form_in_a_browser(deployed):
-    from playwright.sync_api import sync_playwright
-
     page_of_nightly = (
         f"{deployed.url}/deployments/deployment/{deployment(deployed, 'nightly')['id']}"
     )
-    with sync_playwright() as player:
-        browser = player.chromium.launch(executable_path=BROWSER, args=QUIET_BROWSER)
-        page = browser.new_page(viewport={"width": 1300, "height": 2200})
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": 1300, "height": 2200})
+        log_in(page, deployed)
         page.goto(page_of_nightly)
         page.get_by_text("01:30 AM every day").first.wait_for(timeout=60_000)
         page.goto(f"{page_of_nightly}/run")
         page.get_by_text("Share of a window that overlaps").first.wait_for(timeout=60_000)
         shown = page.inner_text("body")
-        browser.close()
     for words in ("Prefix that label maps", "Dask processes on this machine", "AWS variables"):
         assert words in shown

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from flow_runs import aws_variables, deployment, of_run
+from flow_runs import deployment, of_run
 from planted_names import FAULTS, NEEDLES, SOUND, Outcome, spellings
 
 from unet_pipeline.errors import RequestError
@@ -37,7 +37,7 @@ def test_the_server_does_not_take_a_url_with_a_secret(deployed):
     settings = {
         "images": f"s3://AKIAKEY:{canary}@scans/x", "model": "phantom", "output": "s3://out/x"
     }  # fmt: skip
-    body = {"parameters": {"settings": settings}, "job_variables": {"env": aws_variables()}}
+    body = {"parameters": {"settings": settings}}
     path = f"/deployments/{deployment(deployed, 'on-demand')['id']}/create_flow_run"
     with pytest.raises(RequestError, match="status 4"):
         deployed.api(path, body)

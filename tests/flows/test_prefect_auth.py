@@ -24,6 +24,7 @@ def status_of(url: str, body: bytes | None = None) -> int:
 
 def test_a_server_with_a_password(tmp_path, monkeypatch, s3_env):
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", f"admin:{PASSWORD}")
+    monkeypatch.setenv("UNET_PIPELINE_ALLOW_PREFIXES", f"s3://,{tmp_path}")
     with prefect_server(tmp_path / "home", port=0) as server:
         assert status_of(f"{server.url}/api/flow_runs/filter", b"{}") == 401
         assert server.api("/flow_runs/filter", {}) == []

@@ -1,13 +1,17 @@
 """The flow as plain Python: a real Prefect server, a real bucket, real Dask workers."""
 
 import json
+import shutil
+from pathlib import Path
 
 import pytest
+from cohorts import write_tiny
+from faulty_s3 import PASS, Answer, faulty_s3
 from flow_runs import latest_run, of_run, settings_of, start_flow, wait_until
 from planted_names import FAULTS, SOUND
 
 from unet_pipeline.phantoms import write_cohort
-from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
 
@@ -42,12 +46,12 @@ def test_a_wrong_request_fails_the_flow_with_its_sentence(server, cohort, tmp_pa
     bucket, small = cohort
     flow = start_flow(server, settings_of(bucket, small, model="nonsense"), tmp_path)
     said, _ = flow.communicate(timeout=100)
-    assert flow.returncode == 1
+    assert flow.returncode == 2
     assert "Traceback" not in said
     run = latest_run(server)
     assert (run["state_type"], run["state_name"]) == ("FAILED", "WrongRequest")
     assert "nonsense: found no configs/inference.json" in run["state"]["message"]
-    assert said.splitlines()[-1] == run["state"]["message"]
+    assert run["state"]["message"] == f"[bundle_missing] {said.splitlines()[-1]}"
 
 
 def test_a_fault_that_passes_is_tried_again(server, tmp_path):
@@ -80,3 +84,37 @@ def test_a_fault_that_passes_is_tried_again(server, tmp_path):
     assert run["state_name"] == "Completed"
     (task,) = of_run(server, "task_runs", run)
     assert task["run_count"] > 1
+
+
+@pytest.mark.parametrize("module", ["flows.segment_cohort", "flows.check_alignment"])
+def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
+    server, s3_env, monkeypatch, tmp_path, module
+):
+    bucket, over = s3_env.bucket("stopped"), []
+    write_tiny(Store(), bucket, 2)
+
+    def rule(request):
+        if over or "/images/phantom-" in request.path:
+            over.append(request.path)
+            return Answer(404, "NoSuchBucket")
+        return PASS
+
+    settings = {
+        "images": join(bucket, "images"), "masks": join(bucket, "masks"), "model": "phantom",
+        "output": join(bucket, "out"), "cluster": {"kind": "serial", "threads": 1},
+    }  # fmt: skip
+    with faulty_s3(s3_env.endpoint_url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.restart(rule)
+        flow = start_flow(server, settings, tmp_path, module)
+        said, _ = flow.communicate(timeout=100)
+    assert flow.returncode == 3, said
+    assert "Traceback" not in said
+    run = latest_run(server)
+    assert (run["state_type"], run["state_name"]) == ("FAILED", "StoppedByFault")
+    message = run["state"]["message"]
+    assert message.startswith(("0 of 2 done.", "0 of 2 checked."))
+    assert "found no bucket stopped-" in message
+    report = Path(message.rpartition("Report: ")[2])
+    assert report.is_file()
+    shutil.rmtree(report.parent)

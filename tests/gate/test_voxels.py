@@ -1,7 +1,12 @@
+import nibabel as nib
 import numpy as np
 import pytest
 
+from unet_pipeline.gate.examine import Policy
+from unet_pipeline.gate.inspect import read_mask
 from unet_pipeline.gate.voxels import check_body, check_mask_voxels
+from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.grid import VoxelGrid
 
 SPACING = (1.0, 1.0, 1.0)
 
@@ -21,6 +26,29 @@ def test_a_sound_mask_has_no_finding():
     assert codes(block()) == []
     assert codes(block(), declared={0, 1}) == []
     assert codes(block(dtype=np.float32)) == []
+
+
+def test_values_within_a_thousandth_of_whole_numbers_are_labels():
+    written = block(dtype=np.float32)
+    written[written == 1] = np.float32(0.9999999)
+    written[5, 5, 5] = np.float32(254.99997)
+    assert codes(written, declared={0, 1, 255}) == []
+    written[5, 5, 5] = 1.002
+    assert codes(written, declared={0, 1}) == [("mask_not_integer", "fail")]
+    assert codes(block(value=1e30, dtype=np.float64)) == [("mask_not_integer", "fail")]
+
+
+def test_labels_that_nibabel_scaled_into_integers_are_labels(tmp_path):
+    labels = block(dtype=np.float32)
+    labels[5, 5, 5] = 2
+    image = nib.Nifti1Image(labels, np.eye(4))
+    image.set_data_dtype(np.uint8)  # 2 becomes 255 steps of 2 / 255, and 1 is read as 0.996
+    nib.save(image, tmp_path / "mask.nii.gz")
+    grid = VoxelGrid.of(labels.shape, np.eye(4))
+    mask = read_mask(Store(), str(tmp_path / "mask.nii.gz"), grid, Policy(), 10**9)
+    assert np.abs(nib.load(tmp_path / "mask.nii.gz").get_fdata() - labels).max() > 0.003
+    assert codes(mask.values_XYZ, declared={0, 1, 2}) == []
+    np.testing.assert_array_equal(mask.labels_XYZ, labels)
 
 
 @pytest.mark.parametrize(

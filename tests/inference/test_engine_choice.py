@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from bundles import random_bundle
 
+from unet_pipeline.caches import cache_folder
 from unet_pipeline.errors import RequestError
-from unet_pipeline.inference.cache import cache_folder
 from unet_pipeline.inference.choice import Choice, choose, fastest
 from unet_pipeline.inference.engines.parity import Agreement
 from unet_pipeline.inference.measured import Known, keep, recall
@@ -115,11 +115,13 @@ def test_a_spoilt_file_is_as_none(spec, spoilt):
     assert recall(question) == known
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+def test_where_there_can_be_no_folder_it_is_kept_as_long_as_the_process(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("UNET_PIPELINE_CACHE", str(tmp_path / "file"))
-    keep({"machine": "x"}, Known({"eager": 1.0}))
-    assert recall({"machine": "x"}) == Known()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    keep({"machine": str(tmp_path)}, Known({"eager": 1.0}))
+    assert recall({"machine": str(tmp_path)}) == Known({"eager": 1.0})
+    assert (tmp_path / "file").read_text() == "in the way"
 
 
 def test_the_cache_lies_where_the_user_keeps_caches(monkeypatch, tmp_path):

@@ -107,11 +107,13 @@ def test_those_that_were_not_used_for_longest_go(folder, monkeypatch):
     assert kept == [True, False, True, True]
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, monkeypatch):
+def test_where_there_can_be_no_folder_graphs_are_kept_as_long_as_the_process(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("UNET_PIPELINE_CACHE", str(tmp_path / "file"))
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     keep_graph(QUESTION, GRAPH)
-    assert recall_graph(QUESTION) is None
+    assert recall_graph(QUESTION) == GRAPH
+    assert (tmp_path / "file").read_text() == "in the way"
 
 
 @needs_openvino

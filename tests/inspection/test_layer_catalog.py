@@ -11,10 +11,10 @@ from unet_pipeline.inspection.catalog import choose_layers, list_layers
 from unet_pipeline.inspection.request import open_subject
 from unet_pipeline.inspection.subject import Subject
 from unet_pipeline.inspection.wiring import direct_links, wired
+from unet_pipeline.model import open_model
 from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import build_network
-from unet_pipeline.request import open_model
 from unet_pipeline.storage.store import Store
 
 SIZES = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}

@@ -13,6 +13,7 @@ import pytest
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import prefect_server
+from unet_pipeline.local.password import Password
 from unet_pipeline.local.prefect_server import PrefectServer
 
 
@@ -35,7 +36,8 @@ def answering(*statuses: HTTPStatus) -> Iterator[tuple[PrefectServer, list[HTTPS
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        yield PrefectServer(url, {}, Path(), psutil.Process(os.getpid())), answered
+        password = Password("admin:anything", None, made=False)
+        yield PrefectServer(url, {}, Path(), psutil.Process(os.getpid()), password), answered
         server.shutdown()
 
 

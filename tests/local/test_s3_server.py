@@ -96,9 +96,9 @@ with serve_s3(Path(sys.argv[1]), key="demo-key-1", secret="demo-secret-1") as se
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_ends_with_its_parent(tmp_path, number):
     """Ctrl-C reaches the whole group of the terminal; kill reaches the parent only."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     with subprocess.Popen(
-        [sys.executable, "-c", PARENT, str(tmp_path)],
+        [sys.executable, "-c", PARENT, str(tmp_path / "served")],
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -65,7 +65,8 @@ def test_neighbours_in_the_batch_make_no_difference(network, windows):
 
 
 def test_a_rule_is_read_as_it_was_written():
-    rule = AdaptiveRule(0.2, 0.002, ({"limit": 0.2, "loss": 0.001},), {"cases": 3})
+    curve = ({"limit": 0.2, "loss": 0.001, "multiply_adds_share": 0.5},)
+    rule = AdaptiveRule(0.2, 0.002, curve, {"cases": 3})
     assert AdaptiveRule.parse(rule.as_bytes()) == rule
     for wrong in (b"{}", b"[]", b'{"limit": -1, "promised_loss": 0.1}', b"nothing"):
         with pytest.raises((ValueError, KeyError, TypeError)):

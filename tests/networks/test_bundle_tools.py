@@ -24,6 +24,10 @@ from unet_pipeline.storage.store import Store
 STORE = Store()
 
 
+def verified(bundle):
+    return verify_bundle(bundle, load_network(bundle, STORE), STORE)
+
+
 @pytest.fixture
 def nested(tmp_path):
     url = random_bundle(tmp_path / "nested", network="unetpp", features=(4, 4, 4, 8, 8))
@@ -32,7 +36,7 @@ def nested(tmp_path):
 
 @pytest.mark.parametrize("name", packaged_bundles())
 def test_the_packaged_bundles_hold_what_they_say(name):
-    found = verify_bundle(load_bundle(name, STORE), STORE)
+    found = verified(load_bundle(name, STORE))
     assert found["largest difference"] is not None
     assert found["largest difference"] < 1e-3
 
@@ -47,16 +51,36 @@ def test_a_bundle_describes_itself(nested):
 
 
 def test_what_was_changed_is_found(nested):
-    assert verify_bundle(nested, STORE)["largest difference"] == 0
+    assert verified(nested)["largest difference"] == 0
     path = Path(nested.url) / EXAMPLE
     stored = safetensors.torch.load_file(path)
     stored["scores"] = stored["scores"] + 0.5
     safetensors.torch.save_file(stored, path)
     with pytest.raises(RequestError) as caught:
-        verify_bundle(nested, STORE)
+        verified(nested)
     assert caught.value.code == "example_differs"
     path.unlink()
-    assert verify_bundle(nested, STORE)["largest difference"] is None
+    assert verified(nested)["largest difference"] is None
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        {"values": torch.zeros(1, 1, 16, 16, 16), "scores": torch.zeros(1, 3, 16, 16, 16)},
+        {"input": torch.zeros(1, 1, 16, 16, 16), "scores": torch.zeros(1, 3, 8, 8, 8)},
+        {"input": torch.zeros(1, 2, 16, 16, 16), "scores": torch.zeros(1, 3, 16, 16, 16)},
+        {"input": torch.zeros(1, 1, 17, 3, 16), "scores": torch.zeros(1, 3, 17, 3, 16)},
+        {"input": torch.zeros(3), "scores": torch.zeros(3)},
+        {"input": torch.zeros(0), "scores": torch.zeros(0)},
+        {"input": torch.zeros(1, 1, 256, 64, 64).byte(), "scores": torch.zeros(1)},
+    ],
+    ids=lambda stored: " ".join(f"{name} {tuple(one.shape)}" for name, one in stored.items()),
+)
+def test_an_example_that_the_network_cannot_take_is_named(nested, stored):
+    safetensors.torch.save_file(stored, Path(nested.url) / EXAMPLE)
+    with pytest.raises(RequestError) as caught:
+        verified(nested)
+    assert (caught.value.code, EXAMPLE in caught.value.subject) == ("bundle_invalid", True)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
@@ -65,7 +89,7 @@ def test_a_pruned_bundle_is_smaller_and_has_the_scores_of_that_head(nested, tmp_
     before, after = prune_bundle(nested, STORE, output, depth, "fast")
     assert after < before
     pruned = load_bundle(output, STORE)
-    assert verify_bundle(pruned, STORE)["largest difference"] == 0
+    assert verified(pruned)["largest difference"] == 0
     size, full = (
         sum(f.stat().st_size for f in Path(b.url).rglob("model.safetensors"))
         for b in (pruned, nested)
@@ -101,6 +125,6 @@ def test_pickled_weights_become_safetensors(nested, tmp_path):
     convert_bundle(pickled, STORE, str(tmp_path / "converted"))
     converted = load_bundle(str(tmp_path / "converted"), STORE)
     assert converted.weights_file == "models/model.safetensors"
-    assert verify_bundle(converted, STORE)["largest difference"] == 0
+    assert verified(converted)["largest difference"] == 0
     found = safetensors.torch.load_file(tmp_path / "converted/models/model.safetensors")
     assert all(torch.equal(found[name], value) for name, value in weights.items())

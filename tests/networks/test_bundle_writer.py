@@ -8,8 +8,8 @@ from monai.bundle import ConfigWorkflow
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
-from unet_pipeline.volume.staging import read_labels
 
 MONAI_KEYS = {
     "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version",
@@ -42,6 +42,7 @@ def test_the_files_are_those_of_a_monai_bundle(folder):
         "models/example.safetensors",
         "docs/README.md",
         "docs/license.txt",
+        ".unet-pipeline.json",  # what is ours here
     }
     metadata = json.loads((folder / "configs/metadata.json").read_text())
     assert metadata.keys() >= MONAI_KEYS

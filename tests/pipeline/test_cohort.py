@@ -49,6 +49,7 @@ def settings_of(bucket: str, cohort: SmallCohort, **changes) -> SegmentSettings:
         "model": "phantom",
         "output": join(bucket, "out"),
         "cluster": SERIAL,
+        "require_masks": True,
         **changes,
     }
     return SegmentSettings(**values)
@@ -109,7 +110,7 @@ def test_a_killed_run_is_finished_by_the_next(long_cohort, s3_env, tmp_path):
     command = [
         sys.executable, "-m", "unet_pipeline", "segment", small.images, "--masks", small.masks,
         "--model", "phantom", "--output", join(bucket, "out"), "--cluster", "serial",
-        "--threads", "1", "--json",
+        "--threads", "1", "--json", "--require-masks",
     ]  # fmt: skip
     root = str(Path(__file__).resolve().parents[2])
     env = {**os.environ, "PYTHONPATH": root}

@@ -15,9 +15,9 @@ from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.nifti import encode_volume
 from unet_pipeline.volume.nifti_header import header_of
-from unet_pipeline.volume.staging import read_labels
 
 SHAPE = (44, 36, 28)
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="no openvino")

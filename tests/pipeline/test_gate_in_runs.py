@@ -19,7 +19,7 @@ SERIAL = ClusterSettings(kind="serial", threads=1)
 def run(images, masks, output, *, model="phantom", **gate):
     settings = SegmentSettings(
         images=str(images), masks=masks and str(masks), model=str(model), output=str(output),
-        cluster=SERIAL, gate=GateSettings(**gate),
+        cluster=SERIAL, gate=GateSettings(**gate), require_masks=True,
     )  # fmt: skip
     opened = open_run(settings)
     return {record.case: record for record in segment_all(opened, SerialExecutor())}

@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFont
@@ -255,3 +256,27 @@ def test_page_and_picture_agree_on_the_colour_of_a_label():
     assert as_text[0] == "#e69f00"
     assert as_text[3] == as_text[0]
     assert len(set(PALETTE)) == len(PALETTE)
+
+
+@pytest.mark.parametrize("axcodes", ["RAS", "LPS", "SAL", "PIR"])
+def test_a_volume_on_disk_gives_the_same_picture_and_is_read_in_three_slices(tmp_path, axcodes):
+    rng = np.random.default_rng(0)
+    image_XYZ = rng.integers(0, 900, (20, 31, 42)).astype(np.int16)
+    labels_XYZ = np.zeros((20, 31, 42), np.uint8)
+    labels_XYZ[4:9, 20:29, 11:30] = 1
+    on_disk = zarr.create_array(str(tmp_path / "x.zarr"), shape=image_XYZ.shape, dtype="i2")
+    on_disk[:, :, :] = image_XYZ
+
+    class Counted:
+        shape, voxels = image_XYZ.shape, 0
+
+        def __getitem__(self, part):
+            found = on_disk[part]
+            self.voxels += found.size
+            return found
+
+    counted = Counted()
+    spacing_mm = (1.0, 1.5, 2.0)
+    drawn = overlay_png(counted, labels_XYZ, spacing_mm, axcodes=tuple(axcodes))
+    assert drawn == overlay_png(image_XYZ, labels_XYZ, spacing_mm, axcodes=tuple(axcodes))
+    assert counted.voxels == 20 * 31 + 31 * 42 + 42 * 20

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.table import attention_order, cases_csv, markdown_table, table_rows
+from unet_pipeline.texts import shown
 
 DONE = CaseRecord(
     "sub-01/anat/sub-01_T1w",
@@ -46,23 +47,24 @@ def test_a_case_that_the_gate_warns_about_comes_before_the_calm_ones():
 def test_csv_to_the_letter():
     assert cases_csv(RECORDS) == (
         "case,status,code,message,output,windows,mean_dice,dice_1,dice_2,dice_10,"
-        "seconds_read,seconds_infer,seconds_upload,seconds_total,bytes_read,bytes_written,figure\r\n"
+        "seconds_read,seconds_infer,seconds_upload,seconds_total,bytes_read,bytes_written,figure,mask_code,"
+        "mask_message\r\n"
         "sub-01/anat/sub-01_T1w,done,,,s3://archive/out/sub-01/anat/sub-01_T1w_dseg.nii.gz,8,"
         "0.8000,0.9000,0.7000,,0.250,1.200,0.125,1.500,1000,90,"
-        "s3://archive/out/sub-01/anat/sub-01_T1w_dseg.png\r\n"
-        "sub-02,skipped,,,s3://archive/out/sub-02_dseg.nii.gz,0,,,,,,,,,0,0,\r\n"
+        "s3://archive/out/sub-01/anat/sub-01_T1w_dseg.png,,\r\n"
+        "sub-02,skipped,,,s3://archive/out/sub-02_dseg.nii.gz,0,,,,,,,,,0,0,,,\r\n"
         'sub-03,quarantined,mask_off_grid,"sub-03: found a mask 12.4 mm away (""late"" export); '
-        'wanted at most 0.5 mm. Export the mask again.",,0,,,,,,,,,0,0,\r\n'
+        'wanted at most 0.5 mm. Export the mask again.",,0,,,,,,,,,0,0,,,\r\n'
     )
 
 
 def test_csv_of_no_case_is_its_heading():
     assert cases_csv([]) == (
-        "case,status,code,message,output,windows,mean_dice,bytes_read,bytes_written,figure\r\n"
+        "case,status,code,message,output,windows,mean_dice,bytes_read,bytes_written,figure,mask_code,mask_message\r\n"
     )
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\uff1d"])
 def test_a_spreadsheet_runs_no_case_name(start):
     name = f'{start}HYPERLINK("x")'
     (row,) = parsed(cases_csv([CaseRecord(name, "done", message=name, output=name)]))
@@ -74,16 +76,16 @@ def test_every_text_comes_back_from_the_csv(names, message, label):
     records = [CaseRecord(name, "quarantined", message=message) for name in names]
     records.append(CaseRecord("last", "done", dice={label: 0.5}))
     rows = list(csv.reader(io.StringIO(cases_csv(records), newline=""), strict=True))
-    assert {len(row) for row in rows} == {11}
+    assert {len(row) for row in rows} == {13}
     for row, name in zip(rows[1:], names, strict=False):
-        written = name.encode("utf-8", "replace").decode()
+        written = shown(name)
         assert row[0] in (written, f"'{written}")
 
 
 def test_a_name_that_is_no_utf8_can_be_written():
     bad = CaseRecord("scan\udcff", "quarantined", message="\udcff")
     for text in (cases_csv([bad]), markdown_table([bad]), json.dumps(table_rows([bad]))):
-        assert "scan?" in text.encode("utf-8").decode()
+        assert "scan<U+DCFF>" in text.encode("utf-8").decode()
 
 
 def test_what_needs_a_look_comes_first():
@@ -111,6 +113,7 @@ def test_rows_are_json_with_the_same_keys():
         "seconds": None,
         "output": None,
         "message": "",
+        "mask": "",
     }
 
 

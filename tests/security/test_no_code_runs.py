@@ -27,8 +27,8 @@ from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
+from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
-from unet_pipeline.request import open_model
 from unet_pipeline.storage.store import Store
 
 STORE = Store()
@@ -45,7 +45,7 @@ RUN_CODE = {
     "ConfigParser", "get_parsed_content",
 }  # fmt: skip
 ALLOWED = {
-    ("networks/weights.py", "torch.load"): "weights_only=True",
+    ("networks/pickles.py", "torch.load"): "weights_only=True",
     ("networks/weights.py", "safetensors.torch.load"): "a format without code",
     ("networks/programs.py", "torch.export.load"): "a program: check_trust was asked",
     ("networks/programs.py", "torch.jit.load"): "a program: check_trust was asked",

@@ -32,10 +32,11 @@ def commands(root: str, out: str) -> dict[str, list[str]]:
     images, masks = join(root, "images"), ["--masks", join(root, "masks")]
     sound = [join(images, "sound-*.nii.gz"), *masks]
     serial = ["--cluster", "serial", "--threads", "1"]
+    strict = [*masks, "--require-masks"]
     return {
-        "segment": ["segment", images, *masks, "--model", "phantom", "--output", f"{out}/serial",
+        "segment": ["segment", images, *strict, "--model", "phantom", "--output", f"{out}/serial",
                     *serial],
-        "workers": ["segment", images, *masks, "--model", "phantom", "--output", f"{out}/dask",
+        "workers": ["segment", images, *strict, "--model", "phantom", "--output", f"{out}/dask",
                     "--json", "--cluster", "local", "--workers", "1", "--threads", "1",
                     "--content"],
         "check": ["check", images, *masks, "--content", "--output", f"{out}/check", "--fix",
@@ -70,7 +71,7 @@ def outcome(s3, tmp_path_factory) -> Iterator[Outcome]:
         yield found
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_every_command_did_its_work(outcome):

@@ -6,7 +6,8 @@ import pytest
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.records import Case
-from unet_pipeline.storage.discovery import Cohort, discover
+from unet_pipeline.storage.cases import Cohort
+from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store, join
 
 
@@ -185,8 +186,13 @@ def test_derivatives_of_a_tree_that_is_not_bids_are_images(memory):
 
 
 def test_own_outputs_are_no_images(memory):
-    memory.add("a.nii", "a_dseg.nii.gz", "runs/20261121T013000Z-3f2a/a.nii.gz", "out/b_dseg.nii.gz")
-    assert memory.discover().cases == (memory.case("a", "a.nii"),)
+    memory = Archive(memory.store, memory.url("out"))
+    run = "runs/20261121T013000Z-3f2a"
+    memory.add("a.nii", "a_dseg.nii.gz", "a_dseg.png", f"{run}/a.nii.gz", f"{run}/report.html")
+    memory.add("a_dseg.json", data=json.dumps({"settings_digest": "sha256:0"}).encode())
+    cohort = memory.discover()
+    assert cohort.cases == (memory.case("a", "a.nii"),)
+    assert cohort.accounting.ours == 5
     assert refused(memory, "a_dseg.nii.gz").code == "cohort_empty"
 
 
@@ -233,7 +239,7 @@ def test_several_masks_for_one_image(memory):
     memory.add("in/a.nii", "in/b.nii", "gt/a_mask.nii", "gt/a_seg.nii", "gt/b.nii")
     cohort = memory.discover("in", "gt")
     assert codes(cohort) == {"a": "mask_ambiguous"}
-    assert "a_mask, a_seg" in str(cohort.faults[0][1])
+    assert "a_mask.nii, a_seg.nii" in str(cohort.faults[0][1])
 
 
 def test_names_that_cannot_be_repeated_below_the_output(tmp_path):
@@ -242,16 +248,18 @@ def test_names_that_cannot_be_repeated_below_the_output(tmp_path):
     cohort = archive.discover()
     assert [case.name for case in cohort.cases] == ["good"]
     assert codes(cohort) == {
-        "line%0Abreak": "case_name_unsafe",
-        "back%5Cslash": "case_name_unsafe",
+        "line<U+000A>break": "case_name_unsafe",
+        "back<U+005C>slash": "case_name_unsafe",
     }
 
 
 def test_two_images_of_one_name(memory):
+    """The ambiguous case is at fault; the others are done."""
     memory.add("a.nii", "a.nii.gz", "b.nii")
-    error = refused(memory)
-    assert error.code == "case_duplicate"
-    assert "case a;" in str(error)
+    cohort = memory.discover()
+    assert cohort.cases == (memory.case("b", "b.nii"),)
+    assert codes(cohort) == {"a": "case_duplicate"}
+    assert "a.nii, a.nii.gz" in str(cohort.faults[0][1])
 
 
 def test_nothing_found(anywhere):

@@ -12,17 +12,15 @@ from hypothesis import strategies as st
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.ledger import (
-    FORMAT,
     DigestingReader,
-    InputDigest,
     digest_bytes,
     digest_json,
     digest_object,
-    inputs_of,
     is_done,
-    read_sidecar,
+    read_record,
     urls_by_role,
 )
+from unet_pipeline.storage.sidecar import FORMAT, InputDigest, parse_sidecar
 from unet_pipeline.storage.store import Store, join
 
 BLOCKS = (5, 200_000, 3, 300_000, 1_000_000)  # on this thread and on the other
@@ -56,24 +54,37 @@ def finish(store, root, case):
         mark = store.fingerprint(url)
         inputs.append(asdict(InputDigest(role, mark.size, mark.etag, digest_object(store, url))))
     sidecar = {
+        "state": "done",
+        "written": [digest_bytes(b"labels")],
         "format": FORMAT,
+        "windows": 1,
+        "dice": None,
+        "seconds": {"total": 1.5},
+        "gate": {"verdict": "pass", "codes": [], "message": ""},
         "inputs": inputs,
         "weights": WEIGHTS,
         "settings_digest": SETTINGS,
         "output": {"bytes": 6, "sha256": digest_bytes(b"labels")},
     }
     store.write(join(root, "a_dseg.json"), json.dumps(sidecar).encode())
-    return store, root, case, read_sidecar(store, join(root, "a_dseg.json"))
+    return store, root, case, json.loads(read_record(store, join(root, "a_dseg.json")))
 
 
 def still_done(store, root, case, sidecar, weights=WEIGHTS, settings=SETTINGS):
     label_url = join(root, "a_dseg.nii.gz")
-    return is_done(store, case, sidecar, weights=weights, settings=settings, label_url=label_url)
+    sound = parse_sidecar(json.dumps(sidecar).encode())
+    if sound is None:
+        return False
+    return is_done(store, case, sound, weights=weights, settings=settings, label_url=label_url)
+
+
+def roles_of(sidecar):
+    return {one["role"] for one in sidecar["inputs"]}
 
 
 def test_a_finished_case_is_done(done):
     assert still_done(*done)
-    assert set(inputs_of(done[3])) == {"image0", "image1", "mask"}
+    assert roles_of(done[3]) == {"image0", "image1", "mask"}
 
 
 def test_other_weights_or_settings(done):
@@ -113,7 +124,7 @@ def test_either_file_of_a_pair_may_change(tmp_path, changed):
     for name in ("a.hdr", "a.img", "a_mask.hdr", "a_mask.img.gz"):
         store.write(join(root, name), name.encode())
     finished = finish(store, root, case)
-    assert set(inputs_of(finished[3])) == {"image0", "image0.voxels", "mask", "mask.voxels"}
+    assert roles_of(finished[3]) == {"image0", "image0.voxels", "mask", "mask.voxels"}
     assert still_done(*finished)
     store.write(join(root, changed), changed[::-1].encode())
     assert not still_done(*finished)
@@ -137,6 +148,33 @@ def test_a_label_map_that_is_missing_or_cut(done):
     assert not still_done(*done)
     store.remove(join(root, "a_dseg.nii.gz"))
     assert not still_done(*done)
+
+
+def test_a_label_map_whose_digest_is_not_the_sidecars_is_never_done(done):
+    store, root, _, sidecar = done
+    store.write(join(root, "a_dseg.nii.gz"), b"LABELS")  # of the same size
+    assert not still_done(*done)
+    sidecar["output"]["etag"] = None
+    assert not still_done(*done)
+
+
+def test_an_etag_of_the_label_map_spares_reading_it(s3):
+    store, root, case, sidecar = begin(s3.store, s3.bucket())
+    etag = store.write(join(root, "a_dseg.nii.gz"), b"labels").etag
+    assert etag == store.fingerprint(join(root, "a_dseg.nii.gz")).etag
+    sidecar["output"] = {"bytes": 6, "sha256": digest_bytes(b"never read"), "etag": etag}
+    assert still_done(store, root, case, sidecar)
+    store.write(join(root, "a_dseg.nii.gz"), b"LABELS")
+    assert not still_done(store, root, case, sidecar)
+
+
+def test_a_copied_archive_is_known_by_its_digests(done, tmp_path):
+    store, root, case, sidecar = done
+    copied = join(str(tmp_path), "copy")
+    for url in store.list_files(root):
+        store.write(join(copied, url.rpartition("/")[2]), store.read(url))
+    there = [join(copied, url.rpartition("/")[2]) for url in (*case.images, case.mask)]
+    assert still_done(store, copied, Case("a", tuple(there[:2]), there[2]), sidecar)
 
 
 def test_a_missing_input(done):
@@ -182,16 +220,16 @@ def test_malformed_sidecars_are_not_done(change):
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b"null"])
-def test_unreadable_sidecars_are_none(data):
+def test_unreadable_sidecars_are_not_sound(data):
     url = f"memory://{uuid.uuid4().hex}/a_dseg.json"
-    assert read_sidecar(Store(), url) is None
+    assert read_record(Store(), url) is None
     Store().write(url, data)
-    assert read_sidecar(Store(), url) is None
+    assert parse_sidecar(read_record(Store(), url)) is None
 
 
 def test_a_store_that_refuses_is_not_taken_for_an_undone_case(s3):
     with pytest.raises(RequestError):
-        read_sidecar(s3.store, "s3://no-such-bucket/a_dseg.json")
+        read_record(s3.store, "s3://no-such-bucket/a_dseg.json")
 
 
 @given(plain)

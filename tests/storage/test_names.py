@@ -12,10 +12,10 @@ from unet_pipeline.storage.names import (
     is_mask,
     is_own_output,
     is_safe,
-    pair,
     voxel_files,
     without_nifti_suffix,
 )
+from unet_pipeline.storage.pairing import pair
 
 stems = st.lists(
     st.text(string.ascii_lowercase + string.digits, min_size=1, max_size=6), min_size=1, max_size=3
@@ -63,7 +63,10 @@ def test_mask_names(suffix):
 def test_masks_are_known_by_their_folder():
     assert is_mask("labelsTr/x")
     assert is_mask("masks/a/x")
-    assert not is_mask("mask")
+    assert is_mask("mask")
+    assert is_mask("case/segmentation")
+    assert is_mask("segmentation-1")
+    assert is_mask("label0001")
     assert not is_mask("sub-1_label-22_ct")
     assert not is_mask("unmasked/x")
 
@@ -118,8 +121,9 @@ def test_each_image_comes_out_once_and_no_mask_is_lost(images, masks):
     assert sorted(given_masks) == sorted(masks)
 
 
-def test_one_image_and_one_mask_always_match():
-    assert paired(["ct"], ["tumour"]) == {("ct", "tumour")}
+def test_one_image_and_one_mask_do_not_match_by_being_alone():
+    assert paired(["sub-01_T1w"], ["sub-99_dseg"]) == {("sub-01_T1w",), (None, "sub-99_dseg")}
+    assert paired(["ct"], ["tumour"]) == {("ct",), (None, "tumour")}
 
 
 def test_pairs_of_one_folder_come_before_equal_names_elsewhere():

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.storage.store import Fingerprint, StorageOptions, Store, join, relative_to
+from unet_pipeline.storage.store import StorageOptions, Store, join, relative_to
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = bytes(range(256)) * 40
@@ -174,7 +174,8 @@ def test_fingerprint_changes_with_the_content(place, request):
         assert first.etag == hashlib.md5(b"first").hexdigest()
         assert other.etag == hashlib.md5(b"other").hexdigest()
     else:
-        assert first == other == Fingerprint(5, None)
+        assert first != other
+        assert first.etag is other.etag is None
 
 
 @pytest.mark.parametrize("method", ["read", "open", "fingerprint"])
@@ -327,8 +328,26 @@ def test_a_file_replaced_while_it_is_read_is_noticed(s3):
         s3.store.write(url, b"n" * (20 * 2**20))
         with pytest.raises(CaseError) as caught:
             file.read()
-    assert caught.value.code == "storage_failed"
+    assert caught.value.code == "input_changed"
     assert "replaced" in caught.value.found
+
+
+@pytest.mark.parametrize("seen", ["nothing", "another"])
+def test_a_write_replaces_only_what_was_seen(place, seen):
+    store, root = place
+    url = join(root, "x")
+    first = store.write(url, b"seen")
+    assert store.find(url) == first
+    over = None if seen == "nothing" else first
+    store.write(url, b"of another hand")
+    with pytest.raises(CaseError) as caught:
+        store.write(url, b"ours", over=over)
+    assert caught.value.code == "output_changed"
+    assert store.read(url) == b"of another hand"
+    assert [relative_to(file, root) for file in store.list_files(root)] == ["x"]
+    store.write(url, b"ours", over=store.find(url))
+    store.write(join(root, "y"), b"ours", over=None)
+    assert store.read(url) == store.read(join(root, "y")) == b"ours"
 
 
 def test_missing_bucket(s3):
@@ -409,10 +428,18 @@ def test_unreachable_endpoint_fails_within_seconds():
     assert f"127.0.0.1:{port}" in str(caught.value)
 
 
+UNTRIED = (
+    "reference", "ftp", "sftp", "ssh", "webhdfs", "hdfs", "jupyter", "generic", "dbfs", "hf",
+    "http", "https", "gs", "abfs", "zip", "tar", "cached", "simplecache", "github",
+    "smb", "git", "data", "dir", "libarchive", "lakefs", "oss", "dask", "filecache", "",
+)  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("url", "endpoint_url", "code"),
     [
         ("nonsense://x", None, "protocol_unknown"),
+        *((f"{protocol}://host/x", None, "protocol_unknown") for protocol in UNTRIED),
         ("s3://bucket", "localhost:9000", "endpoint_invalid"),
         ("s3://", "http://127.0.0.1:9", "url_invalid"),
         ("/data/\0/x", None, "url_invalid"),

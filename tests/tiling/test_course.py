@@ -1,7 +1,5 @@
 """Windows go along an axis; what is behind them is decided, and its sums are let go of."""
 
-from itertools import product
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,7 +7,7 @@ from hypothesis import strategies as st
 
 from unet_pipeline.tiling.box import Box, index3
 from unet_pipeline.tiling.course import Course, course_of
-from unet_pipeline.tiling.windows import window_starts
+from unet_pipeline.tiling.windows import lattice
 
 ROI = (8, 6, 7)
 lengths = st.integers(1, 40)
@@ -45,8 +43,7 @@ def spread(shape, factor):
 
 
 def windows_of(shape, overlap=0.5):
-    axes = [window_starts(n, r, overlap) for n, r in zip(shape, ROI, strict=True)]
-    return [index3(start) for start in product(*axes)]
+    return lattice(shape, ROI, overlap)
 
 
 def check(course: Course, write_box: Box, windows, needs) -> None:

@@ -1,5 +1,6 @@
 """P1: write boxes partition the output, and every window is evaluated exactly once."""
 
+import tracemalloc
 from itertools import product
 
 import numpy as np
@@ -11,10 +12,11 @@ from monai.data.utils import dense_patch_slices
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import make_plan
-from unet_pipeline.tiling.windows import window_starts
+from unet_pipeline.tiling.windows import count_windows, lattice, window_starts
 
 lengths = st.integers(1, 90)
 rois = st.sampled_from([4, 7, 16, 32])
+ENDS = ("start", "stop")
 overlaps = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.625, 0.8, 0.99])
 
 
@@ -46,6 +48,31 @@ def test_windows_lie_where_monai_places_them(length, roi, overlap):
 
 
 @given(
+    st.tuples(*[st.integers(1, 40)] * 3),
+    st.tuples(*[st.sampled_from([1, 4, 7, 16])] * 3),
+    st.sampled_from([0.0, 0.25, 0.5, 0.8]),
+    st.sampled_from(["packed", "evenly"]),
+    st.tuples(*[st.integers(0, 9)] * 3),
+    st.tuples(*[st.integers(5, 40)] * 3),
+)
+def test_the_number_of_windows_is_known_before_any_is_laid_out(
+    shape, roi, overlap, placement, margin, tile
+):
+    """Native voxels lie in the middle of the model grid, as where the bundle pads."""
+    model = tuple(n + 2 * m for n, m in zip(shape, margin, strict=True))
+
+    def needs(box: Box) -> Box:
+        return box.shifted(margin)
+
+    plan = make_plan(
+        native_shape=shape, model_shape=model, needs=needs, roi_size=roi, overlap=overlap,
+        channels=1, classes=2, placement=placement, tile_shape=tile,
+    )  # fmt: skip
+    within = needs(Box.whole(shape))
+    assert count_windows(model, roi, overlap, placement, within=within) == plan.n_windows
+
+
+@given(
     st.tuples(lengths, lengths, lengths),
     st.tuples(*[st.integers(8, 60)] * 3),
     st.sampled_from([0.25, 0.5]),
@@ -64,17 +91,82 @@ def test_write_boxes_partition_and_windows_are_evaluated_once(shape, tile, overl
 @given(st.tuples(lengths, lengths, lengths), st.tuples(*[st.integers(8, 60)] * 3))
 def test_a_tile_gets_partials_from_every_tile_that_reaches_into_it(shape, tile):
     plan = plan_of(shape, (16, 16, 16), 0.5, tile)
+    starts = np.array([start for t in plan.tiles for start in t.windows])
+    owners = np.array([t.index for t in plan.tiles for _ in t.windows])
     for target in plan.tiles:
-        reaching = {
-            source.index
-            for source in plan.tiles
-            for start in source.windows
-            if Box.at(start, plan.roi_size).intersect(target.score_box).size
-        }
-        assert set(target.sources) == reaching
+        box = target.score_box
+        reaching = (starts < box.stop) & (starts + 16 > box.start)
+        assert target.sources == tuple(np.unique(owners[reaching.all(axis=1)]))
     assert all(
         t.index in plan.targets(plan.tiles[source]) for t in plan.tiles for source in t.sources
     )
+
+
+@given(
+    st.tuples(*[st.integers(1, 40)] * 3),
+    st.tuples(*[st.integers(8, 30)] * 3),
+    st.permutations([0, 1, 2]),
+    st.integers(1, 3),
+)
+def test_a_window_belongs_to_the_first_tile_that_it_overlaps_most(shape, tile, order, factor):
+    """Model axes run along native ones in any order, with a voxel for every ``factor``."""
+
+    def needs(box: Box) -> Box:
+        return Box(
+            tuple(box.start[a] // factor for a in order),
+            tuple((box.stop[a] - 1) // factor + 1 for a in order),
+        )
+
+    roi = (5, 7, 9)
+    model = needs(Box.whole(shape)).shape
+    plan = make_plan(
+        native_shape=shape, model_shape=model, needs=needs, roi_size=roi, overlap=0.5, channels=1,
+        classes=2, tile_shape=tile,
+    )  # fmt: skip
+    first, last = (np.array([getattr(t.score_box, end) for t in plan.tiles]) for end in ENDS)
+    for t in plan.tiles:
+        for start in t.windows:
+            common = np.minimum(np.add(start, roi), last) - np.maximum(start, first)
+            assert np.clip(common, 0, None).prod(axis=1).argmax() == t.index
+
+
+@given(st.tuples(*[st.integers(4, 24)] * 3), st.tuples(*[st.integers(6, 20)] * 3), st.booleans())
+def test_where_axes_are_oblique_windows_are_evaluated_once_and_none_is_missed(shape, tile, lost):
+    """Slices are stacked aslant: each needs other rows than the one before."""
+
+    def needs(box: Box) -> Box:
+        x, y, z = box.start
+        stop = (box.stop[0] + box.stop[2] // 2, *box.stop[1:])
+        found = Box((x + z // 2, y, z), stop)
+        return found.intersect(Box((8, 0, 0), (99, 99, 99))) if lost else found
+
+    plan = make_plan(
+        native_shape=shape, model_shape=(shape[0] + shape[2] // 2, *shape[1:]), needs=needs,
+        roi_size=(6, 6, 6), overlap=0.5, channels=1, classes=2, tile_shape=tile,
+    )  # fmt: skip
+    windows = [w for t in plan.tiles for w in t.windows]
+    assert len(set(windows)) == len(windows)
+    every = np.array([*lattice(plan.model_shape, (6, 6, 6), 0.5)])
+    for target in plan.tiles:
+        box = target.score_box
+        reaching = every[((every < box.stop) & (every + 6 > box.start)).all(axis=1)]
+        there = {w for source in target.sources for w in plan.tiles[source].windows}
+        assert not box.size or {*map(tuple, reaching.tolist())} <= there
+
+
+def test_the_memory_of_a_plan_does_not_grow_with_its_windows():
+    def bytes_of(roi: int, tile) -> tuple[int, int]:
+        tracemalloc.start()
+        plan = plan_of((400, 400, 400), (roi,) * 3, 0.5, tile)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return plan.n_windows, peak
+
+    for tile in ((400, 400, 400), (100, 400, 400)):
+        few, small = bytes_of(80, tile)
+        many, large = bytes_of(8, tile)
+        assert few < 1000 < 800_000 < many
+        assert large < small + 500_000
 
 
 def test_the_drawing_of_the_module_by_eye():

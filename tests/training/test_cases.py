@@ -1,3 +1,4 @@
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -118,3 +119,33 @@ def test_a_mask_is_put_right_if_that_is_asked_for(cohort):
     assert case.mask_XYZ.shape == case.prepared.native.shape
     assert set(np.unique(case.mask_XYZ)) == {0, 1, 2}
     assert [one.role for one in case.inputs] == ["image0", "mask"]
+
+
+def test_channels_of_one_file_are_those_of_several_and_the_first_case_says_how_many(tmp_path):
+    phantom = make_phantom(3, shape=(32, 30, 24), spacing_mm=(2.0, 2.0, 3.0))
+    image = phantom.image_XYZ.astype(np.float32)
+    stacked = np.stack([image, image[::-1]], axis=3)
+    files = {"b.nii.gz": stacked, "c.nii.gz": np.tile(stacked, 2), "d.nii.gz": image,
+             "a_0000.nii.gz": image, "a_0001.nii.gz": image[::-1]}  # fmt: skip
+    for kind in ("images", "masks"):
+        (tmp_path / kind).mkdir()
+    for name, values in files.items():
+        nib.save(nib.Nifti1Image(values, phantom.affine), tmp_path / "images" / name)
+    for name in "abcd":
+        mask = nib.Nifti1Image(phantom.mask_XYZ, phantom.affine)
+        nib.save(mask, tmp_path / "masks" / f"{name}.nii.gz")
+    cases = cases_of(tmp_path)
+    sound, faults = pass_gate(STORE, cases)
+    assert [item.channels for item in sound] == [2, 2]
+    assert {name: error.code for name, error in faults} == {
+        "c": "not_3d", "d": "channels_mismatch",
+    }  # fmt: skip
+    parts, whole = (load_case(STORE, item, standard_preprocessing((4, 4, 4))) for item in sound)
+    np.testing.assert_array_equal(whole.sample.image_CXYZ, parts.sample.image_CXYZ)
+    np.testing.assert_array_equal(whole.sample.labels_XYZ, parts.sample.labels_XYZ)
+    first, *_ = pass_gate(STORE, cases[1:2])[0]
+    assert first.channels == 2
+    one = pass_gate(STORE, cases[1:3], Policy(file_channels=4))
+    assert [item.case.name for item in one[0]] == ["c"]
+    one = pass_gate(STORE, cases[1:2], Policy(volume=1))
+    assert one[0][0].channels == 1

@@ -40,7 +40,7 @@ def start(folder):
         words += [f"--{name.replace('_', '-')}", text]
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -75,7 +75,10 @@ def test_killed_and_started_again_it_gives_the_same_weights(tmp_path):
     assert moment <= steps_seen(tmp_path / "killed") < STEPS
     assert not (tmp_path / "killed/configs").exists()  # no half a bundle
 
+    left = [*tmp_path.glob("unet-pipeline-*")]  # decoded cases
+    assert left
     again = finished(start(tmp_path))
+    assert not [*tmp_path.glob("unet-pipeline-*")]
     assert again["spread"] == whole.as_dict()["spread"]
     for part in ("models/model.safetensors", "training/curves.png"):
         assert (tmp_path / "killed" / part).read_bytes() == (tmp_path / "whole" / part).read_bytes()

@@ -79,5 +79,5 @@ def test_what_is_over_the_budget_is_in_files_while_it_is_needed():
         assert kept is first
         assert np.array_equal(mapped, second)
         folder = shelf.folder
-        assert len(list(folder.iterdir())) == 1
+        assert [file.name for file in folder.glob("*.npy")] == ["0.npy"]
     assert not folder.exists()

@@ -8,6 +8,7 @@ from unet_pipeline.config import SegmentSettings, TrainSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.card import CardFacts, TrainingNote, model_card
 from unet_pipeline.training.command import command_line
@@ -79,6 +80,7 @@ def test_a_cohort_becomes_a_bundle(cohort, tmp_path):
     assert "sha256:" in card
     assert command_line(settings, NOTE.label_names) in card
     assert {name for name in files_of(tmp_path / "model") if name.startswith("training")} == {
+        "training/.unet-pipeline.json",
         "training/curves.png",
         "training/history.json",
         *(f"training/events.out.tfevents.{step:010d}" for step in (2, 4, 6)),
@@ -261,6 +263,14 @@ def test_a_training_that_diverges_leaves_nothing(cohort, tmp_path, steps, holdou
 
 
 def test_a_bundle_that_was_there_is_replaced_as_a_whole(cohort, tmp_path):
-    STORE.write(f"{tmp_path}/model/configs/adaptive.json", b"{} of other weights")
+    OwnFiles(STORE, f"{tmp_path}/model").write({"configs/adaptive.json": b"{} of other weights"})
     train(settings_for(cohort, tmp_path / "model", steps=1))
     assert load_bundle(f"{tmp_path}/model", STORE).adaptive is None
+
+
+def test_a_bundle_of_another_hand_is_not_replaced(cohort, tmp_path):
+    STORE.write(f"{tmp_path}/model/configs/adaptive.json", b"{} of another hand")
+    with pytest.raises(RequestError) as caught:
+        train(settings_for(cohort, tmp_path / "model", steps=1))
+    assert caught.value.code == "output_foreign"
+    assert [*files_of(tmp_path / "model")] == ["configs/adaptive.json"]

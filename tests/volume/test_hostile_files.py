@@ -19,10 +19,10 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.names import voxel_files
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
+from unet_pipeline.volume.decoding import read_volume
 from unet_pipeline.volume.nifti import TRAILING_BYTES, check_whole
 from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
 from unet_pipeline.volume.probe import probe_header
-from unet_pipeline.volume.staging import read_volume
 
 VALUES = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
 SINGLE = {

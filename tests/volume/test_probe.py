@@ -1,6 +1,7 @@
 """Headers by range request, held against the size of the file; pairs; files that lie."""
 
 import gzip
+from time import perf_counter
 
 import nibabel as nib
 import numpy as np
@@ -9,9 +10,9 @@ import pytest
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume import nifti
+from unet_pipeline.volume.decoding import read_volume
 from unet_pipeline.volume.nifti_header import HEADER_BYTES
 from unet_pipeline.volume.probe import probe_header
-from unet_pipeline.volume.staging import read_volume
 
 VALUES = np.random.default_rng(0).integers(0, 500, (20, 21, 22)).astype(np.int16)
 AFFINE = np.diag([1.0, 2.0, 3.0, 1.0])
@@ -35,6 +36,18 @@ def refused(url: str) -> str:
 
 def plain() -> bytes:
     return nib.Nifti1Image(VALUES, AFFINE).to_bytes()
+
+
+def test_voxels_that_begin_far_behind_the_header_are_refused_before_any_is_skipped(tmp_path):
+    header = nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), np.eye(4)).header.copy()
+    header["vox_offset"], header["magic"] = 2e10, b"n+1"
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(gzip.compress(header.binaryblock) + gzip.compress(bytes(30 * 10**6), 9) * 700)
+    begin = perf_counter()
+    with pytest.raises(CaseError) as caught:
+        probe_header(Store(), str(path))
+    assert caught.value.code == "voxels_too_far"
+    assert perf_counter() - begin < 5
 
 
 def test_a_header_costs_its_first_bytes_and_four_at_the_end(place):

@@ -1,52 +1,119 @@
 """Write the files of a case as they should be: what the gate was allowed to put right."""
 
+from dataclasses import replace
+from uuid import uuid4
+
 import numpy as np
 
 from unet_pipeline.gate.alignment import allowed_mm
 from unet_pipeline.gate.examine import Examined, Policy
+from unet_pipeline.gate.inspect import read_reference
 from unet_pipeline.records import Case, json_bytes
+from unet_pipeline.scratch import scratch_folder
+from unet_pipeline.storage.claims import RECORD, claim, refuse_inputs
+from unet_pipeline.storage.ledger import digest_bytes, read_record
+from unet_pipeline.storage.sidecar import DONE, FORMAT, MADE_BY
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.urls import canonical
+from unet_pipeline.volume.axes import Axes
+from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
+from unet_pipeline.volume.labels import of_one_hot
 from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.nifti_header import NiftiHeader, header_of
 from unet_pipeline.volume.regrid import Method, conformed, same_grid
-from unet_pipeline.volume.staging import StoredView, read_volume
 
-BUDGET_BYTES = 16_000_000_000  # of one decoded file
+_MASK = "_mask.nii.gz"
 
 
 def mend(store: Store, case: Case, examined: Examined, policy: Policy, place: str) -> None:
     """Write each file of a case that was put right below ``place``, and a record of what was done.
 
     Files that needed nothing are not copied. The record, ``<case>.json``, is written last; its
-    ``files`` names what to use, as a row of a manifest does.
+    ``files`` names what to use, by whole URLs, whatever the folder that the command began in.
+
+    Raises
+    ------
+    CaseError
+        ``output_foreign`` where a file lies that is not of an earlier call.
+    RequestError
+        ``output_is_input`` where a file would take the place of the one that it was made of.
     """
-    first = examined.sound_header()
+    with scratch_folder() as scratch:
+        _mend(store, case, examined, policy, place, str(scratch))
+
+
+def _mend(
+    store: Store, case: Case, examined: Examined, policy: Policy, place: str, scratch: str
+) -> None:
+    first, output = examined.sound_header(), join(place, case.name)
+    there = read_record(store, f"{output}{RECORD}")
+    made: dict[str, bytes] = {}
     takes_form = any(fix.endswith("form") for fix in examined.fixed)
     written = []
     for index, url in enumerate(case.images):
-        suffix = "" if len(case.images) == 1 else f"_{index:04d}"
-        target = join(place, f"{case.name}{suffix}.nii.gz")
-        view = _read(store, url, policy)
-        if takes_form or not _lies_on(view, first, policy):
-            store.write(target, _encoded(view, first, policy, "linear", new_header=takes_form))
-            written.append(target)
-        else:
-            written.append(url)
+        axes, nan = policy.axes_of(len(case.images)), policy.nan_in_images
+        views = _read(store, url, policy, scratch, examined, nan, axes)
+        if not (takes_form or _differs(views[0])) and _lies_on(views[0], first, policy):
+            written.append(canonical(url))
+            continue
+        alone = len(case.images) == len(views) == 1
+        for channel, view in enumerate(views, start=index):  # a file for each
+            suffix = ".nii.gz" if alone else f"_{channel:04d}.nii.gz"
+            made[suffix] = _encoded(view, first, policy, "linear", new_header=takes_form)
+            written.append(canonical(f"{output}{suffix}"))
     files: dict[str, object] = {"image": ";".join(written)}
-    if case.mask is not None:
-        files["mask"] = case.mask
-        view = _read(store, case.mask, policy)
-        if takes_form or not _lies_on(view, first, policy):
-            files["mask"] = join(place, f"{case.name}_mask.nii.gz")
-            data = _encoded(view, first, policy, "nearest", new_header=takes_form)
-            store.write(str(files["mask"]), data)
+    if case.mask is not None and case.parts:
+        grid, most = first.grid, policy.memory_bytes
+        mask = read_reference(store, case.mask, case.parts, grid, policy, most, examined.versions)
+        made[_MASK] = encode_labels(mask.labels_XYZ, _header(first, new=takes_form))
+        files["mask"] = canonical(f"{output}{_MASK}")
+    elif case.mask is not None:
+        files["mask"] = canonical(case.mask)
+        view, *more = _read(
+            store, case.mask, policy, scratch, examined, policy.nan_in_masks,
+            policy.axes_of_masks,
+        )  # fmt: skip
+        if more:
+            values_XYZ = of_one_hot([one.values() for one in (view, *more)])
+            plain = replace(view.header, slope=1.0, inter=0.0, volumes=1, stored=1)
+            view = replace(view, header=plain, values_XYZ=values_XYZ, scratch=None)
+        if more or takes_form or _differs(view) or not _lies_on(view, first, policy):
+            made[_MASK] = _encoded(view, first, policy, "nearest", new_header=takes_form)
+            files["mask"] = canonical(f"{output}{_MASK}")
     record = {"case": case.name, "fixed": list(examined.fixed), "files": files}
-    originals = {"image": ";".join(case.images), "mask": case.mask}
-    store.write(join(place, f"{case.name}.json"), json_bytes({**record, "originals": originals}))
+    originals = {"image": ";".join(case.images), "mask": ";".join(case.mask_files) or None}
+    refuse_inputs(
+        (f"{output}{suffix}" for suffix in made),
+        [*case.images, *case.mask_files],
+    )
+    mine = claim(store, output, f"fix-{uuid4().hex}", there, made).begin(store, made.values())
+    for suffix, data in made.items():
+        mine.write(store, suffix, data)
+    mark = {"made_by": MADE_BY, "format": FORMAT, "state": DONE, "run_id": mine.run_id}
+    digests = [digest_bytes(data) for data in made.values()]
+    said = {**mark, "written": digests, **record, "originals": originals}
+    mine.write_record(store, json_bytes(said))
 
 
-def _read(store: Store, url: str, policy: Policy) -> StoredView:
-    return read_volume(store, url, role="volume", budget_bytes=BUDGET_BYTES, form=policy.form).view
+def _read(
+    store: Store,
+    url: str,
+    policy: Policy,
+    scratch: str,
+    examined: Examined,
+    nan: NanRule,
+    axes: Axes,
+) -> tuple[StoredView, ...]:
+    return read_volume(
+        store, url, role="volume", budget_bytes=policy.memory_bytes, scratch=scratch,
+        form=policy.form, most_bytes=policy.most_bytes, seen=examined.versions,
+        axes=axes, nan=nan,
+    ).views  # fmt: skip
+
+
+def _differs(view: StoredView) -> bool:
+    """Say whether a file is to be written for what it holds, wherever it lies."""
+    return bool(view.filled) or view.header.stored > view.header.volumes
 
 
 def _lies_on(view: StoredView, first: NiftiHeader, policy: Policy) -> bool:
@@ -63,5 +130,10 @@ def _encoded(
     """
     allowed = allowed_mm(first.grid, policy.tolerance)
     values_XYZ = conformed(view.values(), view.header.grid, first.grid, allowed, method)
-    like = header_of(first.grid.shape, first.grid.affine, np.float32) if new_header else first
-    return encode_labels(values_XYZ, like)
+    return encode_labels(values_XYZ, _header(first, new=new_header))
+
+
+def _header(first: NiftiHeader, *, new: bool) -> NiftiHeader:
+    if not new:
+        return first
+    return replace(header_of(first.grid.shape, first.grid.affine, np.float32), flat=first.flat)

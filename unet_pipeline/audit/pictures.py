@@ -1,38 +1,60 @@
 """Pictures of doubtful pairs: the mask over the image, in three planes."""
 
+import logging
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.gate.alignment import allowed_mm
 from unet_pipeline.gate.examine import Policy
+from unet_pipeline.gate.inspect import read_reference
 from unet_pipeline.records import Case
 from unet_pipeline.report.overlay import overlay_png
+from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
+from unet_pipeline.volume.axes import Axes
+from unet_pipeline.volume.decoding import StoredView, read_volume
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.labels import as_labels
 from unet_pipeline.volume.regrid import conformed
-from unet_pipeline.volume.staging import StoredView, as_labels, read_volume
 
-MAX_BYTES = 2_000_000_000  # of one decoded file: a larger one is not drawn
+log = logging.getLogger(__name__)
 
 
 def pair_picture(store: Store, case: Case, policy: Policy) -> bytes | None:
-    """Draw a case as a PNG; None if its files cannot be read.
+    """Draw a case as a PNG; None if its files cannot be read, or take more than the memory.
 
     Filled is the mask laid over the image voxel for voxel, as a program does that ignores headers;
     dashed is where its header says that it lies. Where the shapes differ only the second is drawn.
     """
+    if not case.images:
+        return None
     try:
-        image = _read(store, case.images[0], policy) if case.images else None
-        mask = _read(store, case.mask, policy) if case.mask is not None else None
-        return None if image is None else _drawn(image, mask, policy)
+        with scratch_folder() as scratch:
+            axes, of_masks = policy.axes_of(len(case.images)), policy.axes_of_masks
+            image = _read(store, case.images[0], policy, str(scratch), axes)
+            if case.mask and case.parts:
+                most, grid = policy.memory_bytes, image.header.grid
+                joined = read_reference(store, case.mask, case.parts, grid, policy, most)
+                values_XYZ = joined.labels_XYZ
+                header = replace(image.header, slope=1.0, inter=0.0)
+                return _drawn(image, StoredView(header, values_XYZ, None), policy)
+            mask = case.mask and _read(store, case.mask, policy, str(scratch), of_masks)
+            return _drawn(image, mask or None, policy)
     except (PipelineError, np.linalg.LinAlgError):
+        return None
+    except Exception:  # a picture is not worth a report
+        log.exception("%s cannot be drawn for a reason that nobody foresaw", case.name)
         return None
 
 
-def _drawn(image: StoredView, mask: StoredView | None, policy: Policy) -> bytes:
+def _drawn(image: StoredView, mask: StoredView | None, policy: Policy) -> bytes | None:
     grid = image.header.grid
+    if not grid.is_a_place:
+        return None
     by_voxel = by_world = None
     if mask is not None:
         labels_XYZ = as_labels(mask.values())
@@ -53,15 +75,19 @@ def _drawn(image: StoredView, mask: StoredView | None, policy: Policy) -> bytes:
     )
 
 
-def _read(store: Store, url: str, policy: Policy) -> StoredView:
-    return read_volume(store, url, role="volume", budget_bytes=MAX_BYTES, form=policy.form).view
+def _read(store: Store, url: str, policy: Policy, scratch: str, axes: Axes) -> StoredView:
+    most = policy.memory_bytes
+    return read_volume(
+        store, url, role="volume", budget_bytes=most, scratch=scratch, form=policy.form,
+        most_bytes=most, axes=axes,
+    ).view  # fmt: skip
 
 
 def _by_world(
     labels_XYZ: npt.NDArray[np.integer], source: VoxelGrid, target: VoxelGrid, policy: Policy
 ) -> npt.NDArray[np.integer] | None:
     """Return the labels where the mask's header says they lie; None if it says nothing usable."""
-    if not np.isfinite(source.affine).all() or not np.isfinite(target.affine).all():
+    if not source.is_a_place:
         return None
     allowed = allowed_mm(target, policy.tolerance)
     return conformed(labels_XYZ, source, target, allowed, "nearest")

@@ -7,45 +7,56 @@ at the voxels: a case per worker of the executor.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from concurrent.futures import as_completed
+from dataclasses import dataclass, replace
 
 import unet_pipeline
+from unet_pipeline import stopping
 from unet_pipeline.audit.fixing import mend
 from unet_pipeline.audit.pictures import pair_picture
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.config import CheckSettings
-from unet_pipeline.errors import CaseError, PipelineError
+from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, Policy, examine
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import inspect
+from unet_pipeline.model import policy_of
 from unet_pipeline.networks.loading import load_bundle
-from unet_pipeline.records import AuditSummary, Case, CheckRecord, json_bytes
+from unet_pipeline.records import AuditSummary, Case, CheckRecord, json_bytes, masks_text
 from unet_pipeline.report.audit_page import MAX_FIGURES, audit_html
 from unet_pipeline.report.audit_table import attention_order, audit_csv
-from unet_pipeline.request import new_run_id, open_store, policy_of
-from unet_pipeline.storage.discovery import discover
+from unet_pipeline.request import cohort_of, new_run_id, open_store
+from unet_pipeline.storage.cases import Cohort, Fault
+from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.folders import OwnFiles
+from unet_pipeline.storage.manifest import manifest_bytes, outside
+from unet_pipeline.storage.outage import find_outage, write_somewhere
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.urls import parent
 
+_MANIFEST = "manifest.jsonl"
 HEADERS_AT_ONCE = 32  # requests under way
 
 
 @dataclass(frozen=True)
 class Audit:
-    """A checked request for an audit.
-
-    Attributes
-    ----------
-    faults
-        Cases that were at fault already when the cohort was listed.
-    """
+    """A checked request for an audit."""
 
     run_id: str
     settings: CheckSettings
     store: Store
     policy: Policy
-    cases: tuple[Case, ...]
-    faults: tuple[tuple[Case, CaseError], ...]
+    cohort: Cohort
+
+    @property
+    def cases(self) -> tuple[Case, ...]:
+        """What is to be checked."""
+        return self.cohort.cases
+
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """Cases that were at fault already when the cohort was listed."""
+        return self.cohort.faults
 
     @property
     def folder(self) -> str | None:
@@ -65,46 +76,105 @@ def open_audit(settings: CheckSettings) -> Audit:
     """
     store = open_store(settings.storage)
     bundle = load_bundle(settings.model, store) if settings.model else None
-    cohort = discover(store, settings.images, settings.masks)
+    cohort = cohort_of(settings, store, bundle)
     for place in filter(None, (settings.output, settings.fix)):
         store.check_writable(place)
-    policy = policy_of(settings.gate, bundle)
-    return Audit(new_run_id(), settings, store, policy, cohort.cases, cohort.faults)
+    if settings.fix:
+        OwnFiles(store, settings.fix).check([_MANIFEST])
+    policy = policy_of(settings.gate, settings.limits, bundle)
+    if bundle is None:
+        policy = replace(policy, file_channels=cohort.channels)
+    return Audit(new_run_id(), settings, store, policy, cohort)
 
 
 def check_all(audit: Audit, executor: Executor) -> Iterator[CheckRecord]:
-    """Check all cases, many at once, and yield each record as it is ready."""
+    """Check all cases, many at once, and yield each record as it is ready.
+
+    Raises
+    ------
+    RunStopped
+        Behind the records of the cases that were under way, for a fault that concerns all.
+    """
     for case, error in audit.faults:
         yield Examined(case.name, None, (as_finding(error),)).record()
     at_once = cases_at_once(executor) if audit.settings.gate.content else HEADERS_AT_ONCE
-    with ThreadPoolExecutor(at_once) as pool:
-        futures = [pool.submit(_check, audit, case, executor) for case in audit.cases]
-        try:
-            for future in as_completed(futures):
-                yield future.result()
-        finally:
-            for future in futures:
-                future.cancel()
+    lost: list[str] = []  # cases whose workers died: of each worker, its own or another's fault
+    with stopping.pool(at_once) as pool:
+        futures = [pool.submit(_check_or_stop, audit, case, executor) for case in audit.cases]
+        stopped = None
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
+            try:
+                record = future.result()
+            except RunStopped as error:  # those under way end by themselves
+                stopped = stopped or error
+                for other in futures:
+                    other.cancel()
+                continue
+            if record.codes[:1] == ("worker_lost",):
+                lost.append(record.case)
+            else:
+                yield record
+    if stopped is not None:
+        raise stopped
+    policy = replace(audit.policy, memory_bytes=audit.policy.memory_bytes // 2)
+    for case in audit.cases:
+        if case.name in lost:  # once more, alone and with half the memory
+            yield _check_or_stop(replace(audit, policy=policy), case, executor)
+
+
+def _check_or_stop(audit: Audit, case: Case, executor: Executor) -> CheckRecord:
+    """Check a case; a fault that concerns all cases stops the audit."""
+    record = _check(audit, case, executor)
+    settings = audit.settings
+    read = (settings.images, settings.masks)
+    for code in record.codes:
+        outage = find_outage(audit.store, code, record.message, read, settings.fix)
+        if outage is not None:
+            raise outage
+    return record
 
 
 def check_case(
     store: Store, case: Case, policy: Policy, content: bool, fix: str | None
 ) -> CheckRecord:
     """Check one case and, where ``fix`` names a place, write there what could be put right."""
-    examined = (
-        inspect(store, case, policy, content=True) if content else examine(store, case, policy)
+    with of_case(case.name):
+        examined = (
+            inspect(store, case, policy, content=True) if content else examine(store, case, policy)
+        )
+        if fix is not None and examined.verdict != "fail" and examined.fixed:
+            try:
+                mend(store, case, examined, policy, fix)
+            except PipelineError as error:
+                examined = examined.with_findings((as_finding(error, "mask"),))
+        return examined.record()
+
+
+def close_audit(
+    audit: Audit,
+    records: Sequence[CheckRecord],
+    *,
+    seconds: float,
+    stopped: PipelineError | None = None,
+) -> AuditSummary:
+    """Write table, report and manifest where the request names a place, and sum up.
+
+    An audit that was stopped writes no manifest: it would hold some of the cases only.
+    """
+    records = sorted(
+        (record for record in records if stopping.CODE not in record.codes),
+        key=lambda record: record.case,
     )
-    if fix is not None and examined.verdict != "fail" and examined.fixed:
-        try:
-            mend(store, case, examined, policy, fix)
-        except PipelineError as error:
-            examined = examined.with_findings((as_finding(error, "mask"),))
-    return examined.record()
-
-
-def close_audit(audit: Audit, records: Sequence[CheckRecord], *, seconds: float) -> AuditSummary:
-    """Write table, report and manifest where the request names a place, and sum up."""
-    records = sorted(records, key=lambda record: record.case)
+    fix = None if stopped else audit.settings.fix
+    so_far = f"{len(records)} of {len(audit.cases) + len(audit.faults)} checked"
+    manifest, elsewhere = "", tuple[str, ...]()
+    try:
+        if fix is not None:
+            manifest, elsewhere = _write_manifest(audit, fix, records)
+    except PipelineError as error:
+        stopped = RunStopped.because(error)
     summary = AuditSummary(
         run_id=audit.run_id,
         counts={v: sum(r.verdict == v for r in records) for v in ("pass", "warn", "fail")},
@@ -113,27 +183,49 @@ def close_audit(audit: Audit, records: Sequence[CheckRecord], *, seconds: float)
         seconds=round(seconds, 3),
         cases_per_second=len(records) / seconds if seconds else 0.0,
         bytes_read=sum(record.bytes_read for record in records),
-        report=join(audit.folder, "check.html") if audit.folder else "",
-        table=join(audit.folder, "check.csv") if audit.folder else "",
+        report="",
+        table="",
+        files=audit.cohort.accounting.as_dict(),
+        manifest=manifest,
+        outside=elsewhere,
+        stopped="" if stopped is None else f"{so_far}. {stopped}",
     )
-    if audit.settings.fix is not None:
-        _write_manifest(audit, audit.settings.fix, records)
-    if audit.folder is not None:
-        page = audit_html(summary, records, _figures(audit, records), _context(audit))
-        audit.store.write(summary.table, audit_csv(records).encode())
-        audit.store.write(summary.report, page.encode())
-        audit.store.write(join(audit.folder, "check.json"), json_bytes(summary.as_dict()))
-    return summary
+    if audit.folder is None:
+        return summary
+
+    def lies_in(folder: str, fault: RunStopped | None) -> AuditSummary:
+        return replace(
+            summary,
+            report=join(folder, "check.html"),
+            table=join(folder, "check.csv"),
+            stopped=summary.stopped or ("" if fault is None else f"{so_far}. {fault}"),
+        )
+
+    def write(said: AuditSummary, store: Store) -> None:
+        _write_report(audit, records, said, store)
+
+    return write_somewhere(audit.store, audit.folder, lies_in, write)
+
+
+def _write_report(
+    audit: Audit, records: Sequence[CheckRecord], summary: AuditSummary, store: Store
+) -> None:
+    page = audit_html(summary, records, _figures(audit, records), _context(audit))
+    store.write(summary.table, audit_csv(records).encode())
+    store.write(summary.report, page.encode())
+    store.write(join(parent(summary.report), "check.json"), json_bytes(summary.as_dict()))
 
 
 def _check(audit: Audit, case: Case, executor: Executor) -> CheckRecord:
     content, fix = audit.settings.gate.content, audit.settings.fix
-    if not content:
-        return check_case(audit.store, case, audit.policy, False, fix)
-    handle = executor.submit(check_case, audit.store, case, audit.policy, True, fix)
     try:
+        if not content:
+            return check_case(audit.store, case, audit.policy, False, fix)
+        handle = executor.submit(check_case, audit.store, case, audit.policy, True, fix)
         record: CheckRecord = executor.result(handle)
-    except CaseError as error:  # a worker that was lost
+    except RunStopped:
+        raise
+    except PipelineError as error:  # a worker that was lost, keys that ran out
         return Examined(case.name, None, (as_finding(error),)).record()
     return record
 
@@ -162,29 +254,38 @@ def _figures(audit: Audit, records: Sequence[CheckRecord]) -> dict[str, bytes]:
     return drawn
 
 
-def _write_manifest(audit: Audit, place: str, records: Sequence[CheckRecord]) -> None:
-    """List every sound case with the files to use: those that were mended, else the originals."""
+def _write_manifest(
+    audit: Audit, place: str, records: Sequence[CheckRecord]
+) -> tuple[str, tuple[str, ...]]:
+    """List every sound case with the files to use: those that were mended, else the originals.
+
+    Returns its URL, and the prefixes that it leads to.
+    """
     by_name = {record.case: record for record in records}
-    lines = []
+    sound = []
     for case in audit.cases:
         record = by_name[case.name]
         if record.verdict == "fail":
             continue
-        row = {"case": case.name, "image": ";".join(case.images), "mask": case.mask}
         if record.fixed:
-            row.update(json.loads(audit.store.read(join(place, f"{case.name}.json")))["files"])
-        lines.append(json.dumps(row) + "\n")
-    audit.store.write(join(place, "manifest.jsonl"), "".join(lines).encode())
+            files = json.loads(audit.store.read(join(place, f"{case.name}.json")))["files"]
+            case = replace(case, images=tuple(files["image"].split(";")), mask=files.get("mask"))
+        sound.append(case)
+    url = join(place, _MANIFEST)
+    OwnFiles(audit.store, place).write({_MANIFEST: manifest_bytes(sound, url)})
+    return url, outside(sound, url)
 
 
 def _context(audit: Audit) -> Mapping[str, str]:
     settings, tolerance = audit.settings, audit.policy.tolerance
     return {
         "Images": settings.images,
-        "Masks": settings.masks or "none",
+        "Files": str(audit.cohort.accounting),
+        "Masks": masks_text(settings.masks, audit.cases),
         "Model": settings.model or "any",
         "Tolerance": f"{tolerance.affine_voxels:g} voxels",
         "Remedies": ", ".join(sorted(audit.policy.fixes)) or "none",
+        **({} if settings.gate.volume is None else {"Volume": str(settings.gate.volume)}),
         "Voxels": "looked at" if settings.gate.content else "not read, headers only",
         "Version": unet_pipeline.__version__,
     }

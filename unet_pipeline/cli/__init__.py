@@ -1,7 +1,9 @@
 """The command line: the same settings objects as the flow, filled from options.
 
 Exit status: 0 all cases done, 1 the run finished and some case was quarantined (or failed the
-check), 2 the request itself was wrong (said in one line, before any work).
+check), 2 the request itself was wrong (said in one line, before any work), 3 the run was stopped by
+a fault of the store or of the cluster (what is finished stays), 128 + n by the signal n (130
+Ctrl-C, 143 SIGTERM, 129 SIGHUP).
 """
 
 import gc
@@ -11,14 +13,16 @@ from typing import Annotated
 
 import typer
 
-from unet_pipeline import __version__
+from unet_pipeline import __version__, stopping
 from unet_pipeline.cli import bundles, cohorts, layers, models, plans, selection, servers, train
+from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import prepare_process
 
 app = typer.Typer(
     name="unet-pipeline",
     help="Segment archives of medical volumes with U-Net and UNet++ on a Dask cluster.",
-    epilog="Exit status: 0 all cases done; 1 some case was quarantined; 2 the request was wrong.",
+    epilog="Exit status: 0 all cases done; 1 some case was quarantined; 2 the request was wrong; "
+    "3 a fault of the store or of the cluster stopped the run.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
@@ -55,7 +59,15 @@ def _options(
 def main() -> None:
     """Run the command line."""
     prepare_process()
-    try:
-        app()
-    finally:
-        gc.freeze()  # or Python looks for cycles in all of torch before it ends, for a second
+    keep_to_ourselves()
+    with stopping.ends_by_signal():
+        try:
+            app()
+        except BaseException:
+            stop = stopping.received()
+            if stop is None:
+                raise
+            stopping.say_how_to_go_on()
+            stopping.end_calmly(stop.status)
+        finally:
+            gc.freeze()  # or Python looks for cycles in all of torch before it ends, for a second

@@ -6,7 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from unet_pipeline.cli.common import print_json, request_errors, settings_of, three
+from unet_pipeline.cli.common import (
+    print_json,
+    request_errors,
+    settings_of,
+    show_files,
+    three,
+    until_stopped,
+)
 from unet_pipeline.cli.grouped import Options, grouped
 from unet_pipeline.cli.options import (
     Batch,
@@ -15,10 +22,15 @@ from unet_pipeline.cli.options import (
     Depth,
     Engine,
     GateOptions,
+    IgnorePostprocessing,
     Images,
     Json,
+    LimitOptions,
+    ListFiles,
+    MaskPattern,
     Masks,
     MaxVolumeGb,
+    MaxWindows,
     MemoryGb,
     Mirror,
     Model,
@@ -64,12 +76,14 @@ class BudgetOptions(Options):
     case_minutes: Annotated[
         float,
         typer.Option(
-            help="Time limit of one case on Dask's workers; --cluster serial has none.",
+            help="Time limit of one case, counted while it runs and not while it waits behind "
+            "others.",
             rich_help_panel="Limits",
         ),
     ] = 60.0
     memory_gb: MemoryGb = 2.0
     max_volume_gb: MaxVolumeGb = 64.0
+    max_windows: MaxWindows = None
     scratch: Annotated[
         str | None,
         typer.Option(
@@ -85,8 +99,18 @@ def segment(
     model: Model,
     output: Annotated[str, typer.Option(help="Prefix that label maps and reports go to.")],
     masks: Masks = None,
+    mask_pattern: MaskPattern = None,
+    require_masks: Annotated[
+        bool,
+        typer.Option(
+            "--require-masks",
+            help="Quarantine a case whose mask is missing or at fault. Default: it is segmented "
+            "without a Dice, and the fault of the mask is named.",
+        ),
+    ] = False,
     depth: Depth = None,
     trust: Trust = False,
+    ignore_postprocessing: IgnorePostprocessing = False,
     *,
     windows: WindowOptions,
     cluster: ClusterOptions,
@@ -104,6 +128,7 @@ def segment(
     budget: BudgetOptions,
     cost: CostOptions,
     storage: StorageOptions,
+    list_files: ListFiles = False,
     as_json: Json = False,
 ) -> None:
     """Segment every volume of a cohort.
@@ -120,8 +145,11 @@ def segment(
             model=model,
             output=output,
             masks=masks,
+            mask_pattern=mask_pattern,
+            require_masks=require_masks,
             depth=depth,
             trust=trust,
+            ignore_postprocessing=ignore_postprocessing,
             windows=windows.settings(),
             cluster=cluster.settings(),
             storage=storage.settings(),
@@ -130,14 +158,16 @@ def segment(
             cost=cost.settings(),
             resume=resume,
         )
-        quarantined = _segment(settings, as_json)
-    raise typer.Exit(1 if quarantined else 0)
+        at_fault = list_files and show_files(settings, as_json)
+        status = int(bool(at_fault)) if list_files else _segment(settings, as_json)
+    raise typer.Exit(status)
 
 
 @grouped
 def check(
     images: Images,
     masks: Annotated[str | None, typer.Option(help="Masks, found by name.")] = None,
+    mask_pattern: MaskPattern = None,
     model: Annotated[
         str | None,
         typer.Option(help="Bundle whose channels and labels the cases must fit."),
@@ -156,7 +186,7 @@ def check(
             metavar="DIR",
             help="Write the files that --remedies put right below DIR, and a manifest of all "
             "sound cases that segment takes as IMAGES. Sound files stay where they are: segment "
-            "then needs --allow and their prefix.",
+            "then needs --allow and their prefix, which is printed at the end.",
             rich_help_panel="Remedies",
         ),
     ] = None,
@@ -170,7 +200,9 @@ def check(
         int | None,
         typer.Option(help="Dask processes for --content. Default: this process."),
     ] = None,
+    limits: LimitOptions,
     storage: StorageOptions,
+    list_files: ListFiles = False,
     as_json: Json = False,
 ) -> None:
     """Check the geometry of images, and whether masks lie on them.
@@ -185,15 +217,17 @@ def check(
             CheckSettings,
             images=images,
             masks=masks,
+            mask_pattern=mask_pattern,
             model=model,
             output=output,
             fix=fix,
             gate=_gate(gate, content, fix),
             cluster={"kind": "local" if workers else "serial", "workers": workers},
+            limits=limits.settings(),
             storage=storage.settings(),
         )
-        failed = _check(settings, as_json)
-    raise typer.Exit(1 if failed else 0)
+        status = bool(show_files(settings, as_json)) if list_files else _check(settings, as_json)
+    raise typer.Exit(int(status))
 
 
 def _gate(gate: GateOptions, content: bool, fix: str | None) -> dict[str, Any]:
@@ -204,7 +238,7 @@ def _gate(gate: GateOptions, content: bool, fix: str | None) -> dict[str, Any]:
 
 
 def _segment(settings: SegmentSettings, as_json: bool) -> int:
-    """Run a cohort on the settings' cluster; return how many cases are quarantined."""
+    """Run a cohort on the settings' cluster; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.cluster.backends import starting
 
@@ -223,26 +257,33 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
         begin = perf_counter()
         with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
             executor = opened()
-            run = with_engine(run, executor)
             for record in records:
                 console.advance(progress, record)
                 print_json(record.as_dict(), when=as_json)
-            for record in segment_all(run, executor):
-                records.append(record)
-                console.advance(progress, record)
-                print_json(record.as_dict(), when=as_json)
+            with until_stopped() as stop:
+                run = with_engine(run, executor)
+                for record in segment_all(run, executor):
+                    records.append(record)
+                    console.advance(progress, record)
+                    print_json(record.as_dict(), when=as_json)
             seconds, workers = perf_counter() - begin, executor.workers
-    summary = close_run(run, records, seconds=seconds, workers=workers)
-    if as_json:
-        print_json(summary.as_dict())
-    else:
-        console.out.print(console.cases_table(records))
-        console.print_summary(summary)
-    return summary.counts["quarantined"]
+        # before the cluster ends: that may take longer than a signal leaves
+        summary = close_run(run, records, seconds=seconds, workers=workers, stopped=stop.why)
+        if as_json:
+            print_json(summary.as_dict())
+        else:
+            console.out.print(console.cases_table(records))
+            console.print_accounting(run.accounting)
+            console.print_summary(summary)
+        if summary.stopped:
+            console.say_stopped(summary.stopped)
+            stop.go_on()
+            return 3
+    return 1 if summary.counts["quarantined"] else 0
 
 
 def _check(settings: CheckSettings, as_json: bool) -> int:
-    """Check a cohort; return how many cases fail."""
+    """Check a cohort; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.audit.run import check_all, close_audit, open_audit
     from unet_pipeline.cluster.backends import open_executor
@@ -251,17 +292,24 @@ def _check(settings: CheckSettings, as_json: bool) -> int:
         audit = open_audit(settings)
     records = []
     begin = perf_counter()
-    with (
-        open_executor(settings.cluster.spec()) as executor,
-        console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
-    ):
-        for record in check_all(audit, executor):
-            records.append(record)
-            console.advance_check(progress, records, perf_counter() - begin)
-            print_json(record.as_dict(), when=as_json)
-            if not as_json and record.verdict != "pass":
-                console.print_check(progress, record)
-    summary = close_audit(audit, records, seconds=perf_counter() - begin)
-    if not as_json:
-        console.print_audit(summary)
-    return summary.counts["fail"]
+    with open_executor(settings.cluster.spec()) as executor:
+        with (
+            console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
+            until_stopped() as stop,
+        ):
+            for record in check_all(audit, executor):
+                records.append(record)
+                console.advance_check(progress, records, perf_counter() - begin)
+                print_json(record.as_dict(), when=as_json)
+                if not as_json and record.verdict != "pass":
+                    console.print_check(progress, record)
+        seconds = perf_counter() - begin
+        summary = close_audit(audit, records, seconds=seconds, stopped=stop.why)
+        if not as_json:
+            console.print_accounting(audit.cohort.accounting)
+            console.print_audit(summary)
+        if summary.stopped:
+            console.say_stopped(summary.stopped)
+            stop.go_on()
+            return 3
+    return 1 if summary.counts["fail"] else 0

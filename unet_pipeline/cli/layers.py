@@ -16,9 +16,11 @@ from unet_pipeline.cli.common import (
 from unet_pipeline.cli.grouped import Options, grouped
 from unet_pipeline.cli.options import (
     GateOptions,
+    IgnorePostprocessing,
     Json,
+    LimitOptions,
+    MaskPattern,
     Masks,
-    MemoryGb,
     Model,
     StorageOptions,
     Trust,
@@ -82,6 +84,7 @@ def layers(
         typer.Argument(help="Images, as for segment, that the model was not trained on."),
     ] = None,
     masks: Masks = None,
+    mask_pattern: MaskPattern = None,
     output: Annotated[
         str | None, typer.Option(help="Prefix that the report, table and pictures go to.")
     ] = None,
@@ -95,8 +98,9 @@ def layers(
     *,
     look: LookOptions,
     trust: Trust = False,
+    ignore_postprocessing: IgnorePostprocessing = False,
     gate: GateOptions,
-    memory_gb: MemoryGb = 2.0,
+    limits: LimitOptions,
     storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
@@ -108,23 +112,25 @@ def layers(
     Example: `unet-pipeline layers s3://scans/ --masks s3://masks/ --model hippocampus --output
     s3://reports/`, or `unet-pipeline layers --model hippocampus --list`
     """
-    with request_errors(case_too=True):
+    with request_errors():
         if not list_only:
             _need_cohort(images, output)
         settings = settings_of(
             LayersSettings,
             images=images or _NOWHERE,
             masks=masks,
+            mask_pattern=mask_pattern,
             model=model,
             output=output or _NOWHERE,
             trust=trust,
-            memory_gb=memory_gb,
+            ignore_postprocessing=ignore_postprocessing,
+            limits=limits.settings(),
             **look.settings(),
             gate=gate.settings(),
             storage=storage.settings(),
         )
-        left_out = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
-    raise typer.Exit(1 if left_out else 0)
+        status = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
+    raise typer.Exit(status)
 
 
 def _need_cohort(images: str | None, output: str | None) -> None:
@@ -138,7 +144,7 @@ def _need_cohort(images: str | None, output: str | None) -> None:
 
 
 def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
-    """Show the layers of a bundle; no case is looked at, so none is left out."""
+    """Show the layers of a bundle; no case is looked at. Return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.inspection.request import bundle_layers
 
@@ -152,7 +158,7 @@ def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
 
 
 def _inspect(settings: LayersSettings, as_json: bool) -> int:
-    """Look into the layers; return how many cases were left out."""
+    """Look into the layers; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.inspection.request import open_inspection
     from unet_pipeline.inspection.run import inspect_layers
@@ -172,7 +178,10 @@ def _inspect(settings: LayersSettings, as_json: bool) -> int:
         print_json(summary.as_dict())
     else:
         _print(found, summary)
-    return len(summary.faults)
+    if summary.stopped:
+        console.say_stopped(summary.stopped)
+        return 3
+    return 1 if summary.faults else 0
 
 
 def _listed(one: LayerRecord) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Options that several commands share: single ones, and groups that fill a part of settings."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
@@ -30,8 +30,29 @@ Trust = Annotated[
         "expressions and Python code; only for bundles whose source you know.",
     ),
 ]
+IgnorePostprocessing = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-postprocessing",
+        help="Run a bundle without those steps of its postprocessing that are not done here, such "
+        "as the largest component; otherwise it is refused. Sidecars and the report name them.",
+    ),
+]
 Masks = Annotated[
     str | None, typer.Option(help="Reference masks, found by name; gives Dice per label.")
+]
+MaskPattern = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PATTERN",
+        help="Where the mask of a case lies below the masks (below IMAGES without), such as "
+        "'{case}/segmentation.nii.gz'; {case} may be the folder of an image that is alone in it. "
+        "Default: masks are found by name.",
+    ),
+]
+ListFiles = Annotated[
+    bool,
+    typer.Option("--list", help="Show what each file was taken for, and why, and do no more."),
 ]
 Depth = Annotated[
     str | None,
@@ -104,7 +125,18 @@ MemoryGb = Annotated[
 MaxVolumeGb = Annotated[
     float,
     typer.Option(
-        help="Decoded size over which a volume is refused by its header, in GB.",
+        help="Size over which a volume is refused by its header, in GB: decoded, and again as the "
+        "network sees it.",
+        rich_help_panel="Limits",
+    ),
+]
+
+MaxWindows = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Windows over which a case is refused by its header. Default: 1,000, and one for "
+        "every ten voxels of the file.",
         rich_help_panel="Limits",
     ),
 ]
@@ -161,11 +193,14 @@ class ClusterOptions(Options):
         ),
     ] = None
     wait_minutes: Annotated[
-        float,
+        float | None,
         typer.Option(
-            help="How long the first job or pod may take to come.", rich_help_panel="Cluster"
+            help="How long to wait where there is no worker: for the first, and for another where "
+            "all are lost. Default: 10 for slurm and kubernetes, 3 here, 1 for a running "
+            "scheduler.",
+            rich_help_panel="Cluster",
         ),
-    ] = 10.0
+    ] = None
 
 
 def _tolerance(option: str) -> Any:
@@ -186,15 +221,28 @@ class GateOptions(Options):
             metavar="A,B,...",
             help="What may be put right instead of refused: reorient (storage order, loses "
             "nothing), resample-mask and resample-channels (onto the first channel's grid), sform "
-            "or qform (the form to take where a header has both).",
+            "or qform (the form to take where a header has both), nan-to-zero (NaN in a mask is "
+            "background), nan-to-min (NaN in an image is its smallest value) or nan=V (it is the "
+            "number V, such as nan=-1024), onehot (a mask of four axes has a volume for each "
+            "label).",
             rich_help_panel="Remedies",
         ),
     ] = None
     affine_voxels: Annotated[float, _tolerance("--tolerance")] = 0.05
+    volume: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="The volume to take of a time series (x, y, z, time), counted from 0. Default: a "
+            "series is refused.",
+            rich_help_panel="Remedies",
+        ),
+    ] = None
 
     def settings(self) -> dict[str, Any]:
-        """Return the remedies one by one, and the tolerance in voxels."""
-        return {"remedies": names_of(self.remedies), "affine_voxels": self.affine_voxels}
+        """Return the remedies one by one, the tolerance in voxels, and the volume to take."""
+        return {**asdict(self), "remedies": names_of(self.remedies)}
 
 
 @dataclass(frozen=True)
@@ -205,11 +253,12 @@ class AffineGateOptions(GateOptions):
 
 
 @dataclass(frozen=True)
-class MemoryOptions(Options):
-    """How large a case may be, in GB."""
+class LimitOptions(Options):
+    """What a case may take of memory, and ask of the network."""
 
     memory_gb: MemoryGb = 2.0
     max_volume_gb: MaxVolumeGb = 64.0
+    max_windows: MaxWindows = None
 
 
 @dataclass(frozen=True)
@@ -243,8 +292,8 @@ class StorageOptions(Options):
         list[str] | None,
         typer.Option(
             metavar="PREFIX",
-            help="Prefix that a manifest's URLs may lie in, beside the manifest's own folder. May "
-            "be given again.",
+            help="Prefix that a manifest's URLs, and links in a folder of images or masks, may "
+            "lead to, beside the manifest's or images' own folder. May be given again.",
             rich_help_panel="Storage",
         ),
     ] = None

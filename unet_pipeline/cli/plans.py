@@ -7,16 +7,21 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unet_pipeline.cli.common import print_json, request_errors, settings_of, three
+from unet_pipeline.cli.common import print_json, request_errors, settings_of, show_files, three
 from unet_pipeline.cli.grouped import grouped
 from unet_pipeline.cli.options import (
     Batch,
     CostOptions,
     Depth,
     Engine,
+    GateOptions,
+    IgnorePostprocessing,
     Images,
     Json,
-    MemoryOptions,
+    LimitOptions,
+    ListFiles,
+    MaskPattern,
+    Masks,
     Mirror,
     Model,
     Overlap,
@@ -39,8 +44,11 @@ if TYPE_CHECKING:  # it imports torch, which takes seconds
 def plan(
     images: Images,
     model: Model,
+    masks: Masks = None,
+    mask_pattern: MaskPattern = None,
     depth: Depth = None,
     trust: Trust = False,
+    ignore_postprocessing: IgnorePostprocessing = False,
     overlap: Overlap = None,
     mirror: Mirror = None,
     tile: Tile = None,
@@ -56,9 +64,11 @@ def plan(
         ),
     ] = True,
     *,
+    gate: GateOptions,
     cost: CostOptions,
-    limits: MemoryOptions,
+    limits: LimitOptions,
     storage: StorageOptions,
+    list_files: ListFiles = False,
     as_json: Json = False,
 ) -> None:
     """Show windows, tiles, bytes, memory, time and price before anything runs.
@@ -71,14 +81,17 @@ def plan(
     """
     from unet_pipeline.estimate import is_one_image
 
-    with request_errors(case_too=True):
+    with request_errors():
         settings = settings_of(
             SegmentSettings,
             images=images,
             model=model,
             output="memory://nothing",
+            masks=masks,
+            mask_pattern=mask_pattern,
             depth=depth,
             trust=trust,
+            ignore_postprocessing=ignore_postprocessing,
             windows={
                 "overlap": overlap,
                 "mirror": mirror,
@@ -89,10 +102,14 @@ def plan(
             cluster={"workers": workers, "threads": threads},
             storage=storage.settings(),
             budget=limits.settings(),
+            gate=gate.settings(),
             cost=cost.settings(),
         )
-        run = _plan_image if is_one_image(settings) else _plan_cohort
-        faults = run(settings, measure, as_json)
+        if list_files:
+            faults = show_files(settings, as_json)
+        else:
+            run = _plan_image if is_one_image(settings) else _plan_cohort
+            faults = run(settings, measure, as_json)
     raise typer.Exit(1 if faults else 0)
 
 
@@ -103,7 +120,8 @@ def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
 
     planning, case, tiles = plan_one(settings)
     with console.waiting("Timing a window"):
-        speed = measure_speed(planning.model, settings.windows.engine) if measure else None
+        asked, window = settings.windows.engine, tiles.roi_size
+        speed = measure_speed(planning.model, asked, window) if measure else None
     found = estimate_of(planning, [case], 0, speed)
     if as_json:
         print_json({**found.as_dict(), **tiles.as_dict()})
@@ -115,14 +133,16 @@ def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
 
 def _plan_cohort(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.estimate import estimate_of, open_planning, plan_all
+    from unet_pipeline.estimate import estimate_of, largest_window, open_planning, plan_all
     from unet_pipeline.speed import measure_speed
 
     with console.waiting("Listing the cohort"):
         planning = open_planning(settings)
     plans: list[CasePlan] = []
     faults: list[CaseRecord] = []
-    with console.case_progress(len(planning.cases) + len(planning.faults), "Planning") as progress:
+    with console.case_progress(
+        len(planning.cohort.cases) + len(planning.cohort.faults), "Planning"
+    ) as progress:
         for one in plan_all(planning):
             print_json(one.as_dict(), when=as_json)
             if isinstance(one, CaseRecord):
@@ -133,12 +153,14 @@ def _plan_cohort(settings: SegmentSettings, measure: bool, as_json: bool) -> int
                 progress.update(progress.task_ids[0], advance=1, last=one.case)
     with console.waiting("Timing a window"):
         asked = settings.windows.engine
-        speed = measure_speed(planning.model, asked) if measure and plans else None
+        window = largest_window(plans) if plans else None
+        speed = measure_speed(planning.model, asked, window) if measure and plans else None
     found = estimate_of(planning, plans, len(faults), speed)
     if as_json:
         print_json(found.as_dict())
     else:
         title = f"Plan with {planning.model.bundle.name}"
+        console.print_accounting(planning.cohort.accounting)
         console.out.print(_table(title, [*_of_cohort(found), *_of_costs(found)]))
     return len(faults)
 

@@ -13,9 +13,11 @@ from unet_pipeline.cli.options import (
     Batch,
     ClusterOptions,
     Engine,
+    IgnorePostprocessing,
     Images,
     Json,
-    MemoryOptions,
+    LimitOptions,
+    MaskPattern,
     Overlap,
     StorageOptions,
     Trust,
@@ -64,6 +66,7 @@ def depths(
         str, typer.Option(help="Prefix of label maps, report and the pruned bundle.")
     ],
     masks: Masks = None,
+    mask_pattern: MaskPattern = None,
     tolerance: Annotated[
         float, typer.Option(help="Mean Dice that may be lost against the best depth.")
     ] = 0.005,
@@ -74,6 +77,7 @@ def depths(
         bool, typer.Option(help="Calibrate adaptive depth, and score it, too.")
     ] = True,
     trust: Trust = False,
+    ignore_postprocessing: IgnorePostprocessing = False,
     *,
     scoring: ScoringOptions,
     overlap: Overlap = None,
@@ -81,7 +85,7 @@ def depths(
     engine: Engine = "eager",
     cluster: ClusterOptions,
     gate: AffineGateOptions,
-    limits: MemoryOptions,
+    limits: LimitOptions,
     storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
@@ -98,16 +102,18 @@ def depths(
     """
     from unet_pipeline.selection.depths import open_depths, run_depths
 
-    with request_errors(case_too=True):
+    with request_errors():
         settings = settings_of(
             DepthsSettings,
             images=images,
             masks=masks,
+            mask_pattern=mask_pattern,
             model=model,
             output=output,
             tolerance=tolerance,
             adaptive_loss=adaptive_loss if adaptive else None,
             trust=trust,
+            ignore_postprocessing=ignore_postprocessing,
             scoring=scoring.settings(),
             windows={"overlap": overlap, "batch": batch, "engine": engine},
             cluster=cluster.settings(),
@@ -115,8 +121,8 @@ def depths(
             budget=limits.settings(),
             storage=storage.settings(),
         )
-        evaluation = _run(settings, open_depths, run_depths, as_json)
-    raise typer.Exit(1 if evaluation.left_out else 0)
+        status = _run(settings, open_depths, run_depths, as_json)
+    raise typer.Exit(status)
 
 
 @grouped
@@ -131,6 +137,7 @@ def compare(
     ],
     output: Annotated[str, typer.Option(help="Prefix of label maps and report.")],
     masks: Masks = None,
+    mask_pattern: MaskPattern = None,
     all_pairs: Annotated[
         bool, typer.Option("--all-pairs", help="Test all pairs, not only those with the first.")
     ] = False,
@@ -143,13 +150,14 @@ def compare(
         ),
     ] = None,
     trust: Trust = False,
+    ignore_postprocessing: IgnorePostprocessing = False,
     *,
     scoring: ScoringOptions,
     batch: Batch = 1,
     engine: Engine = "eager",
     cluster: ClusterOptions,
     gate: AffineGateOptions,
-    limits: MemoryOptions,
+    limits: LimitOptions,
     storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
@@ -164,16 +172,18 @@ def compare(
     """
     from unet_pipeline.selection.compare import open_compare, run_compare
 
-    with request_errors(case_too=True):
+    with request_errors():
         settings = settings_of(
             CompareSettings,
             images=images,
             masks=masks,
+            mask_pattern=mask_pattern,
             models=tuple(models),
             output=output,
             split=split,
             pairs="all" if all_pairs else "first",
             trust=trust,
+            ignore_postprocessing=ignore_postprocessing,
             scoring=scoring.settings(),
             windows={"batch": batch, "engine": engine},
             cluster=cluster.settings(),
@@ -181,8 +191,8 @@ def compare(
             budget=limits.settings(),
             storage=storage.settings(),
         )
-        evaluation = _run(settings, open_compare, run_compare, as_json)
-    raise typer.Exit(1 if evaluation.left_out else 0)
+        status = _run(settings, open_compare, run_compare, as_json)
+    raise typer.Exit(status)
 
 
 def _run(
@@ -190,8 +200,8 @@ def _run(
     open_run: "Callable[[Any], DepthsRun | CompareRun]",
     run: "Callable[[Any, Any, Any], Evaluation]",
     as_json: bool,
-) -> "Evaluation":
-    """Check the request, run it with a bar, and print the result."""
+) -> int:
+    """Check the request, run it with a bar, and print the result; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.cli.selection_tables import print_evaluation
     from unet_pipeline.cluster.backends import open_executor
@@ -212,4 +222,7 @@ def _run(
         print_json(evaluation.as_dict())
     else:
         print_evaluation(evaluation)
-    return evaluation
+    if evaluation.stopped:
+        console.say_stopped(evaluation.stopped)
+        return 3
+    return 1 if evaluation.left_out else 0

@@ -1,11 +1,14 @@
 """The commands that start servers: demo, up; and certificates, which lock their doors."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from unet_pipeline.cli.common import request_errors
+from unet_pipeline.config.allowed import VARIABLE
+
+PANEL = "What runs may name"
 
 
 def demo(
@@ -20,17 +23,55 @@ def demo(
         raise typer.Exit(run_demo(output))
 
 
+def _allow(kind: str, metavar: str, what: str) -> Any:
+    names = f"{what} Repeat it for more; also {VARIABLE[kind]}, with commas."
+    return typer.Option(f"--allow-{kind}", metavar=metavar, help=names, rich_help_panel=PANEL)
+
+
 def up(
     home: Annotated[
         Path | None, typer.Option(help="Folder of the server's database and logs.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the Prefect page.")] = None,
+    trust: Annotated[
+        list[str],
+        _allow("trust", "BUNDLE", "Bundle whose own code runs may run: its URL, or sha256:..."),
+    ] = [],  # noqa: B006  typer copies it
+    prefix: Annotated[
+        list[str],
+        _allow(
+            "prefix",
+            "URL|FOLDER",
+            "Where images, masks, bundles and outputs may lie. Default: s3://, your home folder "
+            "and this one.",
+        ),
+    ] = [],  # noqa: B006
+    endpoint: Annotated[
+        list[str], _allow("endpoint", "URL", "S3 server, beside AWS_ENDPOINT_URL.")
+    ] = [],  # noqa: B006
+    profile: Annotated[
+        list[str], _allow("profile", "NAME", "Profile of AWS keys, beside AWS_PROFILE.")
+    ] = [],  # noqa: B006
+    cluster: Annotated[
+        list[str], _allow("cluster", "ADDRESS", "Dask scheduler, such as tcp://host:8786.")
+    ] = [],  # noqa: B006
+    file: Annotated[
+        list[str], _allow("file", "PATH", "Site file, or folder of certificates.")
+    ] = [],  # noqa: B006
 ) -> None:
-    """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it."""
+    """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it.
+
+    The page asks for a password, which is made and shown at the first start. Runs may name only
+    what you allow here or in the environment.
+    """
     from unet_pipeline.serve import run_up
 
+    allow = {
+        "trust": trust, "prefix": prefix, "endpoint": endpoint, "profile": profile,
+        "cluster": cluster, "file": file,
+    }  # fmt: skip
     with request_errors():
-        raise typer.Exit(run_up(home, port))
+        raise typer.Exit(run_up(home, port, allow))
 
 
 def certificates(

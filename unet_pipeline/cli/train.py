@@ -6,7 +6,7 @@ import typer
 
 from unet_pipeline.cli.common import print_json, request_errors, settings_of
 from unet_pipeline.cli.grouped import grouped
-from unet_pipeline.cli.options import GateOptions, Images, Json, StorageOptions
+from unet_pipeline.cli.options import GateOptions, Images, Json, MaskPattern, StorageOptions
 from unet_pipeline.cli.train_options import (
     AugmentOptions,
     CardOptions,
@@ -31,6 +31,7 @@ def train(
         str | None,
         typer.Argument(help="Reference masks, found by name; a manifest names them itself."),
     ] = None,
+    mask_pattern: MaskPattern = None,
     *,
     network: NetworkOptions,
     steps: Annotated[int, typer.Option(help="Optimiser steps.")] = 300,
@@ -56,11 +57,12 @@ def train(
 
     Example: `unet-pipeline train s3://scans/t1 s3://scans/labels --steps 1500 --output s3://models/t1`
     """
-    with request_errors(case_too=True):
+    with request_errors():
         settings = settings_of(
             TrainSettings,
             images=images,
             masks=masks,
+            mask_pattern=mask_pattern,
             output=output,
             **network.settings(),
             **cases.settings(),

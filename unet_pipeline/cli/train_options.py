@@ -7,6 +7,7 @@ import typer
 
 from unet_pipeline.cli.common import names_of, numbers, three
 from unet_pipeline.cli.grouped import Options
+from unet_pipeline.cli.options import MaxVolumeGb, MaxWindows
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
     from unet_pipeline.training.card import TrainingNote
@@ -202,6 +203,8 @@ class DataOptions(Options):
             rich_help_panel=_DATA,
         ),
     ] = 8.0
+    max_volume_gb: MaxVolumeGb = 8.0
+    max_windows: MaxWindows = None
 
     def settings(self) -> dict[str, Any]:
         """Return the values, the spacing as numbers in mm."""

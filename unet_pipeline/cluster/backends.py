@@ -9,25 +9,25 @@ import dask
 from distributed import Client, LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
+from unet_pipeline import stopping
 from unet_pipeline.cluster.dashboard import dashboard_config, dashboard_options, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
-from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Ready
+from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
+from unet_pipeline.cluster.watch import ClusterWatch, remedy_of
 from unet_pipeline.errors import RequestError
-from unet_pipeline.processes import ENVIRONMENT, prepare_process
+from unet_pipeline.private import keep_to_ourselves
+from unet_pipeline.processes import ENVIRONMENT, guard_logs, prepare_process
+from unet_pipeline.scratch import remove_abandoned, scratch_folder
 
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 20.0
-START_SECONDS = 60.0  # in which the workers of this machine are there, be it ever so busy
-
-_NO_WORKER = {
-    "slurm": "Look at `squeue` and the jobs' logs; raise --wait-minutes where the queue is long",
-    "kubernetes": "Look at `kubectl get pods` and their events; raise --wait-minutes",
-}
 _CONFIG = {
+    # calls whose workers died are begun again once; Dask would let them take four workers along
+    "distributed.scheduler.allowed-failures": 1,
     "distributed.comm.timeouts.connect": f"{CONNECT_SECONDS:.0f}s",
     **{f"distributed.nanny.pre-spawn-environ.{k}": v for k, v in ENVIRONMENT.items()},
 }
@@ -60,20 +60,31 @@ def starting(spec: ClusterSpec) -> Iterator[Callable[[], Executor]]:
         ``cluster_unreachable``, ``cluster_empty``, ``cuda_missing``, ``gpu_missing``,
         ``slurm_missing``, ``kubernetes_missing``; those of ``security_of``.
     """
+    guard_logs()
+    keep_to_ourselves()
+    remove_abandoned()
     if spec.kind == "serial":
         prepare_process()
         yield SerialExecutor
         return
     with ExitStack() as stack:
+        stack.callback(remove_abandoned)  # of workers that were killed, once all have ended
         if spec.kind == "local":
             client = _open_client(spec, stack)
-            yield lambda: _executor(client, spec)
+            yield lambda: _executor(client, spec, stack)
         else:
-            yield lambda: _executor(_open_client(spec, stack), spec)
+            yield lambda: _executor(_open_client(spec, stack), spec, stack)
 
 
-def _executor(client: Client, spec: ClusterSpec) -> DaskExecutor:
-    return DaskExecutor(client, _count_workers(client, spec), spec.threads)
+def _executor(client: Client, spec: ClusterSpec, stack: ExitStack) -> DaskExecutor:
+    workers = _count_workers(client, spec)
+    watch = ClusterWatch(client, spec)
+    stack.callback(watch.close)
+    watch.start()
+    executor = DaskExecutor(client, watch, workers, spec.threads)
+    stack.callback(stopping.wait_for_calls)  # workers of others remove their scratch meanwhile
+    stack.enter_context(stopping.on_stop(executor.stop))
+    return executor
 
 
 def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
@@ -81,10 +92,14 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
     security = security_of(spec)
     ours = "://" not in spec.kind  # a scheduler of others may serve several runs at once
     config = {**_CONFIG, **(dashboard_config(security) if ours else {})}
+    if ours:  # what workers of this machine spill is unpickled again: it lies where only we write
+        config["temporary-directory"] = str(stack.enter_context(scratch_folder()))
     stack.enter_context(dask.config.set(config))
-    client: Client = stack.enter_context(_client(spec, security, stack))
+    with stopping.signals_held():  # workers outlive Ctrl-C: the driver decides when they end
+        client: Client = stack.enter_context(_client(spec, security, stack))
     if not ours or is_shown(security):
         log.info("Dask dashboard at %s", client.dashboard_link)
+    client.register_plugin(Private())
     client.register_plugin(KeptMemory())
     if ours:
         client.register_plugin(Ready())
@@ -159,19 +174,15 @@ def _connect(address: str, security: Security | None) -> Client:
 
 def _count_workers(client: Client, spec: ClusterSpec) -> int:
     """Return how many workers there are, or will be; wait for the first, or for all of ours."""
-    wanted, seconds = 1, CONNECT_SECONDS
-    if spec.adapts:
-        seconds = 60 * spec.wait_minutes
-    elif spec.kind == "local":
-        wanted, seconds = spec.workers or 1, START_SECONDS
+    wanted = (spec.workers or 1) if spec.kind == "local" else 1
     try:
-        client.wait_for_workers(wanted, timeout=seconds)
+        client.wait_for_workers(wanted, timeout=spec.wait_seconds)
     except TimeoutError as error:
         raise RequestError(
             "cluster_empty",
-            found=f"{spec.kind}: no worker within {seconds:.0f} s",
+            found=f"{spec.kind}: no worker within {spec.wait_seconds:.0f} s",
             wanted="at least one worker",
-            remedy=_NO_WORKER.get(spec.kind, "Start one with `dask worker ADDRESS`"),
+            remedy=remedy_of(spec.kind),
         ) from error
     found = len(client.scheduler_info(n_workers=-1)["workers"])
     return max(found, spec.workers or 1) if spec.adapts else found

@@ -1,16 +1,22 @@
 """The Dask executor: calls become futures on a cluster of worker processes."""
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
-from time import monotonic
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import wait as wait_for_threads
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from time import monotonic, sleep
 from typing import Any
+from uuid import uuid4
 
-from distributed import Client, KilledWorker, wait
-from distributed.client import ClosedClientError, FutureCancelledError
+from distributed import CancelledError, Client, KilledWorker, wait
 
+from unet_pipeline import stopping
+from unet_pipeline.clock import out_of_time
+from unet_pipeline.cluster.case_calls import CaseCalls, run_within
 from unet_pipeline.cluster.executor import Handle
-from unet_pipeline.errors import CaseError
+from unet_pipeline.cluster.watch import ClusterWatch
+from unet_pipeline.errors import CaseError, PipelineError
 
 POLL_SECONDS = 1.0  # a cancelled flow or Ctrl-C is noticed within this time
 
@@ -19,64 +25,127 @@ POLL_SECONDS = 1.0  # a cancelled flow or Ctrl-C is noticed within this time
 class DaskExecutor:
     """Runs calls on the workers of a Dask client.
 
+    Each call and each wait raises ``RunStopped`` where the cluster is lost.
+
     Attributes
     ----------
+    watch
+        Looks whether the cluster is still there, and what runs on it.
     threads
         Calls that a worker runs at a time.
     deadline
         Moment of ``time.monotonic`` at which waiting ends with ``time_limit``; None for never.
+    case
+        The calls of the case that this executor is for.
+    name
+        Name under which workers do these calls (``stopping.py``).
     """
 
     client: Client
+    watch: ClusterWatch
     workers: int
     threads: int = 2
     deadline: float | None = None
+    case: CaseCalls | None = None
+    name: str = field(default_factory=lambda: uuid4().hex)
+
+    def for_case(self, seconds: float) -> "DaskExecutor":
+        """Return an executor for one case, whose calls may take ``seconds`` while they run."""
+        return replace(self, case=CaseCalls(self.client, self.watch, seconds, self.threads))
+
+    def give_up(self) -> None:
+        """Let go of the calls of a case that are not finished, so that they take no slot."""
+        if self.case is not None and self.client.status == "running" and self.watch.lost is None:
+            self.case.give_up()
 
     def with_time_limit(self, seconds: float) -> "DaskExecutor":
         """Return an executor of the same client whose waits end ``seconds`` from now."""
-        return replace(self, deadline=monotonic() + seconds)
+        return replace(self, deadline=monotonic() + seconds, case=None)
+
+    def stop(self) -> None:
+        """Let calls that workers have under way end at their next look."""
+        self.client.run(_stop_there, self.name, wait=False)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Start a call on a worker; results of calls among the arguments stay on the workers."""
-        try:
-            return self.client.submit(function, *arguments, pure=False)
-        except ClosedClientError as error:
-            raise _cluster_closed() from error
+        self.watch.check()
+        with self._named_errors():
+            call = (function, *arguments)
+            if self.case is not None:
+                call = (run_within, self.case.seconds, *call)
+            key = _key_of(function)
+            future = self.client.submit(stopping.under, self.name, *call, pure=False, key=key)
+        if self.case is not None:
+            self.case.add(future)
+        return future
 
     def result(self, handle: Handle) -> Any:
-        """Wait for a call, in short steps, and return its result or raise its error.
-
-        Fetching the result has no time limit: distributed fails if one ends in the middle of it.
-        """
-        try:
+        """Wait for a call, in short steps, and return its result or raise its error."""
+        with self._named_errors():
             while _wait_briefly([handle]):
-                self._check_deadline()
-            return handle.result()
-        except CaseError:
-            raise
-        except Exception as error:
-            if self.client.status in {"closing", "closed"}:  # whatever it then says
-                raise _cluster_closed() from error
-            if isinstance(error, (KilledWorker, FutureCancelledError)):
-                raise _worker_lost() from error
-            raise
+                self._check()
+            return self._fetch(handle)
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these futures are unfinished; return those."""
+        self.watch.check()  # calls that were let go of count as finished
         unfinished = [handle for handle in handles if not handle.done()]
-        while len(unfinished) >= limit:
-            self._check_deadline()
-            unfinished = _wait_briefly(unfinished)
+        with self._named_errors():
+            while len(unfinished) >= limit:
+                self._check()
+                unfinished = _wait_briefly(unfinished)
         return unfinished
 
-    def _check_deadline(self) -> None:
+    def _fetch(self, handle: Handle) -> Any:
+        """Fetch a result. It has no time limit: distributed fails if one ends in the middle."""
+        loop: Any = self.client.loop
+        gathering = self.client.gather(handle, asynchronous=True)
+        fetching = asyncio.run_coroutine_threadsafe(gathering, loop.asyncio_loop)
+        while not fetching.done():
+            wait_for_threads([fetching], timeout=POLL_SECONDS)
+            self.watch.check()
+        return fetching.result()
+
+    @contextmanager
+    def _named_errors(self) -> Iterator[None]:
+        """Say what it means where distributed lets go of a call."""
+        try:
+            yield
+        except PipelineError:
+            raise
+        except Exception as error:
+            if self._is_over():  # whatever it then says
+                self.watch.check()
+                raise _cluster_closed() from error
+            if isinstance(error, (KilledWorker, CancelledError)):
+                raise _worker_lost() from error
+            raise
+
+    def _is_over(self) -> bool:
+        """Say whether the cluster is lost or closed; a client that looks for it is waited for."""
+        while self.client.status == "connecting" and self.watch.lost is None:
+            sleep(0.1)
+        if self.client.status in {"closing", "closed"}:
+            while not self.watch.is_closed and self.watch.lost is None:
+                sleep(0.1)  # the watch will say which of the two
+        return self.watch.is_closed or self.watch.lost is not None
+
+    def _check(self) -> None:
+        self.watch.check()
         if self.deadline is not None and monotonic() > self.deadline:
-            raise CaseError(
-                "time_limit",
-                found="a case that is not finished within its time limit",
-                wanted="an end in time",
-                remedy="Raise the limit (--case-minutes), or look for a stalled worker",
-            )
+            raise out_of_time()
+        if self.case is not None:
+            self.case.check()
+
+
+def _key_of(function: Callable[..., Any]) -> str:
+    """Return a new key that begins with the name of a function, for Dask's dashboard."""
+    return f"{getattr(function, '__name__', 'call')}-{uuid4().hex}"
+
+
+async def _stop_there(name: str) -> None:
+    """Stop a name on a worker; Dask waits for no answer of a coroutine."""
+    stopping.stop(name)
 
 
 def _worker_lost() -> CaseError:

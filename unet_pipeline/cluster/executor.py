@@ -1,8 +1,10 @@
 """The executor protocol, and the serial executor: a peer of the others, not a stand-in."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
+
+from unet_pipeline.clock import Clock
 
 Handle = Any
 
@@ -21,6 +23,15 @@ class Executor(Protocol):
     def with_time_limit(self, seconds: float) -> "Executor":
         """Return an executor of the same workers whose waits end ``seconds`` from now."""
 
+    def for_case(self, seconds: float) -> "Executor":
+        """Return an executor of the same workers for one case, whose calls may take ``seconds``.
+
+        They are counted where and while a call runs, and not while it waits behind others.
+        """
+
+    def give_up(self) -> None:
+        """Let go of the calls of a case that are not finished, so that they take no slot."""
+
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Start a call; arguments, and lists of them, may be handles of earlier calls."""
 
@@ -37,14 +48,25 @@ class SerialExecutor:
 
     workers: int = 1
     threads: int = 1
+    clock: Clock | None = None
+
+    def for_case(self, seconds: float) -> "SerialExecutor":
+        """Return an executor whose calls share a clock."""
+        return replace(self, clock=Clock(seconds))
+
+    def give_up(self) -> None:
+        """No call is left: each ends before the next begins."""
 
     def with_time_limit(self, seconds: float) -> "SerialExecutor":
-        """Return this executor: it never waits."""
-        return self
+        """Return an executor that never waits, and counts no time."""
+        return replace(self, clock=None)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Call ``function`` now."""
-        return function(*arguments)
+        if self.clock is None:
+            return function(*arguments)
+        with self.clock.running():
+            return function(*arguments)
 
     def result(self, handle: Handle) -> Any:
         """Return the result, which is the handle."""

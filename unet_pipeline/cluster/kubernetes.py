@@ -96,19 +96,26 @@ def cluster_manifest(site: KubernetesSite, *, workers: int, threads: int) -> dic
     worker = manifest["spec"]["worker"]
     worker["replicas"] = workers
     first = worker["spec"]["containers"][0]
-    first["args"] = [*first.get("args", ()), "--nthreads", str(threads)]
+    first["args"] = [*(first.get("args") or ()), "--nthreads", str(threads)]
     return manifest
 
 
 def _check_pod(spec: dict[str, Any], role: str) -> None:
+    """Refuse a pod that lacks what is read of it here, or has it in another form."""
     place = f"spec.{role}.spec.containers"
     try:
-        containers = spec[role]["spec"]["containers"]
+        pod = spec[role]["spec"]
+        containers = [*pod["containers"], *(pod.get("initContainers") or ())]
         images = [container["image"] for container in containers]
-    except (KeyError, TypeError) as error:
+        lists = [container.get("args") for container in containers]
+        lists += [x for one in containers for x in (one.get("resources") or {}).values()]
+        are_texts = all(isinstance(text, str) for texts in lists for text in texts or ())
+    except (AttributeError, KeyError, TypeError) as error:
         raise _invalid(f"no containers with images in {place}", "a pod, as in a Pod") from error
-    if not all(isinstance(image, str) and image for image in images) or not images:
+    if not all(isinstance(image, str) and image for image in images) or not pod["containers"]:
         raise _invalid(f"{place} without an image", "the image of this package")
+    if not are_texts:
+        raise _invalid(f"{place}: arguments or resources that are no text", "a pod, as in a Pod")
 
 
 def _service(cluster: str) -> dict[str, Any]:
@@ -126,9 +133,9 @@ def _service(cluster: str) -> dict[str, Any]:
 
 
 def _accelerators(pod: dict[str, Any]) -> Iterator[str]:
-    for container in [*pod["containers"], *pod.get("initContainers", ())]:
+    for container in [*pod["containers"], *(pod.get("initContainers") or ())]:
         for amounts in (container.get("resources") or {}).values():
-            yield from (name for name in amounts if name.startswith(_ACCELERATORS))
+            yield from (name for name in amounts or () if name.startswith(_ACCELERATORS))
 
 
 def _cluster_class() -> Any:

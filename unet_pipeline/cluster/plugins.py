@@ -4,15 +4,35 @@ import logging
 from importlib import import_module
 
 from distributed import Worker
+from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from unet_pipeline.processes import give_back, lasting_imports
+from unet_pipeline import stopping
+from unet_pipeline.private import keep_to_ourselves
+from unet_pipeline.processes import give_back, guard_logs, lasting_imports
+from unet_pipeline.scratch import remove_abandoned
 
 PACKAGE = "unet_pipeline"
 CALLS = f"{PACKAGE}.tasks"  # the module of the calls that workers run
 MOST_SHARE = 0.6  # of the limit; Dask begins to spill at 0.7
 PERIOD_SECONDS = 0.5
+
+
+class Private(WorkerPlugin):
+    """Lets files of a worker be readable by its user only, and removes what a killed one left."""
+
+    name = "unet-pipeline-private"
+
+    def setup(self, worker: Worker) -> None:
+        """Set the umask, and look through the folder for temporary files."""
+        keep_to_ourselves()
+        remove_abandoned()
+
+    def teardown(self, worker: Worker) -> None:
+        """Let calls end where the worker does (its scheduler may be gone), and remove scratch."""
+        if worker.status == Status.closing:  # else another run sets the same plugin up
+            stopping.stop()
 
 
 class Ready(WorkerPlugin):
@@ -35,8 +55,15 @@ class PackageLogs(WorkerPlugin):
     name = "unet-pipeline-logs"
 
     def setup(self, worker: Worker) -> None:
-        """Let lines of information pass."""
+        """Let lines of information pass, with texts that nothing obeys."""
+        guard_logs()
         logging.getLogger(PACKAGE).setLevel(logging.INFO)
+        logging.getLogger("distributed.worker").addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Drop the traceback of a call that raised: the error is raised where it was called from."""
+    return not str(record.msg).startswith("Compute Failed")
 
 
 class KeptMemory(WorkerPlugin):

@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 RETIRE_SHARE = 0.1  # of the time limit that a worker keeps for retiring, ...
 RETIRE_SECONDS = (20, 300)  # ... within these bounds
+MOST_MINUTES, MOST_GB, MOST_CORES = 366 * 24 * 60, 100_000, 10_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,17 @@ class SlurmSite:
     scratch: str | None = None
     interface: str | None = None
     python: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no job has."""
+        for name, value, low, high in (
+            ("time_minutes", self.time_minutes, 1, MOST_MINUTES),
+            ("memory_gb", self.memory_gb, 0.5, MOST_GB),
+            ("cores", self.cores, 1, MOST_CORES),
+            ("gpus", self.gpus, 0, 1),
+        ):
+            if not low <= value <= high:
+                raise ValueError(f"{name} is {value:g}, and must be {low:g} to {high:g}")
 
     @property
     def time_limit(self) -> str:

@@ -6,6 +6,7 @@ is cancelled or fails loses only what it was computing, and that is computed aga
 """
 
 import logging
+import shlex
 import shutil
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from unet_pipeline.cluster.dashboard import dashboard_options
 from unet_pipeline.cluster.sites import SlurmSite
 from unet_pipeline.errors import RequestError
 from unet_pipeline.processes import ENVIRONMENT
+from unet_pipeline.scratch import PREFIX
 
 log = logging.getLogger(__name__)
 
@@ -66,10 +68,10 @@ def job_options(site: SlurmSite, threads: int) -> dict[str, Any]:
         "memory": f"{site.memory_gb:g}GB",
         "python": site.python,
         "interface": site.interface,
-        "local_directory": site.scratch,
         "log_directory": site.logs,
         "job_extra_directives": [*gpu, *site.directives],
         "job_script_prologue": [
+            *_private_lines(site.scratch),
             *(f"export {name}={value}" for name, value in ENVIRONMENT.items()),
             f"export OMP_NUM_THREADS={site.cores} MKL_NUM_THREADS={site.cores}",
             *site.prologue,
@@ -82,6 +84,23 @@ def job_options(site: SlurmSite, threads: int) -> dict[str, Any]:
             "--no-dashboard",
         ],
     }
+
+
+def _private_lines(scratch: str | None) -> tuple[str, ...]:
+    """Return the lines of shell that make a folder for the worker's files that is the job's alone.
+
+    A worker unpickles what it spills. The folder has a name that nobody can guess, and a lock that
+    ends with the job: as those of ``scratch.py``.
+    """
+    parent = shlex.quote(scratch) if scratch else '"${TMPDIR:-/tmp}"'
+    return (
+        "umask 077",
+        f"DASK_TEMPORARY_DIRECTORY=$(mktemp -d {parent}/{PREFIX}XXXXXXXXXXXXXXXX) || exit 1",
+        "export DASK_TEMPORARY_DIRECTORY",
+        """trap 'rm -rf "$DASK_TEMPORARY_DIRECTORY"' EXIT""",
+        'exec 9> "$DASK_TEMPORARY_DIRECTORY/.new"',
+        'flock -n 9 && mv "$DASK_TEMPORARY_DIRECTORY/.new" "$DASK_TEMPORARY_DIRECTORY/.lock"',
+    )
 
 
 def _slurm_cluster() -> Callable[..., Any]:

@@ -25,7 +25,8 @@ class ClusterSpec:
     tls
         Folder of certificates; with it no process talks to one that has none.
     wait_minutes
-        How long the first worker may take to come.
+        How long to wait where there is no worker: for the first, and for another where all are
+        lost. None: as long as workers of that kind may take.
     """
 
     kind: str = "local"
@@ -34,7 +35,18 @@ class ClusterSpec:
     minimum: int = 1
     site: Any = None
     tls: str | None = None
-    wait_minutes: float = 10.0
+    wait_minutes: float | None = None
+
+    @property
+    def wait_seconds(self) -> float:
+        """How long to wait where there is no worker.
+
+        Jobs and pods stand in a queue. Workers of this machine are started again, be it ever so
+        busy; of others' nobody knows.
+        """
+        if self.wait_minutes is not None:
+            return 60 * self.wait_minutes
+        return 600.0 if self.adapts else 60.0 if "://" in self.kind else 180.0
 
     @property
     def adapts(self) -> bool:

@@ -7,6 +7,9 @@ from unet_pipeline.config.parts import (
     ClusterSettings,
     CostSettings,
     GateSettings,
+    IgnorePostprocessing,
+    Limits,
+    MaskPattern,
     Settings,
     StorageSettings,
     Trust,
@@ -20,6 +23,7 @@ class CheckSettings(Settings):
 
     images: Url = Field(description="Images, as for segment.")
     masks: Url | None = Field(None, description="Masks, found by name.")
+    mask_pattern: MaskPattern = None
     output: Url | None = Field(
         None, description="Prefix of the report, the table and the pictures. Default: none."
     )
@@ -29,6 +33,7 @@ class CheckSettings(Settings):
     gate: GateSettings = Field(
         GateSettings(content=True), description="Tolerance, remedies and the look at the voxels."
     )
+    limits: Limits = Field(Limits(), description="What a case may take.")
     fix: Url | None = Field(
         None, description="Prefix that cases are written to with the remedies applied."
     )
@@ -53,6 +58,12 @@ class SegmentSettings(Settings):
     masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
     )
+    mask_pattern: MaskPattern = None
+    require_masks: bool = Field(
+        False,
+        description="Quarantine a case whose mask is missing or at fault. Default: it is "
+        "segmented, its Dice is not reported, and the fault of the mask is named.",
+    )
     depth: str | None = Field(
         None,
         pattern=r"^([1-9]\d*|mean|adaptive)$",
@@ -61,6 +72,7 @@ class SegmentSettings(Settings):
         "Default: the deepest.",
     )
     trust: Trust = False
+    ignore_postprocessing: IgnorePostprocessing = False
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")
     storage: StorageSettings = Field(

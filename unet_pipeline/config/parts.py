@@ -1,6 +1,7 @@
 """Settings that several requests share: storage, windows, cluster, budget, gate."""
 
-from typing import Annotated, Any, Literal
+import re
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -8,6 +9,7 @@ from pydantic import (
     ConfigDict,
     Field,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -15,6 +17,7 @@ from pydantic import (
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import NO_SECRET, has_secret
+from unet_pipeline.gate.findings import NAN_IS, Fix
 
 
 def _without_secret(value: str) -> str:
@@ -30,11 +33,18 @@ _CHECKED, _IN_SCHEMA = (
 )
 Url = Annotated[str, _CHECKED, _IN_SCHEMA]
 Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), _CHECKED, _IN_SCHEMA]
+MaskPattern = Annotated[
+    str | None,
+    Field(
+        description="Where the mask of a case lies below the masks (below the images without), "
+        "such as {case}/segmentation.nii.gz. {case} is the case's name, or the folder of an image "
+        "that is alone in it. Default: masks are found by name."
+    ),
+]
 Voxels = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegativeInt = Annotated[int, Field(ge=0)]
-Remedy = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
 NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 Trust = Annotated[
     bool,
@@ -44,8 +54,32 @@ Trust = Annotated[
         "bundles whose source you know."
     ),
 ]
+IgnorePostprocessing = Annotated[
+    bool,
+    Field(
+        description="Run a bundle without those steps of its postprocessing that are not done "
+        "here, such as the largest component; otherwise it is refused. Sidecars and the report "
+        "name them."
+    ),
+]
 ClusterKind = Annotated[
     str, Field(pattern=r"^(serial|local|cuda|slurm|kubernetes|(tcp|tls)://.+:\d+)$")
+]
+_FIXES, _NUMBER = get_args(Fix), rf"^{NAN_IS}-?[0-9]{{1,7}}([.][0-9]{{1,6}})?$"
+
+
+def _one_remedy(value: str) -> str:
+    if value not in _FIXES and not re.fullmatch(_NUMBER, value):
+        raise ValueError(f"takes {', '.join(_FIXES)} or {NAN_IS}V, V a plain number")
+    return value
+
+
+Remedy = Annotated[
+    str,
+    AfterValidator(_one_remedy),
+    WithJsonSchema(
+        {"anyOf": [{"type": "string", "enum": [*_FIXES]}, {"type": "string", "pattern": _NUMBER}]}
+    ),
 ]
 
 MOST_TOGETHER = 4  # cases that a batch is gathered from; each takes memory in its worker
@@ -73,8 +107,8 @@ class StorageSettings(Settings):
     region: str | None = Field(None, description="S3 region. Default: AWS_DEFAULT_REGION.")
     allow: tuple[Url, ...] = Field(
         (),
-        description="Prefixes that the URLs of a manifest may lie in, beside the manifest's own "
-        "folder.",
+        description="Prefixes that a manifest's URLs, and links in a folder of images or masks, "
+        "may lead to, beside the manifest's or images' own folder.",
     )
 
 
@@ -151,11 +185,14 @@ class ClusterSettings(Settings):
         description="Folder of certificates (`unet-pipeline certificates`); Dask processes then "
         "talk to none without. Every node must see it.",
     )
-    wait_minutes: float = Field(
-        10.0,
+    wait_minutes: float | None = Field(
+        None,
         gt=0,
         title="Wait (minutes)",
-        description="How long the first job or pod may take to come.",
+        description="How long to wait where there is no worker: for the first, and for another "
+        "where all are lost in the middle; then the run stops, and what is done stays. Default: 10 "
+        "for slurm and kubernetes, whose jobs and pods stand in a queue, 3 on this machine, 1 "
+        "for a running scheduler.",
     )
     threads: int | None = Field(
         None, ge=1, description="CPU threads of one forward pass. Default: all cores."
@@ -192,28 +229,46 @@ class ClusterSettings(Settings):
         )
 
 
-class Budget(Settings):
+class Limits(Settings):
+    """What a case may take of memory, and ask of the network."""
+
+    model_config = ConfigDict(title="Limits")
+
+    memory_gb: float = Field(
+        2.0,
+        gt=0,
+        title="Memory (GB)",
+        description="Memory for the scores of one tile and for one decoded volume, in GB. What is "
+        "over it goes to scratch.",
+    )
+    max_volume_gb: float = Field(
+        64.0,
+        gt=0,
+        title="Largest volume (GB)",
+        description="Size over which a volume is refused by its header, in GB: decoded, and again "
+        "as the network sees it.",
+    )
+    max_windows: int | None = Field(
+        None,
+        ge=1,
+        title="Most windows",
+        description="Windows over which a case is refused by its header. Default: 1,000, and one "
+        "for every ten voxels of the file.",
+    )
+
+
+class Budget(Limits):
     """What a case may cost before it is stopped."""
+
+    model_config = ConfigDict(title="Budget")
 
     retries: int = Field(2, ge=0, le=10, description="Tries again after a storage or worker fault.")
     case_minutes: float = Field(
         60.0,
         gt=0,
         title="Minutes per case",
-        description="Time limit of one case on Dask's workers; kind serial has none.",
-    )
-    memory_gb: float = Field(
-        2.0,
-        gt=0,
-        title="Memory (GB)",
-        description="Memory for the scores of one tile and for one decoded volume, in GB.",
-    )
-    max_volume_gb: float = Field(
-        64.0,
-        gt=0,
-        title="Largest volume (GB)",
-        description="Decoded size over which a volume is refused by its header, in GB. What is "
-        "over the memory goes to scratch.",
+        description="Time limit of one case, counted while it runs and not while it waits behind "
+        "others.",
     )
     scratch: str | None = Field(
         None,
@@ -253,13 +308,23 @@ class GateSettings(Settings):
         (),
         description="What may be put right instead of refused: reorient (storage order, loses "
         "nothing), resample-mask (nearest) and resample-channels (linear) onto the first "
-        "channel's grid, and sform or qform, the form to take where a header has both.",
+        "channel's grid, sform or qform, the form to take where a header has both, nan-to-zero "
+        "(NaN in a mask is background), nan-to-min (NaN in an image is its smallest value) or "
+        "nan=V (it is the number V, such as nan=-1024), and onehot (a mask of four axes has a "
+        "volume for each label).",
     )
     affine_voxels: float = Field(
         0.05,
         gt=0,
         title="Tolerance (voxels)",
         description="Largest displacement of any corner between the grids of one case, in voxels.",
+    )
+    volume: int | None = Field(
+        None,
+        ge=0,
+        title="Volume of a series",
+        description="The volume that is taken of a time series (x, y, z, time), counted from 0 as "
+        "nibabel and NumPy do. Default: a series is refused.",
     )
     content: bool = Field(
         False,
@@ -271,4 +336,6 @@ class GateSettings(Settings):
     def _one_form(self) -> "GateSettings":
         if {"sform", "qform"} <= set(self.remedies):
             raise ValueError("takes sform or qform, not both")
+        if sum(one == "nan-to-min" or one.startswith(NAN_IS) for one in self.remedies) > 1:
+            raise ValueError("takes one number that NaN in an image stands for")
         return self

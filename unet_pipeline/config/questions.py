@@ -1,5 +1,6 @@
 """Requests that ask something of bundles: which depth, which bundle, which layers."""
 
+import re
 from typing import Literal
 
 from pydantic import ConfigDict, Field
@@ -8,6 +9,9 @@ from unet_pipeline.config.parts import (
     Budget,
     ClusterSettings,
     GateSettings,
+    IgnorePostprocessing,
+    Limits,
+    MaskPattern,
     NotNegativeInt,
     Place,
     Settings,
@@ -16,6 +20,8 @@ from unet_pipeline.config.parts import (
     Url,
     WindowSettings,
 )
+
+NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._+-]*)=(?P<model>.+)")  # a bundle with a name
 
 
 class ScoringSettings(Settings):
@@ -53,8 +59,10 @@ class DepthsSettings(Settings):
     masks: Url | None = Field(
         None, description="Reference masks, found by name; or named by a manifest."
     )
+    mask_pattern: MaskPattern = None
     model: Place = Field(description="Bundle of a nested U-Net with a head at every depth.")
     trust: Trust = False
+    ignore_postprocessing: IgnorePostprocessing = False
     output: Place = Field(
         description="Prefix that label maps, the report and the pruned bundle are written to."
     )
@@ -86,6 +94,7 @@ class CompareSettings(Settings):
     masks: Url | None = Field(
         None, description="Reference masks, found by name; or named by a manifest."
     )
+    mask_pattern: MaskPattern = None
     models: tuple[Place, ...] = Field(
         description="Two bundles or more; the first is what the others are held against. "
         "NAME=BUNDLE gives a name, and bundles of one name are averaged: one network, several "
@@ -101,6 +110,7 @@ class CompareSettings(Settings):
         "first", description="Which pairs to test: each bundle with the first, or all pairs."
     )
     trust: Trust = False
+    ignore_postprocessing: IgnorePostprocessing = False
     scoring: ScoringSettings = Field(ScoringSettings(), description="Tolerance and confidence.")
     windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
     cluster: ClusterSettings = Field(
@@ -121,6 +131,7 @@ class LayersSettings(Settings):
     masks: Url | None = Field(
         None, description="Reference masks, found by name; or named by a manifest."
     )
+    mask_pattern: MaskPattern = None
     model: Place = Field(description="Bundle: a folder, a URL, or a name: phantom, hippocampus.")
     output: Place = Field(description="Prefix that the report, the table and the pictures go to.")
     layers: tuple[str, ...] = Field(
@@ -132,6 +143,7 @@ class LayersSettings(Settings):
         None, ge=1, description="Depth of a nested U-Net to look into. Default: all of it."
     )
     trust: Trust = False
+    ignore_postprocessing: IgnorePostprocessing = False
     fit_cases: int = Field(4, ge=1, description="Cases that means and probes are fitted on.")
     score_cases: int = Field(6, ge=1, description="Other cases, that everything is scored on.")
     windows: int = Field(
@@ -163,8 +175,6 @@ class LayersSettings(Settings):
     )
     seed: int = Field(0, ge=0, description="Seed of the split and of the drawn voxels.")
     threads: int | None = Field(None, ge=1, description="CPU threads. Default: all cores.")
-    memory_gb: float = Field(
-        2.0, gt=0, title="Memory (GB)", description="Memory for one decoded volume, in GB."
-    )
+    limits: Limits = Field(Limits(), description="What a case may take.")
     gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
     storage: StorageSettings = Field(StorageSettings(), description="Object storage.")

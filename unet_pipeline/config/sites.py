@@ -44,7 +44,7 @@ def read_site(kind: str, path: str | None) -> Any:
 def _mapping(path: str) -> dict[str, Any]:
     try:
         values = yaml.safe_load(Path(path).expanduser().read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise _unreadable(path, f"a file that cannot be read ({type(error).__name__})") from error
     if not isinstance(values, dict):
         raise _unreadable(path, "a file that is no mapping of names to values")

@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from unet_pipeline.config.parts import (
     GateSettings,
+    MaskPattern,
     NetworkName,
     NotNegative,
     Place,
@@ -114,6 +115,7 @@ class TrainSettings(Settings):
     masks: Url | None = Field(
         None, description="Reference masks, found by name. A manifest names them itself."
     )
+    mask_pattern: MaskPattern = None
     output: Place = Field(
         description="Folder of the bundle to write. A training that was stopped goes on from the "
         "checkpoint in it."
@@ -180,6 +182,20 @@ class TrainSettings(Settings):
         ge=0,
         title="Memory (GB)",
         description="Memory for decoded volumes; what is over it is kept in temporary files.",
+    )
+    max_volume_gb: float = Field(
+        8.0,
+        gt=0,
+        title="Largest volume (GB)",
+        description="Size over which a volume is left out by its header, in GB: decoded, and again "
+        "as the network sees it. One is in memory as a whole.",
+    )
+    max_windows: int | None = Field(
+        None,
+        ge=1,
+        title="Most windows",
+        description="Windows of the network over which a case is left out by its header. Default: "
+        "1,000, and one for every ten voxels of the file.",
     )
     gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
     storage: StorageSettings = Field(StorageSettings(), description="Object storage.")

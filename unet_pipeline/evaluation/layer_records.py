@@ -109,6 +109,8 @@ class LayersSummary:
         Which side could be made smaller, and what speaks for it.
     table, report, picture
         URLs of the CSV file, of the page and of the picture of the network.
+    stopped
+        Why the report could not be written to its own folder; empty if it was.
     """
 
     run_id: str
@@ -124,6 +126,7 @@ class LayersSummary:
     table: str
     report: str
     picture: str
+    stopped: str = ""
 
     @property
     def mean_dice(self) -> float | None:

@@ -183,6 +183,8 @@ class Evaluation:
     folder
         Of the files of this run: ``report.html``, ``table.csv``, ``cases.csv``, ``result.json``
         and ``speed.png``.
+    stopped
+        Why the report could not be written to its own folder; empty if it was.
     """
 
     kind: Literal["depths", "compare"]
@@ -201,6 +203,7 @@ class Evaluation:
     choice: Choice | None = None
     comparisons: tuple[Comparison, ...] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
+    stopped: str = ""
 
     @property
     def report(self) -> str:

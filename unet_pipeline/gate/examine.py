@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 
 from unet_pipeline.errors import CaseError, PipelineError
 from unet_pipeline.gate.alignment import Roles, check_same_grid
+from unet_pipeline.gate.extent import Layout, check_extent, check_slice
 from unet_pipeline.gate.findings import (
+    NAN_IS,
     Finding,
-    Fix,
     Tolerance,
     as_finding,
     gravest_first,
@@ -18,7 +19,12 @@ from unet_pipeline.gate.findings import (
 )
 from unet_pipeline.gate.header import check_header
 from unet_pipeline.records import Case, CheckRecord, Verdict
+from unet_pipeline.storage.fingerprint import Fingerprint
+from unet_pipeline.storage.outage import SUSPECT
 from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.versions import Versions
+from unet_pipeline.volume.axes import ANY_NUMBER, Axes
+from unet_pipeline.volume.decoding import NanRule
 from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.nifti_header import NiftiHeader
 from unet_pipeline.volume.probe import MOST_BYTES, probe_header
@@ -38,19 +44,72 @@ class Policy:
     labels
         Labels that a mask may hold; None for any.
     most_bytes
-        Decoded bytes that a volume may claim to have.
+        Decoded bytes that a volume may claim to have, and again as the network sees it.
+    needs_mask
+        Whether a fault of the mask is one of the case; else it only goes without a mask.
+    memory_bytes
+        Memory for one decoded volume; what is over it goes to scratch.
+    layout
+        How the network's windows will lie; None if there is no network.
+    file_channels
+        Channels that one file may hold along its fourth axis, or ``ANY_NUMBER``; None for as many
+        as the network takes.
+    volume
+        The volume to take of a time series, counted from 0.
+    flat
+        Whether a file of two axes is one slice.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
-    fixes: frozenset[Fix] = frozenset()
+    fixes: frozenset[str] = frozenset()
     channels: int | None = None
     labels: frozenset[int] | None = None
     most_bytes: int = MOST_BYTES
+    memory_bytes: int = 2_000_000_000
+    layout: Layout | None = None
+    needs_mask: bool = True
+    file_channels: int | None = None
+    volume: int | None = None
+    flat: bool = False
+
+    def axes_of(self, files: int) -> Axes:
+        """Return what an image may have instead of three axes, of a case of so many files."""
+        of_network = 1 if self.layout is None else self.layout.channels
+        channels = (self.file_channels or of_network) if files == 1 else 1
+        return Axes(channels, self.volume, self.flat)
+
+    @property
+    def nan_fix(self) -> str | None:
+        """The fix of NaN in images: ``nan-to-min``, ``nan=V`` or None."""
+        return next((f for f in self.fixes if f == "nan-to-min" or f.startswith(NAN_IS)), None)
+
+    @property
+    def nan_in_images(self) -> NanRule:
+        """What NaN in an image stands for."""
+        if self.nan_fix is None:
+            return None
+        return "min" if self.nan_fix == "nan-to-min" else float(self.nan_fix.removeprefix(NAN_IS))
+
+    @property
+    def axes_of_masks(self) -> Axes:
+        """What a mask may have instead of three axes: a volume for each label, or for each time."""
+        if "onehot" in self.fixes:
+            return Axes(ANY_NUMBER, flat=self.flat)
+        return Axes(1, self.volume, self.flat, optional=True)
+
+    @property
+    def nan_in_masks(self) -> NanRule:
+        """What NaN in a mask stands for."""
+        return 0.0 if "nan-to-zero" in self.fixes else None
 
     @property
     def form(self) -> Form | None:
         """The form to take where a header has both."""
         return "qform" if "qform" in self.fixes else "sform" if "sform" in self.fixes else None
+
+
+# Faults that are not of the file itself: they may pass, or concern every case.
+_MAY_PASS = (SUSPECT - {"file_missing"}) | {"input_changed", "scratch_full"}
 
 
 @dataclass(frozen=True)
@@ -63,12 +122,18 @@ class Examined:
         Header of the first channel, or None if it could not be read.
     bytes_read
         Bytes that were asked of the store.
+    versions
+        Of each file as it was seen: whoever reads on reads these or none.
+    mask_fault
+        What is wrong with the mask, where the case goes on without one.
     """
 
     case: str
     header: NiftiHeader | None
     findings: tuple[Finding, ...]
     bytes_read: int = 0
+    versions: Versions = field(default_factory=dict)
+    mask_fault: Finding | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -89,6 +154,18 @@ class Examined:
                 raise finding.as_error(self.case)
         assert self.header is not None  # noqa: S101  a case without one has failed
         return self.header
+
+    def channels_of(self, case: Case) -> int:
+        """Return the channels of a case: its files, or the volumes of the only one."""
+        return max(len(case.images), 1 if self.header is None else self.header.volumes)
+
+    def apart_from_mask(self) -> "Examined":
+        """Return what is known where a fault of the mask costs the Dice, and not the case."""
+        faults = [f for f in self.findings if f.role == "mask" and f.severity == "fail"]
+        if not faults or any(fault.code in _MAY_PASS for fault in faults):
+            return self
+        rest = tuple(finding for finding in self.findings if finding.role != "mask")
+        return replace(self, findings=rest, mask_fault=self.mask_fault or faults[0])
 
     def with_findings(self, more: Iterable[Finding], bytes_read: int = 0) -> "Examined":
         """Return what is known after a further look."""
@@ -113,14 +190,19 @@ class Examined:
 def examine(store: Store, case: Case, policy: Policy) -> Examined:
     """Read the headers of a case and check them; faults of the files become findings."""
     found = _Headers(store, policy)
-    findings = list(_contract(case, policy))
+    findings: list[Finding] = []
     for index, url in enumerate(case.images):
         role = "image" if len(case.images) == 1 else f"channel {index + 1}"
-        findings += found.add(url, role)
-    if case.mask is not None:
-        findings += found.add(case.mask, "mask")
+        findings += found.add(url, role, policy.axes_of(len(case.images)))
+    findings = [*_contract(case, policy, found.first), *findings]
+    for url in case.mask_files:
+        findings += found.add(url, "mask", policy.axes_of_masks)
+    findings += _joined(case)
+    findings += found.extent()
     settled = (_settled(finding, policy.fixes) for finding in findings)
-    return Examined(case.name, found.first, gravest_first(settled), found.bytes_read)
+    read, seen = found.bytes_read, found.versions
+    examined = Examined(case.name, found.first, gravest_first(settled), read, seen)
+    return examined if policy.needs_mask else examined.apart_from_mask()
 
 
 def sentences(findings: tuple[Finding, ...]) -> str:
@@ -137,16 +219,20 @@ class _Headers:
         self.first_role = ""
         self.comparable = False
         self.bytes_read = 0
+        self.versions: dict[str, Fingerprint] = {}
 
-    def add(self, url: str, role: str) -> list[Finding]:
+    def add(self, url: str, role: str, axes: Axes) -> list[Finding]:
         """Read one header, and check it by itself and against the first."""
         tolerance = self.policy.tolerance
         try:
-            probe = probe_header(self.store, url, self.policy.form, self.policy.most_bytes)
+            policy = self.policy
+            probe = probe_header(self.store, url, policy.form, policy.most_bytes, axes)
         except PipelineError as error:
             return [as_finding(error, role)]
         self.bytes_read += probe.bytes_read
+        self.versions |= probe.versions
         findings = check_header(probe.header, role, tolerance)
+        findings += [*_several(probe.header, role)]
         if self.first is None:
             if role != "mask":
                 self.first, self.first_role = probe.header, role
@@ -156,12 +242,49 @@ class _Headers:
             findings += check_same_grid(self.first.grid, probe.header.grid, tolerance, roles)
         return findings
 
+    def extent(self) -> list[Finding]:
+        """Hold what the network will be asked for against its budget."""
+        if self.first is None or self.policy.layout is None or not self.comparable:
+            return []
+        grid, layout = self.first.grid, self.policy.layout
+        try:
+            across = check_slice(grid, layout) if self.first.flat else []
+            return across + check_extent(grid, layout, self.policy.most_bytes)
+        except PipelineError as error:
+            return [as_finding(error)]
+
+
+def _joined(case: Case) -> Iterator[Finding]:
+    if case.parts:
+        yield Finding(
+            "mask_joined", "pass", f"mask of {len(case.parts)} files, one structure each",
+            "one file", "Nothing to do: they are joined by the names of the labels", "mask",
+            fix="join", fixed=True,
+        )  # fmt: skip
+
+
+def _several(header: NiftiHeader, role: str) -> Iterator[Finding]:
+    """Yield the remark on a file of several volumes, of which one is taken, or each for a label."""
+    if header.stored > header.volumes:
+        yield Finding(
+            "volume_of_series", "pass", f"{role} of {header.stored} volumes", "one volume",
+            f"Nothing to do: volume {header.first}, counted from 0, is taken", role,
+            fix=f"volume={header.first}", fixed=True,
+        )  # fmt: skip
+    elif role == "mask" and header.volumes > 1:
+        yield Finding(
+            "mask_one_hot", "pass", f"mask of {header.volumes} volumes", "one volume of labels",
+            "Nothing to do: each is taken for a label", "mask", fix="onehot", fixed=True,
+        )  # fmt: skip
+
 
 def _unusable(findings: list[Finding]) -> bool:
-    return any(f.code in {"affine_not_finite", "affine_singular"} for f in findings)
+    return any(
+        f.code in {"affine_not_finite", "affine_out_of_range", "affine_singular"} for f in findings
+    )
 
 
-def _settled(finding: Finding, fixes: frozenset[Fix]) -> Finding:
+def _settled(finding: Finding, fixes: frozenset[str]) -> Finding:
     """Return a finding that is put right on request as a remark."""
     asked = {"sform", "qform"} if finding.fix == "sform" else {finding.fix}
     granted = [fix for fix in fixes if fix in asked]
@@ -170,7 +293,8 @@ def _settled(finding: Finding, fixes: frozenset[Fix]) -> Finding:
     return replace(finding, severity="pass", fix=granted[0], fixed=True)
 
 
-def _contract(case: Case, policy: Policy) -> Iterator[Finding]:
+def _contract(case: Case, policy: Policy, first: NiftiHeader | None) -> Iterator[Finding]:
+    channels = len(case.images) if first is None else max(len(case.images), first.volumes)
     if not case.images:
         yield as_finding(
             CaseError(
@@ -180,11 +304,13 @@ def _contract(case: Case, policy: Policy) -> Iterator[Finding]:
                 remedy="Add the image, or remove the mask",
             )
         )
-    elif policy.channels is not None and len(case.images) != policy.channels:
+    elif first is None and len(case.images) == 1:
+        return  # how many it holds is not known
+    elif policy.channels is not None and channels != policy.channels:
         yield Finding(
             "channels_mismatch",
             "fail",
-            f"{len(case.images)} channels",
+            f"{channels} channels",
             f"{policy.channels}, as the network takes",
             "Give the channels in one manifest row, separated by ';', or another bundle",
         )

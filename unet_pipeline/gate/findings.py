@@ -7,7 +7,17 @@ from typing import Any, Literal
 from unet_pipeline.errors import CaseError, PipelineError
 from unet_pipeline.records import Verdict
 
-Fix = Literal["reorient", "resample-mask", "resample-channels", "sform", "qform"]
+Fix = Literal[
+    "reorient",
+    "resample-mask",
+    "resample-channels",
+    "sform",
+    "qform",
+    "nan-to-zero",
+    "onehot",
+    "nan-to-min",
+]
+NAN_IS = "nan="  # and a number: what NaN in an image stands for
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class Finding:
     residual_mm, tolerance_mm
         How far apart the grids are and may be, in mm; None where no distance says it.
     fix
-        The fix that puts it right on request, or None if there is none.
+        The fix that puts it right on request, or None if there is none; one of ``Fix``,
+        ``nan=V`` or ``volume=N``.
     fixed
         Whether it was requested; then the finding is a remark.
     """
@@ -40,7 +51,7 @@ class Finding:
     role: str = "image"
     residual_mm: float | None = None
     tolerance_mm: float | None = None
-    fix: Fix | None = None
+    fix: str | None = None
     fixed: bool = False
 
     def as_error(self, case: str) -> CaseError:
@@ -65,8 +76,6 @@ class Tolerance:
         affines as float32, so sound pairs written by different tools differ by up to about 1e-3.
     forms_voxels
         The same between the qform and the sform of one header: a quaternion rounds more.
-    shear_degrees
-        How far two axes may be from a right angle.
     spacing_mm
         Smallest and largest plausible distance of voxels, in mm.
     extent_mm
@@ -75,7 +84,6 @@ class Tolerance:
 
     affine_voxels: float = 0.05
     forms_voxels: float = 0.1
-    shear_degrees: float = 0.5
     spacing_mm: tuple[float, float] = (0.01, 50.0)
     extent_mm: float = 3000.0
 
@@ -95,5 +103,6 @@ def gravest_first(findings: Iterable[Finding]) -> tuple[Finding, ...]:
 
 def as_finding(error: PipelineError, role: str = "image") -> Finding:
     """Return a fault of a file as a finding that fails the case."""
-    found = error.found if role == "image" else f"{role}: {error.found}"
+    said = role == "image" or error.found.startswith(role)
+    found = error.found if said else f"{role}: {error.found}"
     return Finding(error.code, "fail", found, error.wanted, error.remedy, role)

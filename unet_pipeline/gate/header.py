@@ -9,10 +9,11 @@ import numpy as np
 
 from unet_pipeline.gate.alignment import mm, residual_mm
 from unet_pipeline.gate.findings import Finding, Tolerance
-from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.grid import FARTHEST_MM, VoxelGrid
 from unet_pipeline.volume.nifti_header import NiftiHeader
 
 _SINGULAR = 1e-6  # of the volume of a voxel with axes at right angles
+_MOST_TILT_DEGREES = 45.0
 _PIXDIM_SHARE = 1e-3  # by which pixdim and sform may differ
 _UNIT_NAMES = {"m": "metres", "um": "micrometres"}
 
@@ -20,17 +21,21 @@ _UNIT_NAMES = {"m": "metres", "um": "micrometres"}
 def check_header(header: NiftiHeader, role: str, tolerance: Tolerance) -> list[Finding]:
     """Check one header: affine, spacing, shear, the forms, pixdim and unit.
 
-    Codes that fail: ``affine_not_finite``, ``affine_singular``, ``spacing_implausible``,
-    ``forms_conflict`` (of forms that claim one space). Codes that warn: ``axes_sheared``,
-    ``forms_conflict`` (of forms of different spaces), ``no_form``, ``qform_invalid``,
-    ``pixdim_conflict``, ``unit_doubtful``. Remarks: ``qform_only``, ``unit_unknown``.
+    Codes that fail: ``affine_not_finite``, ``affine_out_of_range``, ``affine_singular``,
+    ``spacing_implausible``, ``axes_sheared`` (by more than gantries tilt), ``shear_lost``,
+    ``forms_conflict`` (of forms that claim one space). Codes that warn: ``forms_conflict`` (of
+    forms of different spaces), ``no_form``, ``qform_invalid``, ``pixdim_conflict``,
+    ``unit_doubtful``. Remarks: ``axes_sheared``, ``qform_only``, ``unit_unknown``,
+    ``header_repaired``.
     """
     broken = _broken(header.grid, role)
     if broken is not None:
         return [broken]
     return [
+        *_repairs(header, role),
+        *_other_form(header, role),
         *_spacing(header, role, tolerance),
-        *_shear(header.grid, role, tolerance),
+        *_shear(header, role),
         *_forms(header, role, tolerance),
         *_pixdim(header, role),
         *_unit(header, role),
@@ -47,6 +52,15 @@ def _broken(grid: VoxelGrid, role: str) -> Finding | None:
             "Write the file again with a valid sform or qform",
             role,
         )
+    if not grid.is_a_place:
+        return Finding(
+            "affine_out_of_range",
+            "fail",
+            f"{role} affine with numbers of up to {np.abs(grid.affine).max():.3g} mm",
+            f"a volume within {FARTHEST_MM:,.0f} mm of the world's origin",
+            "Write the file again with a valid sform or qform",
+            role,
+        )
     spacing = grid.spacing_mm
     volume = abs(float(np.linalg.det(grid.affine[:3, :3])))
     if min(spacing) == 0 or volume < _SINGULAR * float(np.prod(spacing)):
@@ -60,6 +74,31 @@ def _broken(grid: VoxelGrid, role: str) -> Finding | None:
             role,
         )
     return None
+
+
+def _repairs(header: NiftiHeader, role: str) -> Iterator[Finding]:
+    if header.repairs:
+        yield Finding(
+            "header_repaired", "pass", f"{role} with {'; '.join(header.repairs)}",
+            "what the NIfTI standard allows",
+            "Nothing to do: it is read as most readers of this field read it", role,
+        )  # fmt: skip
+
+
+def _other_form(header: NiftiHeader, role: str) -> Iterator[Finding]:
+    """Fail the form that is not followed, where it is no place at all."""
+    for name, rows in (("sform", header.forms.sform), ("qform", header.forms.qform)):
+        if rows is None or VoxelGrid.of(header.grid.shape, rows).is_a_place:
+            continue
+        yield Finding(
+            "affine_not_finite",
+            "fail",
+            f"{role} {name} with infinite, undefined or huge numbers",
+            "finite numbers in both forms, as tools differ in which one they read",
+            f"Take the other form (--remedies {'qform' if name == 'sform' else 'sform'})",
+            role,
+            fix="sform",
+        )
 
 
 def _spacing(header: NiftiHeader, role: str, tolerance: Tolerance) -> Iterator[Finding]:
@@ -92,19 +131,43 @@ def _mixed_up(grid: VoxelGrid, tolerance: Tolerance) -> str:
     return ""
 
 
-def _shear(grid: VoxelGrid, role: str, tolerance: Tolerance) -> Iterator[Finding]:
-    unit = grid.affine[:3, :3] / np.array(grid.spacing_mm)
-    cosine = np.abs(unit.T @ unit - np.eye(3)).max()
-    degrees = float(np.degrees(np.arcsin(min(float(cosine), 1.0))))
-    if degrees > tolerance.shear_degrees:
+def _shear(header: NiftiHeader, role: str) -> Iterator[Finding]:
+    """Say what becomes of a sheared volume; ``VoxelGrid.is_sheared`` decides, as in a run."""
+    grid, sform = header.grid, header.forms.sform
+    degrees = float(np.degrees(np.arcsin(grid.shear)))
+    if degrees > _MOST_TILT_DEGREES:
         yield Finding(
             "axes_sheared",
-            "warn",
-            f"{role} axes {degrees:.3g} degrees off a right angle, as of a tilted gantry",
-            f"at most {tolerance.shear_degrees:g} degrees",
-            "Resample the volume to a grid with axes at right angles: the network sees it skewed",
+            "fail",
+            f"{role} axes {degrees:.3g} degrees off a right angle",
+            f"at most {_MOST_TILT_DEGREES:g} degrees; gantries tilt by 30",
+            "Write the file again with a valid sform",
             role,
         )
+    elif grid.is_sheared:
+        yield Finding(
+            "axes_sheared",
+            "pass",
+            f"{role} axes {degrees:.3g} degrees off a right angle, as of a tilted gantry",
+            "axes at right angles",
+            "Nothing to do: the network sees it resampled to right angles, and labels come back to "
+            "the voxels of the file",
+            role,
+        )
+    elif sform is not None and _is_sheared(VoxelGrid.of(grid.shape, sform)):
+        yield Finding(
+            "shear_lost",
+            "fail",
+            f"{role} sform with axes off right angles, as of a tilted gantry, and a qform taken in "
+            "its place",
+            "the sform: a qform cannot hold shear, so voxels would be misplaced",
+            "Leave --remedies qform out",
+            role,
+        )
+
+
+def _is_sheared(grid: VoxelGrid) -> bool:
+    return grid.is_a_place and min(grid.spacing_mm) > 0 and grid.is_sheared
 
 
 def _forms(header: NiftiHeader, role: str, tolerance: Tolerance) -> Iterator[Finding]:
@@ -135,8 +198,10 @@ def _forms(header: NiftiHeader, role: str, tolerance: Tolerance) -> Iterator[Fin
     if forms.qform is None or forms.sform is None:
         return
     q, s = VoxelGrid.of(shape, forms.qform), VoxelGrid.of(shape, forms.sform)
+    if not (q.is_a_place and s.is_a_place):
+        return
     residual, allowed = residual_mm(q, s), tolerance.forms_voxels * min(header.grid.spacing_mm)
-    if residual <= allowed:
+    if residual <= allowed or (_is_sheared(s) and _is_all_but_shear(q, s, allowed)):
         return
     one_space = forms.qform_code == forms.sform_code
     yield Finding(
@@ -154,9 +219,23 @@ def _forms(header: NiftiHeader, role: str, tolerance: Tolerance) -> Iterator[Fin
     )
 
 
+def _is_all_but_shear(qform: VoxelGrid, sform: VoxelGrid, allowed_mm: float) -> bool:
+    """Say whether a qform differs from a sheared sform by no more than its shear explains.
+
+    What a writer makes of it differs: the nearest rotation (nibabel), or the directions of rows,
+    columns and their normal (dcm2niix). Both leave the first voxel where it is.
+    """
+    shift = np.linalg.norm(qform.affine[:3, 3] - sform.affine[:3, 3])
+    lengths = np.linalg.norm(qform.affine[:3, :3] - sform.affine[:3, :3], axis=0)
+    turned = float((lengths / np.array(sform.spacing_mm)).max())
+    return bool(shift <= allowed_mm and turned <= 2 * sform.shear)
+
+
 def _pixdim(header: NiftiHeader, role: str) -> Iterator[Finding]:
     pixdim, spacing = np.array(header.forms.pixdim_mm), np.array(header.grid.spacing_mm)
-    if np.isfinite(pixdim).all() and (np.abs(pixdim - spacing) <= _PIXDIM_SHARE * spacing).all():
+    heights = spacing * np.sqrt(1 - header.grid.shear**2)  # of slices that are stacked aslant
+    low, high = (1 - _PIXDIM_SHARE) * heights, (1 + _PIXDIM_SHARE) * spacing
+    if ((low <= pixdim) & (pixdim <= high)).all():
         return
     yield Finding(
         "pixdim_conflict",
@@ -181,7 +260,7 @@ def _unit(header: NiftiHeader, role: str) -> Iterator[Finding]:
             "warn",
             f"{role} said to be in {_UNIT_NAMES[unit]}, with voxels of "
             f"{mm(header.grid.spacing_mm).removesuffix(' mm')}",
-            "millimetres, which every reader takes them for",
+            "millimetres, which nibabel and niftilib take them for (ITK scales by the unit)",
             "Write the file again with the unit mm, and the affine in mm",
             role,
         )

@@ -1,8 +1,7 @@
 """The gate with a look at the voxels: of a cohort under audit, and of a case being segmented."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy.typing as npt
@@ -11,18 +10,19 @@ from unet_pipeline.errors import PipelineError
 from unet_pipeline.gate.alignment import allowed_mm
 from unet_pipeline.gate.content import content_finding, content_opinion
 from unet_pipeline.gate.examine import Examined, Policy, examine
-from unet_pipeline.gate.findings import Finding, as_finding
+from unet_pipeline.gate.findings import NAN_IS, Finding, as_finding
 from unet_pipeline.gate.voxels import check_body, check_mask_voxels
-from unet_pipeline.records import Case
-from unet_pipeline.storage.ledger import InputDigest
+from unet_pipeline.records import Case, Part
+from unet_pipeline.scratch import scratch_folder
+from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
-from unet_pipeline.tiling.box import Box
+from unet_pipeline.storage.versions import Versions
+from unet_pipeline.volume.decoding import StoredView, read_volume
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.labels import Joined, as_labels, of_one_hot, without_steps
 from unet_pipeline.volume.regrid import conformed
-from unet_pipeline.volume.staging import StoredView, as_labels, read_volume
 
 Array = npt.NDArray[Any]
-BUDGET_BYTES = 16_000_000_000  # of one decoded file
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,7 @@ class Mask:
 
     values_XYZ: Array
     inputs: tuple[InputDigest, ...]
+    filled: int = 0
 
     @property
     def labels_XYZ(self) -> Array:  # noqa: N802
@@ -49,8 +50,8 @@ def inspect(store: Store, case: Case, policy: Policy, *, content: bool) -> Exami
     examined = examine(store, case, policy)
     if examined.verdict == "fail":
         return examined
-    with TemporaryDirectory(prefix="unet-pipeline-") as scratch:
-        return _look(store, case, policy, examined, scratch, content=content)
+    with scratch_folder() as scratch:
+        return _look(store, case, policy, examined, str(scratch), content=content)
 
 
 def _look(
@@ -66,34 +67,42 @@ def _look(
                     store,
                     url,
                     role=role,
-                    budget_bytes=BUDGET_BYTES,
+                    budget_bytes=policy.memory_bytes,
                     scratch=scratch,
                     form=policy.form,
                     most_bytes=policy.most_bytes,
+                    seen=examined.versions,
+                    axes=policy.axes_of(len(case.images)),
+                    nan=policy.nan_in_images,
                 )
             )
         first, grid = images[0].view, images[0].view.header.grid
         bytes_read = sum(digest.size for read in images for digest in read.inputs)
-        examined = examined.with_findings(look_at_image([i.view for i in images]), bytes_read)
+        examined = examined.with_findings(
+            look_at_image([view for one in images for view in one.views], policy), bytes_read
+        )
         if case.mask is None:
             return examined
         role = "mask"
-        mask = read_mask(store, case.mask, grid, policy, BUDGET_BYTES)
+        most, versions = policy.memory_bytes, examined.versions
+        mask = read_reference(store, case.mask, case.parts, grid, policy, most, versions)
     except PipelineError as error:
         return examined.with_findings([as_finding(error, role)])
-    image_XYZ = first.stored(Box.whole(first.shape))
+    image_XYZ = first.sliced
     found = look_at_mask(mask.values_XYZ, image_XYZ, grid, policy.labels, content=content)
+    found += filled("mask", mask.filled, "nan-to-zero")
     return examined.with_findings(found, sum(digest.size for digest in mask.inputs))
 
 
-def look_at_image(channels: Sequence[StoredView]) -> list[Finding]:
+def look_at_image(channels: Sequence[StoredView], policy: Policy) -> list[Finding]:
     """Check what was seen of the channels' voxels while they were read."""
     findings = []
     for index, view in enumerate(channels):
         low, high = view.value_range
+        role = "image" if len(channels) == 1 else f"channel {index + 1}"
+        findings += filled(role, view.filled, policy.nan_fix)
         if low < high:
             continue
-        role = "image" if len(channels) == 1 else f"channel {index + 1}"
         findings.append(
             Finding(
                 "image_constant",
@@ -107,7 +116,29 @@ def look_at_image(channels: Sequence[StoredView]) -> list[Finding]:
     return findings
 
 
-def read_mask(store: Store, url: str, grid: VoxelGrid, policy: Policy, budget_bytes: int) -> Mask:
+def filled(role: str, voxels: int, fix: str | None) -> list[Finding]:
+    """Return the remark on a file whose NaN were taken for a number, on request."""
+    if not voxels or fix is None:
+        return []
+    said = {"nan-to-zero": "0", "nan-to-min": "its smallest value"}
+    number = said.get(fix, fix.removeprefix(NAN_IS))
+    return [
+        Finding(
+            "voxels_not_finite", "pass", f"{role} with {voxels:,} voxels that are NaN",
+            "finite numbers", f"Nothing to do: they are taken as {number}", role, fix=fix,
+            fixed=True,
+        )
+    ]  # fmt: skip
+
+
+def read_mask(
+    store: Store,
+    url: str,
+    grid: VoxelGrid,
+    policy: Policy,
+    budget_bytes: int,
+    seen: Versions | None = None,
+) -> Mask:
     """Read a mask that has passed the gate onto the image's grid.
 
     Raises
@@ -116,13 +147,49 @@ def read_mask(store: Store, url: str, grid: VoxelGrid, policy: Policy, budget_by
         As ``read_volume``.
     """
     allowed = allowed_mm(grid, policy.tolerance)
-    with TemporaryDirectory(prefix="unet-pipeline-") as scratch:
+    with scratch_folder() as scratch:
         read = read_volume(
-            store, url, role="mask", budget_bytes=budget_bytes, scratch=scratch, form=policy.form,
-            most_bytes=policy.most_bytes,
+            store, url, role="mask", budget_bytes=budget_bytes, scratch=str(scratch),
+            form=policy.form, most_bytes=policy.most_bytes, seen=seen, nan=policy.nan_in_masks,
+            axes=policy.axes_of_masks,
         )  # fmt: skip
-        values_XYZ = conformed(read.view.values(), read.view.header.grid, grid, allowed, "nearest")
-    return Mask(values_XYZ, read.inputs)
+        header = read.view.header
+        step = abs(header.slope) if header.dtype.kind in "iu" else 0.0
+        volumes = [without_steps(view.values(), step) for view in read.views]
+        values_XYZ = volumes[0] if len(volumes) == 1 else of_one_hot(volumes)
+        values_XYZ = conformed(values_XYZ, header.grid, grid, allowed, "nearest")
+    return Mask(values_XYZ, read.inputs, read.view.filled)
+
+
+def read_reference(
+    store: Store,
+    url: str,
+    parts: Sequence[Part],
+    grid: VoxelGrid,
+    policy: Policy,
+    budget_bytes: int,
+    seen: Versions | None = None,
+) -> Mask:
+    """Read a mask in one file, or join one that has a file for each structure.
+
+    Raises
+    ------
+    CaseError
+        As ``read_mask``; ``mask_not_one_hot`` for a part with other values than 0 and 1,
+        ``mask_parts_overlap`` for a voxel of two parts.
+    """
+    if not parts:
+        return read_mask(store, url, grid, policy, budget_bytes, seen)
+    joined = Joined(grid.shape)
+    inputs: list[InputDigest] = []
+    filled_voxels = 0
+    for part in parts:
+        one = read_mask(store, part.url, grid, policy, budget_bytes, seen)
+        joined.add(part.label, part.name, one.values_XYZ)
+        named = (replace(i, role=i.role.replace("mask", f"mask{part.label}")) for i in one.inputs)
+        inputs += named
+        filled_voxels += one.filled
+    return Mask(joined.labels_XYZ, tuple(inputs), filled_voxels)
 
 
 def look_at_mask(
@@ -138,7 +205,7 @@ def look_at_mask(
     Parameters
     ----------
     mask_XYZ, image_XYZ
-        Values as stored, of one shape.
+        Values as stored, of one shape; of the image only what is sliced is read.
     labels
         Labels that the mask may hold; None for any.
     content

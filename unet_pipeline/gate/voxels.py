@@ -10,10 +10,12 @@ from scipy import ndimage
 
 from unet_pipeline.gate.findings import Finding
 from unet_pipeline.volume.grid import AXIS_LETTERS
+from unet_pipeline.volume.labels import NEAR_WHOLE, as_labels
 from unet_pipeline.volume.occupancy import counts_per_slice, label_counts
 
 Array = npt.NDArray[Any]
 
+_LARGEST_LABEL = 2**31 - 1
 FAR_MM = 20.0  # from the body
 WHOLE_FACE = 0.9  # share of a face that no structure fills, but an inverted mask does
 CUT_SHARE = 0.5  # of a structure's largest cross-section, on a face
@@ -62,6 +64,7 @@ def check_mask_voxels(
                 "mask",
             )
         ]
+    mask_XYZ = as_labels(mask_XYZ)
     counts = label_counts(mask_XYZ)
     unknown = {} if declared is None else {k: n for k, n in counts.items() if k not in declared}
     if unknown or min(counts) < 0:
@@ -130,9 +133,13 @@ def _not_whole(mask_XYZ: Array) -> int:
     if mask_XYZ.dtype.kind in "iu":
         return 0
     slices = (mask_XYZ[:, :, z] for z in range(mask_XYZ.shape[2]))
-    return sum(
-        int(np.count_nonzero(~np.isfinite(part) | (part != np.rint(part)))) for part in slices
-    )
+    return sum(int(np.count_nonzero(~_is_label(part))) for part in slices)
+
+
+def _is_label(values: Array) -> Array:
+    with np.errstate(invalid="ignore", over="ignore"):
+        near = np.abs(values - np.rint(values)) <= NEAR_WHOLE
+    return np.asarray(near & (np.abs(values) <= _LARGEST_LABEL))
 
 
 def _undeclared(unknown: dict[int, int], declared: Collection[int] | None) -> Finding:

@@ -16,6 +16,8 @@ from threading import Condition
 
 import torch
 
+from unet_pipeline.clock import check_time, waiting
+from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.transfer import Span
 from unet_pipeline.volume.views import Voxels
 
@@ -82,7 +84,7 @@ class BatchQueue:
         Exception
             What ``receive`` raised, or what the network raised for a batch of this call.
         """
-        with self._changed:
+        with self._changed, waiting():
             if call.left:
                 self._waiting.append(call)
             self._changed.wait_for(lambda: call.is_over or self._is_turn_of(call))
@@ -101,6 +103,7 @@ class BatchQueue:
         try:
             while seats := self._draw(call):
                 self._run_seats(seats)
+                _look_at_the_clock(call)
         finally:
             with self._changed:
                 self._busy = False
@@ -128,3 +131,11 @@ class BatchQueue:
         with self._changed:
             for call, _ in seats:
                 call.served += 1
+
+
+def _look_at_the_clock(call: Call) -> None:
+    """End a call that has taken its time; others go on."""
+    try:
+        check_time()
+    except CaseError as error:
+        call.error = call.error or error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.inference.cache import file_of, plain, write_whole
+from unet_pipeline.records import json_text
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +55,7 @@ def keep_graph(question: Mapping[str, Any], graph: Graph) -> None:
         "graph_bytes": len(graph.graph),
     }
     path = _file(question)
-    write_whole(path, json.dumps(said).encode() + b"\n" + body)
+    write_whole(path, json_text(said).encode() + b"\n" + body)
     _remove_oldest(path.parent)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 import torch
 
+from unet_pipeline.clock import check_time
 from unet_pipeline.inference.constant import Key, ScoreCache, constant_value
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.views import Voxels
@@ -42,6 +43,7 @@ class Lineup:
         self._ahead: Counter[Key] = Counter()  # windows of each value that wait
         self._scores: dict[Key, torch.Tensor] = {}  # of those values, as far as they are known
         for box, values_CXYZ in windows:
+            check_time()
             key = constant_value(values_CXYZ) if known is not None else None
             if key is None or not (key in self._ahead or self._recall(key)):
                 self.to_run.append(values_CXYZ)

@@ -14,6 +14,7 @@ from typing import Any
 from unet_pipeline.inference.cache import file_of, plain, write_whole
 from unet_pipeline.inference.engines import EngineName
 from unet_pipeline.inference.engines.parity import Agreement
+from unet_pipeline.records import json_text
 
 _CPUINFO = Path("/proc/cpuinfo")
 
@@ -50,7 +51,7 @@ def recall(question: Mapping[str, Any]) -> Known:
 
 def keep(question: Mapping[str, Any], known: Known) -> None:
     """Keep what is known, whole or not at all."""
-    data = json.dumps({"question": plain(question), **asdict(known)}, indent=2) + "\n"
+    data = json_text({"question": plain(question), **asdict(known)}, indent=2) + "\n"
     write_whole(_file(question), data.encode())
 
 

@@ -8,14 +8,16 @@ They do depend on the number of CPU threads, which is therefore a setting and th
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from math import prod
 from threading import Lock
 from typing import Any, Literal
 
 import torch
 
+from unet_pipeline.cost import added
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.batches import BatchQueue, Call, Seat
 from unet_pipeline.inference.constant import ScoreCache
@@ -40,6 +42,7 @@ from unet_pipeline.volume.views import Voxels
 log = logging.getLogger(__name__)
 
 REUSE_BYTES = 2**30
+MOST_WINDOWS = 4096  # of a call that queue up at a time
 
 
 @dataclass(frozen=True)
@@ -168,7 +171,7 @@ class Predictor:
         self._known = ScoreCache(reuse_bytes)
         self._reuses = SCORE_BYTES * self.classes * prod(spec.roi_size) <= reuse_bytes
 
-    def score(self, values_CXYZ: Voxels, frame: Box, windows: Sequence[Index3]) -> Scored:
+    def score(self, values_CXYZ: Voxels, frame: Box, windows: Iterable[Index3]) -> Scored:
         """Score windows and add them up in fixed point.
 
         Parameters
@@ -225,11 +228,28 @@ class Predictor:
         self,
         values_CXYZ: Voxels,
         frame: Box,
+        windows: Iterable[Index3],
+        add: Callable[[torch.Tensor, Box], None],
+    ) -> Spent:
+        """Let ``add`` have the scores of all windows, one after the other, in their order.
+
+        They queue up ``MOST_WINDOWS`` at a time, so that what is known of each takes no memory that
+        grows with their number.
+        """
+        spent, rest = Spent({"infer": 0.0, "forward": 0.0}, 0), iter(windows)
+        while part := [*islice(rest, MOST_WINDOWS)]:
+            more = self._serve_part(values_CXYZ, frame, part, add)
+            spent = Spent(added([spent.seconds, more.seconds]), spent.reused + more.reused)
+        return spent
+
+    def _serve_part(
+        self,
+        values_CXYZ: Voxels,
+        frame: Box,
         windows: Sequence[Index3],
         add: Callable[[torch.Tensor, Box], None],
     ) -> Spent:
-        """Let ``add`` have the scores of all windows, one after the other, in their order."""
-        boxes = [Box.at(start, self.roi_size) for start in windows]
+        boxes = (Box.at(start, self.roi_size) for start in windows)
         cut = ((box, values_CXYZ[(slice(None), *box.within(frame))]) for box in boxes)
         line = Lineup(cut, self._known if self._reuses else None, add)
         call = Call(line.to_run, line.receive)

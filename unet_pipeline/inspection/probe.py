@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+from unet_pipeline.caches import compilers_keep_to_it
+
 PENALTY = 1e-4  # of the squared weights, for features of deviation 1
 _NEVER = -1e4  # score of a label that no voxel has
 
@@ -107,6 +109,7 @@ def _descend(x: Tensor, targets_N: Tensor, of_class: Tensor, seen: Tensor) -> tu
     weights = torch.zeros(len(of_class), x.shape[1], dtype=torch.float64, requires_grad=True)
     offsets = torch.zeros(len(of_class), dtype=torch.float64, requires_grad=True)
     unseen = torch.where(seen, 0.0, -torch.inf)
+    compilers_keep_to_it()  # an optimiser imports them
     optimiser = torch.optim.LBFGS(
         [weights, offsets], max_iter=200, tolerance_grad=1e-7, line_search_fn="strong_wolfe"
     )

@@ -13,9 +13,10 @@ from unet_pipeline.inference.predictor import Predictor
 from unet_pipeline.inspection.catalog import choose_layers, list_layers
 from unet_pipeline.inspection.subject import Subject
 from unet_pipeline.inspection.wiring import wired
+from unet_pipeline.model import Model, open_model
 from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.records import Case
-from unet_pipeline.request import Model, job_of, new_run_id, open_model, open_store
+from unet_pipeline.request import job_of, new_run_id, open_store
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tasks import VolumeJob
@@ -84,7 +85,14 @@ def open_inspection(settings: LayersSettings) -> Inspection:
     """
     store = open_store(settings.storage)
     model = open_model(_as_segment(settings), store)
-    cohort = discover(store, settings.images, settings.masks)
+    cohort = discover(
+        store,
+        settings.images,
+        settings.masks,
+        mask_pattern=settings.mask_pattern,
+        channels=model.bundle.channels,
+        labels=model.bundle.labels,
+    )
     store.check_writable(settings.output)
     subject = open_subject(model)
     layers = wired(subject, list_layers(subject))
@@ -141,10 +149,13 @@ def _as_segment(settings: LayersSettings) -> SegmentSettings:
         model=settings.model,
         output=settings.output,
         masks=settings.masks,
+        mask_pattern=settings.mask_pattern,
+        require_masks=True,
         depth=None if settings.depth is None else str(settings.depth),
         trust=settings.trust,
+        ignore_postprocessing=settings.ignore_postprocessing,
         cluster=ClusterSettings(kind="serial", threads=settings.threads),
         storage=settings.storage,
-        budget=Budget(memory_gb=settings.memory_gb),
+        budget=Budget(**settings.limits.model_dump()),
         gate=settings.gate,
     )

@@ -6,7 +6,7 @@ from dataclasses import replace
 from time import perf_counter
 
 import unet_pipeline
-from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.errors import CaseError, RequestError, RunStopped
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.evaluation.metrics import mean_dice
 from unet_pipeline.inspection.cases import CaseBlock, load_block
@@ -15,11 +15,14 @@ from unet_pipeline.inspection.findings import advice, mean_per_label, side_of, w
 from unet_pipeline.inspection.observe import Observer
 from unet_pipeline.inspection.request import Inspection
 from unet_pipeline.inspection.scoring import CaseScores, Question, score_case
-from unet_pipeline.records import Case, json_bytes
+from unet_pipeline.records import Case, json_bytes, masks_text
 from unet_pipeline.report.layers_page import layers_html
 from unet_pipeline.report.layers_table import layers_csv
 from unet_pipeline.report.u_picture import u_picture
-from unet_pipeline.storage.store import join
+from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.outage import stop_for, under_way, write_somewhere
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.urls import parent
 from unet_pipeline.tasks import VolumeJob
 
 log = logging.getLogger(__name__)
@@ -49,7 +52,16 @@ def inspect_layers(
     ------
     RequestError
         ``inspection_impossible`` if no case is left to fit on or to score.
+    RunStopped
+        For a fault of the store that concerns all cases.
     """
+    with under_way():
+        return _inspect(inspection, on_case)
+
+
+def _inspect(
+    inspection: Inspection, on_case: OnCase | None
+) -> tuple[list[LayerRecord], LayersSummary]:
     begin, faults = perf_counter(), list(inspection.faults)
     to_fit, to_score = _split(inspection, faults)
     done = _Counter(on_case, len(to_fit) + len(to_score))
@@ -59,10 +71,22 @@ def inspect_layers(
     scores, figures = _score(inspection, to_score, question, faults, done)
     _require(bool(scores), faults, "score")
     layers = [with_findings(one, scores) for one in inspection.chosen]
-    layers = _write_figures(inspection, layers, figures)
     summary = _summary(inspection, layers, observer.names, scores, faults, begin)
-    _write(inspection, layers, summary, figures)
-    return layers, summary
+
+    def lies_in(folder: str, fault: RunStopped | None) -> tuple[list[LayerRecord], LayersSummary]:
+        there = replace(
+            summary,
+            table=join(folder, "layers.csv"),
+            report=join(folder, "layers.html"),
+            picture=join(folder, "network.svg"),
+            stopped="" if fault is None else str(fault),
+        )
+        return [_with_figures(one, figures, folder) for one in layers], there
+
+    def write(said: tuple[list[LayerRecord], LayersSummary], store: Store) -> None:
+        _write(inspection, store, *said, figures)
+
+    return write_somewhere(inspection.store, inspection.folder, lies_in, write)
 
 
 class _Counter:
@@ -84,9 +108,10 @@ def _split(inspection: Inspection, faults: _Faults) -> tuple[list[VolumeJob], li
         if len(jobs) == settings.fit_cases + settings.score_cases:
             break
         try:
-            jobs.append(_job(inspection, case))
+            with of_case(case.name):
+                jobs.append(_job(inspection, case))
         except CaseError as error:
-            _leave_out(faults, case.name, error)
+            _leave_out(inspection, faults, case.name, error)
     _require(len(jobs) > 1, faults, "fit on and to score")
     share = settings.fit_cases / (settings.fit_cases + settings.score_cases)
     to_fit = min(max(1, round(share * len(jobs))), len(jobs) - 1)
@@ -146,9 +171,10 @@ def _score(
     figures: _Figures = []
     for block in _blocks(inspection, jobs, faults):
         try:
-            scores.append(score_case(inspection.subject, block, question))
+            with of_case(block.name):
+                scores.append(score_case(inspection.subject, block, question))
         except CaseError as error:
-            _leave_out(faults, block.name, error)
+            _leave_out(inspection, faults, block.name, error)
             continue
         if not figures:
             figures = list(
@@ -170,12 +196,17 @@ def _blocks(
     """Read one case after the other; only one is in memory."""
     for job in jobs:
         try:
-            yield load_block(job, inspection.settings.windows)
+            with of_case(job.case):
+                block = load_block(job, inspection.settings.windows)
         except CaseError as error:
-            _leave_out(faults, job.case, error)
+            _leave_out(inspection, faults, job.case, error)
+            continue
+        yield block
 
 
-def _leave_out(faults: _Faults, case: str, error: CaseError) -> None:
+def _leave_out(inspection: Inspection, faults: _Faults, case: str, error: CaseError) -> None:
+    settings = inspection.settings
+    stop_for(inspection.store, error, (settings.images, settings.masks))
     faults.append((case, error))
     log.warning("%s is left out (%s)", case, error.code)
 
@@ -192,18 +223,16 @@ def _require(found: bool, faults: _Faults, purpose: str) -> None:
         )
 
 
-def _write_figures(
-    inspection: Inspection, layers: Sequence[LayerRecord], figures: _Figures
-) -> list[LayerRecord]:
-    """Write the feature maps, and return the layers with the URLs of theirs."""
-    urls: dict[str, list[str]] = {}
-    for title, png in figures:
-        layer, _, where = title.partition(", ")
-        name = f"{layer.replace('.', '-')}_{where.replace(' ', '-')}.png"
-        url = join(inspection.folder, "features", name)
-        inspection.store.write(url, png)
-        urls.setdefault(layer, []).append(url)
-    return [replace(one, figures=tuple(urls.get(one.layer, ()))) for one in layers]
+def _place_of(title: str, folder: str) -> str:
+    """Return the URL of a feature map in the folder of the report."""
+    layer, _, where = title.partition(", ")
+    name = f"{layer.replace('.', '-')}_{where.replace(' ', '-')}.png"
+    return join(folder, "features", name)
+
+
+def _with_figures(layer: LayerRecord, figures: _Figures, folder: str) -> LayerRecord:
+    mine = (title for title, _ in figures if title.partition(", ")[0] == layer.layer)
+    return replace(layer, figures=tuple(_place_of(title, folder) for title in mine))
 
 
 def _summary(
@@ -215,7 +244,7 @@ def _summary(
     begin: float,
 ) -> LayersSummary:
     sides = {side: side_of(side, inspection.blocks, scores) for side in SIDES}
-    folder, dice = inspection.folder, mean_per_label(scores)
+    dice = mean_per_label(scores)
     return LayersSummary(
         run_id=inspection.run_id,
         model=inspection.model.bundle.name,
@@ -234,14 +263,15 @@ def _summary(
             mean_dice(dice.values()),
         ),
         seconds=round(perf_counter() - begin, 3),
-        table=join(folder, "layers.csv"),
-        report=join(folder, "layers.html"),
-        picture=join(folder, "network.svg"),
+        table="",
+        report="",
+        picture="",
     )
 
 
 def _write(
     inspection: Inspection,
+    store: Store,
     layers: Sequence[LayerRecord],
     summary: LayersSummary,
     figures: _Figures,
@@ -250,12 +280,14 @@ def _write(
     numbers = {one.layer: number for number, one in enumerate(layers, start=1)}
     svg = u_picture([measured.get(one.layer, one) for one in inspection.blocks], numbers)
     page = layers_html(summary, layers, svg, figures, _context(inspection))
-    write, folder = inspection.store.write, inspection.folder
-    write(summary.picture, svg.encode())
-    write(summary.table, layers_csv(layers).encode())
-    write(summary.report, page.encode())
+    folder = parent(summary.report)
+    for title, png in figures:
+        store.write(_place_of(title, folder), png)
+    store.write(summary.picture, svg.encode())
+    store.write(summary.table, layers_csv(layers).encode())
+    store.write(summary.report, page.encode())
     content = {**summary.as_dict(), "layers": [one.as_dict() for one in layers]}
-    write(join(folder, "layers.json"), json_bytes(content))
+    store.write(join(folder, "layers.json"), json_bytes(content))
 
 
 def _context(inspection: Inspection) -> Mapping[str, str]:
@@ -263,7 +295,7 @@ def _context(inspection: Inspection) -> Mapping[str, str]:
     window = " x ".join(map(str, bundle.roi_size))
     return {
         "Images": settings.images,
-        "Masks": settings.masks or "named by the manifest",
+        "Masks": masks_text(settings.masks, inspection.cases),
         "Model": f"{settings.model} ({bundle.weights_digest})",
         "Depth": "all" if settings.depth is None else str(settings.depth),
         "Windows": f"{window} voxels, overlap {inspection.model.overlap:g}, at most "

@@ -14,7 +14,7 @@ import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
@@ -22,10 +22,12 @@ from typing import Any
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
+from unet_pipeline.local.password import AUTH, SERVER_AUTH, Password, password_of, write_profile
+from unet_pipeline.private import own_folder
+from unet_pipeline.records import json_text
 
 DEFAULT_PORT = 4200
 POOL = "local"
-SERVER_AUTH, AUTH = "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"
 START_SECONDS = 120.0
 BUSY_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2)  # seconds
 QUIET = {
@@ -50,12 +52,15 @@ class PrefectServer:
         Folder of its database and logs.
     process
         The server itself.
+    password
+        What it asks everyone for; ``env`` has it, too.
     """
 
     url: str
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     home: Path
     process: processes.Process
+    password: Password
 
     def prefect(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run the ``prefect`` program and return what it prints.
@@ -86,11 +91,10 @@ class PrefectServer:
 
         Where its database is busy (503) it is asked again, as Prefect's own clients do.
         """
-        headers = {"Content-Type": "application/json"}
-        if auth := self.env.get(AUTH):
-            headers["Authorization"] = f"Basic {b64encode(auth.encode()).decode()}"
+        token = b64encode(self.password.text.encode()).decode()
+        headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
         request = urllib.request.Request(  # noqa: S310  loopback only
-            f"{self.url}/api{path}", None if body is None else json.dumps(body).encode(), headers
+            f"{self.url}/api{path}", None if body is None else json_text(body).encode(), headers
         )
         pauses = iter(BUSY_PAUSES)
         while True:
@@ -111,23 +115,25 @@ class PrefectServer:
 def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServer]:
     """Run a Prefect server on loopback until the block ends.
 
-    It asks everyone for user and password if ``PREFECT_SERVER_API_AUTH_STRING`` (``user:password``)
-    is in the environment, and lets all users of this machine in if it is not.
+    It asks everyone for user and password: those of ``PREFECT_SERVER_API_AUTH_STRING``
+    (``user:password``), or a password that is made and kept in ``home``. It answers on this machine
+    only, under the names of loopback only, and to no page of another origin.
 
     Parameters
     ----------
     home
-        Folder of its database, settings and logs; the user's own Prefect settings are not used.
+        Folder of its database, settings and logs, which others may not enter; the user's own
+        Prefect settings are not used.
     port
         0 for any free port. Default: 4200 if it is free, else any free port.
 
     Raises
     ------
     RequestError
-        ``home_in_use``, ``port_taken`` or ``prefect_failed``.
+        ``home_in_use``, ``port_taken``, ``folder_not_private`` or ``prefect_failed``.
     """
     home = home.resolve()
-    home.mkdir(parents=True, exist_ok=True)
+    own_folder(home)
     port = _free_port(port)
     url = f"http://127.0.0.1:{port}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
@@ -139,21 +145,46 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
         "PREFECT_API_URL": f"{url}/api",
         "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
     }
-    if auth := os.environ.get(SERVER_AUTH):
-        env |= {SERVER_AUTH: auth, AUTH: auth}
-    command = ["server", "start", "--host", "127.0.0.1", "--port", str(port)]
-    with _alone(home), _running(command, env, home / "server.log") as process:
-        _wait(lambda: _answers(f"{url}/api/health"), process, home)
-        yield PrefectServer(url, env, home, process)
+    with _alone(home):
+        password = password_of(home)
+        write_profile(home, url, password)
+        env |= {AUTH: password.text}
+        command = ["flows.server", "--port", str(port)]
+        guarded = {**env, SERVER_AUTH: password.text}
+        with _running(command, guarded, home / "server.log") as process:
+            _wait(lambda: _answers(f"{url}/api/health"), process, home)
+            yield PrefectServer(url, env, home, process, password)
 
 
 @contextmanager
-def worker(server: PrefectServer, limit: int = 4) -> Iterator[processes.Process]:
-    """Run the only process worker of the pool ``local`` until the block ends."""
-    server.prefect("work-pool", "create", POOL, "--type", "process", "--overwrite")
+def worker(
+    server: PrefectServer, limit: int = 4, env: Mapping[str, str] | None = None
+) -> Iterator[processes.Process]:
+    """Run the only process worker of the pool ``local`` until the block ends.
+
+    Parameters
+    ----------
+    limit
+        Runs at a time.
+    env
+        Variables of the worker and its runs, beside the server's. A run has no say in them: the
+        pool takes neither variables nor commands from it.
+    """
+    pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
+    server.prefect(*pool, "--base-job-template", str(deployment_file("work-pool.json")))
     close_abandoned_runs(server)
-    command = ["worker", "start", "--pool", POOL, "--limit", str(limit), "--name", "local"]
-    with _running(command, server.env, server.home / "worker.log") as process:
+    command = [
+        "prefect",
+        "worker",
+        "start",
+        "--pool",
+        POOL,
+        "--limit",
+        str(limit),
+        "--name",
+        "local",
+    ]
+    with _running(command, {**server.env, **(env or {})}, server.home / "worker.log") as process:
         yield process
 
 
@@ -194,7 +225,7 @@ def _alone(home: Path) -> Iterator[None]:
 def _running(
     arguments: list[str], env: Mapping[str, str], logfile: Path
 ) -> Iterator[processes.Process]:
-    process = processes.start([sys.executable, "-m", "prefect", *arguments], env=env, log=logfile)
+    process = processes.start([sys.executable, "-m", *arguments], env=env, log=logfile)
     try:
         yield process
     finally:
@@ -234,6 +265,15 @@ def _free_port(wanted: int | None) -> int:
         wanted="a free port",
         remedy="Choose another with --port, or leave it out",
     )
+
+
+def deployment_file(name: str) -> Path:
+    """Return a file of ``deploy``: of the checkout, or of the installed package."""
+    root = Path(__file__).parents[2]
+    for path in (root / "deploy" / name, root / "flows" / name):
+        if path.is_file():
+            return path
+    raise prefect_failed(f"an installation without {name}", root)
 
 
 def prefect_failed(found: str, home: Path) -> RequestError:

@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from unet_pipeline.private import UMASK_VARIABLE
+
 Process = subprocess.Popen[bytes]
 
 # Runs in the child before the server takes its place: ask Linux for SIGTERM when the parent dies.
@@ -20,14 +22,18 @@ PR_SET_PDEATHSIG = 1
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+before = os.umask(0o077)
+os.environ.setdefault(sys.argv[2], format(before, "03o"))
 if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
+    os.execv(sys.argv[3], sys.argv[3:])
 """
 _POLL_SECONDS = 0.02
 
 
 def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -> Process:
     """Start ``command`` in a session of its own; a Ctrl-C in our terminal does not reach it.
+
+    What it writes, and its log, can be read by this user only (umask 077).
 
     It receives SIGTERM when the thread that called ``start`` ends, however that happens (on
     Linux): start long-lived servers from the main thread.
@@ -41,8 +47,8 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -
     log
         File that standard output and error are appended to.
     """
-    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid())]
-    with log.open("ab") as output:
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), UMASK_VARIABLE]
+    with open(log, "ab", opener=_private) as output:
         return subprocess.Popen(
             [*launcher, *(str(part) for part in command)],
             env=dict(env),
@@ -51,6 +57,10 @@ def start(command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 def stop(process: Process, grace_s: float = 5.0) -> None:

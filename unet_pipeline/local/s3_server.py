@@ -4,7 +4,6 @@ import importlib.metadata
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
+from unet_pipeline.scratch import scratch_folder
 
 _STARTED = re.compile(r"Starting s3 server on \[(https?://127\.0\.0\.1:\d+)")
 _POLL_SECONDS = 0.02
@@ -81,14 +81,14 @@ def serve_s3(
         ``rclone_missing`` if there is no rclone, ``s3_server_failed`` if it does not start.
     """
     program = _rclone()
-    with tempfile.TemporaryDirectory(prefix="unet-pipeline-s3-") as scratch:
-        log = Path(scratch) / "rclone.log"
+    with scratch_folder() as scratch:
+        log = scratch / "rclone.log"
         options = ["--addr", "127.0.0.1:0", "--dir-cache-time", f"{_NAME_CACHE_MS}ms"]
         if tls is not None:
             options += ["--cert", str(tls[0]), "--key", str(tls[1])]
         process = processes.start(
             [program, "serve", "s3", *options, folder.resolve()],
-            env=_environment(Path(scratch), key, secret),
+            env=_environment(scratch, key, secret),
             log=log,
         )
         try:

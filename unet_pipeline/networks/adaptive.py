@@ -13,14 +13,18 @@ curve that it was chosen from (``training/calibrate.py``).
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from unet_pipeline.networks.nested import NestedUNet
+from unet_pipeline.records import json_text
 
 ADAPTIVE = "configs/adaptive.json"
+_NEEDED = ("limit", "multiply_adds_share")
+_MOST_POINTS, _HUGE = 1000, 1e300
 LEAST_FOREGROUND = 0.001  # of a window: so that one without foreground can be decided
 
 
@@ -56,14 +60,29 @@ class AdaptiveRule:
     def parse(cls, data: bytes) -> "AdaptiveRule":
         """Read a rule as ``as_bytes`` writes it; ``ValueError`` or ``KeyError`` if it is none."""
         found = json.loads(data)
-        limit, promised = float(found["limit"]), float(found["promised_loss"])
-        if not limit >= 0:
-            raise ValueError(f"limit must be 0 or more, got {limit}")
-        return cls(limit, promised, tuple(found.get("curve", ())), found.get("cohort"))
+        limit, promised = _number(found["limit"], inf), _number(found["promised_loss"], 1.0)
+        curve = found.get("curve", [])
+        if not isinstance(curve, list) or len(curve) > _MOST_POINTS:
+            raise ValueError(f"a curve must be a list of at most {_MOST_POINTS} points")
+        points = tuple({name: _number(v, inf, -inf) for name, v in one.items()} for one in curve)
+        if not all(set(_NEEDED) <= set(point) for point in points):
+            raise ValueError(f"a point of the curve must have {' and '.join(_NEEDED)}")
+        cohort = found.get("cohort")
+        if cohort is not None and not isinstance(cohort, dict):
+            raise ValueError("cohort must be an object")
+        return cls(limit, promised, points, cohort)
 
     def as_bytes(self) -> bytes:
         """Return the rule as a JSON file."""
-        return (json.dumps(asdict(self), indent=2) + "\n").encode()
+        return (json_text(asdict(self), indent=2) + "\n").encode()
+
+
+def _number(value: Any, most: float, least: float = 0.0) -> float:
+    """Return a number from ``least`` to ``most``; ``ValueError`` for all else."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or abs(value) > _HUGE or not least <= value <= most:
+        raise ValueError(f"a number from {least:g} to {most:g} was wanted")
+    return float(value)
 
 
 def doubt(scores_BCXYZ: Tensor) -> Tensor:

@@ -16,12 +16,14 @@ import numpy as np
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.adaptive import AdaptiveRule
+from unet_pipeline.storage.names import Channels
 from unet_pipeline.tiling.decision import Decision, Highest
 from unet_pipeline.tiling.merge import smallest_label_type
 from unet_pipeline.tiling.windows import Placement
 
 PACKAGED = Path(__file__).parent.parent / "bundles"
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
+MOST_OF_A_NAME = 100  # characters of the name of a label
 WEIGHTS = ("models/model.safetensors", "models/model.pt")  # the first that exists is used
 
 
@@ -52,6 +54,9 @@ class Bundle:
         When adaptive depth stops, if the bundle was calibrated for it.
     slice_axis
         Axis of the model grid along which a 2-D network takes slices; None for a 3-D network.
+    whole
+        Whether the whole volume is one window, as large as the network's stride makes it;
+        ``roi_size`` is then the smallest.
     decision
         How the scores of the output channels become one label.
     code_digest
@@ -63,9 +68,13 @@ class Bundle:
     mirror_axes
         Axes of the model grid that the network was trained to be mirrored along; None if that is
         not known.
+    not_done
+        What the bundle would do to the labels afterwards, and is not done here.
     own_network
         Whether the bundle's own code builds the network; ``network_def`` then says what it takes
         and gives.
+    channel_names
+        What the bundle calls the channels that its network takes, in order; empty if it does not.
     """
 
     name: str
@@ -83,9 +92,12 @@ class Bundle:
     weights_file: str
     adaptive: AdaptiveRule | None = None
     slice_axis: int | None = None
+    whole: bool = False
     decision: Decision = field(default_factory=Highest)
     code_digest: str | None = None
     own_network: bool = False
+    not_done: tuple[str, ...] = ()
+    channel_names: tuple[str, ...] = ()
     placement: Placement = "packed"
     further_weights: tuple[str, ...] = ()
     mirror_axes: tuple[int, ...] | None = None
@@ -94,6 +106,11 @@ class Bundle:
     def in_plane_roi(self) -> tuple[int, ...]:
         """The sizes of a window that the network sees: without the axis of slices."""
         return tuple(n for axis, n in enumerate(self.roi_size) if axis != self.slice_axis)
+
+    @property
+    def channels(self) -> Channels:
+        """What the network takes, for whoever looks for cases by name."""
+        return Channels(self.in_channels, self.channel_names)
 
     @property
     def foreground(self) -> tuple[int, ...]:

@@ -15,12 +15,14 @@ from typing import Any
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.networks.expressions import NotPlainError, plain_value
+from unet_pipeline.storage.pointers import pointer_to
 from unet_pipeline.storage.store import Store
 
 _NUMBER_TYPE = re.compile(r"\$(np|numpy|torch)\.(float|int|uint)\d+")
 _MISSING = object()
 MOST_BYTES = 16 * 2**20  # of a JSON file
 _MOST_VALUES = 200_000  # that references may unfold to
+_HUGE = 2**63
 NOT_OURS = frozenset({"device"})  # where things run is for us to say
 WITH_TRUST = "or say --trust, which runs the bundle's own code, if you know where it comes from"
 
@@ -55,6 +57,8 @@ class ConfigFile:
             if error.code != "file_too_large":
                 raise
             raise invalid(url, error.found, f"at most {MOST_BYTES // 2**20} MiB of JSON") from error
+        if (pointer := pointer_to(data)) is not None:
+            raise invalid(url, f"a pointer of {pointer[0]}: the file was not fetched", "JSON")
         return cls.parse(url, data, evaluate)
 
     @classmethod
@@ -78,6 +82,13 @@ class ConfigFile:
             raise invalid(url, f"a JSON {type(content).__name__}", "a JSON object")
         return cls(url, content, evaluate)
 
+    def has(self, path: str) -> bool:
+        """Say whether there is an entry at ``path``, whatever its value."""
+        try:
+            return self._look_up(path) is not _MISSING
+        except RequestError:  # an entry above it is code: it is for ``value`` to say so
+            return True
+
     def value(self, path: str, default: Any = _MISSING) -> Any:
         """Return the plain value at ``path`` (parts separated by ``::``), references followed.
 
@@ -95,6 +106,22 @@ class ConfigFile:
             return default if found is _MISSING else self._plain(found, path, ())
         except RecursionError as error:
             raise invalid(self.url, f"an endless entry {path!r}", "one that ends") from error
+
+    def names(self, path: str) -> tuple[str, ...]:
+        """Return the names in the object at ``path``, references to it followed.
+
+        Raises
+        ------
+        RequestError
+            ``bundle_invalid`` if there is no object.
+        """
+        found, trail = self._look_up(path), [path]
+        while isinstance(found, str) and found.startswith("@") and found not in trail:
+            trail.append(found)
+            found = self._look_up(found[1:])
+        if not isinstance(found, dict):
+            raise invalid(self.url, f"no object {path!r}", "a component: names with values")
+        return tuple(found)
 
     def _look_up(self, path: str) -> Any:
         here: Any = self.content
@@ -119,6 +146,8 @@ class ConfigFile:
             return {key: self._plain(v, f"{where}::{key}", trail) for key, v in kept.items()}
         if isinstance(value, list):
             return [self._plain(v, f"{where}::{i}", trail) for i, v in enumerate(value)]
+        if isinstance(value, int | float) and not -_HUGE < value < _HUGE:  # also if it is no number
+            raise invalid(self.url, f"a number without bounds in {where}", "a finite number")
         if not isinstance(value, str) or _NUMBER_TYPE.fullmatch(value):
             return value
         if value.startswith("$"):

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import safetensors.torch
@@ -10,12 +11,15 @@ from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle import INFERENCE, METADATA, WEIGHTS, Bundle
+from unet_pipeline.networks.bundle_config import invalid
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import Mode, check_depth, depths_of, prune
 from unet_pipeline.networks.registry import final_scores, network_contract
 from unet_pipeline.networks.weights import parse_weights, read_weights
+from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.volume.options import brief
 
 EXAMPLE = "models/example.safetensors"  # an input and the scores it gave when it was stored
 TOLERANCE = 1e-3  # between machines; on one machine the scores are equal to the bit
@@ -32,8 +36,9 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "depths": depths_of(network),
         "input channels": bundle.in_channels,
         "decision": str(bundle.decision),
+        "postprocessing not done": list(bundle.not_done) or None,
         "labels": {str(number): name for number, name in bundle.labels.items()},
-        "roi_size": list(bundle.roi_size),
+        "roi_size": "the whole volume" if bundle.whole else list(bundle.roi_size),
         "stride": list(contract.stride),
         "overlap": bundle.overlap,
         "blend": bundle.blend,
@@ -51,8 +56,8 @@ def parameters_of(network: nn.Module) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def verify_bundle(bundle: Bundle, store: Store) -> dict[str, Any]:
-    """Load a bundle's network and run the stored example again.
+def verify_bundle(bundle: Bundle, network: nn.Module, store: Store) -> dict[str, Any]:
+    """Run a bundle's stored example again with its network.
 
     Returns
     -------
@@ -63,9 +68,9 @@ def verify_bundle(bundle: Bundle, store: Store) -> dict[str, Any]:
     Raises
     ------
     RequestError
-        What ``load_network`` raises; ``example_differs`` if the scores are not those stored.
+        ``example_differs`` if the scores are not those stored; ``bundle_invalid`` for an example
+        that the network cannot take.
     """
-    network = load_network(bundle, store)
     found: dict[str, Any] = {
         "parameters": parameters_of(network),
         "weights digest": bundle.weights_digest,
@@ -74,11 +79,18 @@ def verify_bundle(bundle: Bundle, store: Store) -> dict[str, Any]:
     url = join(bundle.url, EXAMPLE)
     if not store.exists(url):
         return found
-    stored = parse_weights(url, read_weights(url, store))
-    with torch.inference_mode():
-        scores = final_scores(network(stored["input"]))
-    largest = float((scores - stored["scores"]).abs().max())
-    allowed = TOLERANCE * max(1.0, float(stored["scores"].abs().max()))
+    values, wanted = _stored_example(url, bundle, parse_weights(url, read_weights(url, store)))
+    try:
+        with torch.inference_mode():
+            scores = final_scores(network(values))
+    except Exception as error:  # torch raises many kinds for an odd shape
+        said = f"an example of shape {tuple(values.shape)} ({type(error).__name__})"
+        raise invalid(url, said, "one that the network takes") from error
+    if scores.shape != wanted.shape:
+        said = f"scores of shape {tuple(wanted.shape)} for an input of {tuple(values.shape)}"
+        raise invalid(url, said, f"shape {tuple(scores.shape)}")
+    largest = float((scores - wanted).abs().max())
+    allowed = TOLERANCE * max(1.0, float(wanted.abs().max()))
     if not largest <= allowed:
         raise RequestError(
             "example_differs",
@@ -88,6 +100,20 @@ def verify_bundle(bundle: Bundle, store: Store) -> dict[str, Any]:
             subject=bundle.url,
         )
     return {**found, "largest difference": largest}
+
+
+def _stored_example(
+    url: str, bundle: Bundle, stored: Mapping[str, Tensor]
+) -> tuple[Tensor, Tensor]:
+    """Return input and scores of an example, if the input is no larger than two windows."""
+    if not {"input", "scores"} <= stored.keys():
+        raise invalid(url, f"the tensors {brief(sorted(stored))}", "input and scores")
+    values, scores = stored["input"].float(), stored["scores"].float()
+    most = 2 * prod(bundle.roi_size) * bundle.in_channels
+    if not 0 < values.numel() <= most or not scores.numel():
+        found = f"an example of shape {tuple(values.shape)}"
+        raise invalid(url, found, f"from 1 to {most:,} numbers, which are two windows")
+    return values, scores
 
 
 def example_of(network: nn.Module, network_def: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -157,10 +183,12 @@ def _write(
 ) -> None:
     """Write weights, example and documents, then the configuration."""
     tensors = {name: value.contiguous() for name, value in network.state_dict().items()}
-    store.write(join(output, WEIGHTS[0]), safetensors.torch.save(tensors))
-    store.write(join(output, EXAMPLE), safetensors.torch.save(example_of(network, network_def)))
+    files = {
+        WEIGHTS[0]: safetensors.torch.save(tensors),
+        EXAMPLE: safetensors.torch.save(example_of(network, network_def)),
+    }
     for path in (*_DOCS, METADATA):
         if store.exists(join(bundle.url, path)):
-            store.write(join(output, path), store.read(join(bundle.url, path)))
+            files[path] = store.read(join(bundle.url, path))
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-    store.write(join(output, INFERENCE), text.encode())
+    OwnFiles(store, output).write({**files, INFERENCE: text.encode()})

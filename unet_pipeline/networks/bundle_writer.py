@@ -9,7 +9,6 @@ The expressions (``$``) of ``configs/inference.json`` are for MONAI's own runner
 reads only the plain parts: ``network_def``, ``preprocessing``, ``inferer``.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,11 +21,22 @@ from torch import nn
 from unet_pipeline.networks.adaptive import ADAPTIVE
 from unet_pipeline.networks.bundle import INFERENCE
 from unet_pipeline.networks.bundle_tools import EXAMPLE, example_of
-from unet_pipeline.storage.store import Store, join
+from unet_pipeline.records import json_text
+from unet_pipeline.storage.folders import OwnFiles
+from unet_pipeline.storage.store import Store
 
 SCHEMA = (
     "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
     "meta_schema_20240725.json"
+)
+BUNDLE_FILES = (
+    "models/model.safetensors",
+    EXAMPLE,
+    "docs/README.md",
+    "docs/license.txt",
+    "configs/metadata.json",
+    INFERENCE,
+    ADAPTIVE,
 )
 _RAS = [["L", "R"], ["P", "A"], ["I", "S"]]
 
@@ -45,10 +55,14 @@ def write_bundle(
     model_card: str,
     licence: str,
     metadata: Mapping[str, Any],
+    blend: str = "gaussian",
+    threshold: float | None = None,
+    slice_axis: int | None = None,
 ) -> None:
     """Write a bundle, ``configs/inference.json`` last, without which there is no bundle.
 
-    What was there is replaced; a rule for adaptive depth of other weights is removed.
+    A bundle of ours that was there is replaced; a rule for adaptive depth of other weights is
+    removed. Files of another hand stay, and are refused (``output_foreign``) before any is written.
 
     Parameters
     ----------
@@ -71,6 +85,13 @@ def write_bundle(
     metadata
         Entries of ``configs/metadata.json`` beside those made here, such as ``task``,
         ``description`` and ``data_source``.
+    blend
+        Weight of a window's voxels where windows overlap, ``gaussian`` or ``constant``.
+    threshold
+        Probability (sigmoid) that a voxel of a channel's region must be above; None where channels
+        exclude each other (softmax), and the first is background.
+    slice_axis
+        Axis of the model grid along which a 2-D network takes slices; ``roi_size`` is 1 there.
     """
     tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     data_format = {
@@ -85,13 +106,15 @@ def write_bundle(
         "docs/license.txt": _text(licence),
         "configs/metadata.json": _json(about),
         "configs/inference.json": _json(
-            inference_config(network_def, preprocessing, roi_size, overlap)
+            inference_config(
+                network_def, preprocessing, roi_size, overlap, blend, threshold, slice_axis
+            )
         ),
     }
-    for path in (INFERENCE, ADAPTIVE):  # of a bundle that is now replaced
-        store.remove(join(url, path))
-    for path, data in files.items():
-        store.write(join(url, path), data)
+    mine = OwnFiles(store, url)
+    mine.check(BUNDLE_FILES)
+    mine.remove((INFERENCE, ADAPTIVE))  # of a bundle that is now replaced
+    mine.write(files)
 
 
 def standard_preprocessing(spacing_mm: tuple[float, float, float]) -> list[dict[str, Any]]:
@@ -119,6 +142,9 @@ def inference_config(
     preprocessing: Sequence[Mapping[str, Any]],
     roi_size: tuple[int, int, int],
     overlap: float,
+    blend: str = "gaussian",
+    threshold: float | None = None,
+    slice_axis: int | None = None,
 ) -> dict[str, Any]:
     """Return ``configs/inference.json``: every image of ``dataset_dir`` becomes a label map."""
     return {
@@ -139,13 +165,12 @@ def inference_config(
         "network": "$@network_def.to(@device).eval()",
         "preprocessing": {"_target_": "Compose", "transforms": list(preprocessing)},
         "inferer": {
-            "_target_": "SlidingWindowInferer",
-            "roi_size": list(roi_size),
+            **_windows(roi_size, slice_axis),
             "sw_batch_size": 1,
             "overlap": overlap,
-            "mode": "gaussian",
+            "mode": blend,
         },
-        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing()},
+        "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(threshold)},
         "final_scores": "$lambda output: output if torch.is_tensor(output) else output[-1]",
         "predict": "$torch.no_grad()(lambda windows: @final_scores(@network(windows)))",
         "infer": "$lambda case: {**case, "
@@ -156,7 +181,20 @@ def inference_config(
     }
 
 
-def _postprocessing() -> list[dict[str, Any]]:
+def _windows(roi_size: tuple[int, int, int], slice_axis: int | None) -> dict[str, Any]:
+    if slice_axis is None:
+        return {"_target_": "SlidingWindowInferer", "roi_size": list(roi_size)}
+    plane = [n for axis, n in enumerate(roi_size) if axis != slice_axis]
+    return {"_target_": "SliceInferer", "roi_size": plane, "spatial_dim": slice_axis}
+
+
+def _postprocessing(threshold: float | None) -> list[dict[str, Any]]:
+    decision: list[dict[str, Any]] = [{"_target_": "AsDiscreted", "keys": "pred", "argmax": True}]
+    if threshold is not None:
+        decision = [
+            {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
+            {"_target_": "AsDiscreted", "keys": "pred", "threshold": threshold},
+        ]
     return [
         {
             "_target_": "Invertd",
@@ -166,7 +204,7 @@ def _postprocessing() -> list[dict[str, Any]]:
             "nearest_interp": False,
             "to_tensor": True,
         },
-        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        *decision,
         {
             "_target_": "SaveImaged",
             "keys": "pred",
@@ -212,7 +250,7 @@ def _tensor(kind: str, names: Mapping[int, str], roi_size: tuple[int, int, int])
 
 
 def _json(content: Mapping[str, Any]) -> bytes:
-    return _text(json.dumps(content, indent=2, ensure_ascii=False))
+    return _text(json_text(content, indent=2, ensure_ascii=False))
 
 
 def _text(text: str) -> bytes:

@@ -1,7 +1,7 @@
 """What networks cost: parameters, multiply-adds, memory, and windows per second on this machine."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -12,6 +12,7 @@ from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import depths_of, prune
+from unet_pipeline.networks.registry import network_without_storage
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,13 @@ def multiply_adds(network: nn.Module, x: Tensor) -> tuple[int, int]:
         for hook in hooks:
             hook.remove()
     return total[0], total[1]
+
+
+def feature_bytes(network_def: Mapping[str, Any], window: Sequence[int]) -> int:
+    """Return the bytes of the results of all convolutions of a window; nothing takes up memory."""
+    network, channels = network_without_storage(network_def)
+    x = torch.zeros(1, channels, *window, device="meta")
+    return multiply_adds(network.eval(), x)[1]
 
 
 def _cost(

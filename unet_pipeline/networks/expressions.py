@@ -12,6 +12,9 @@ from typing import Any
 
 _REFERENCE = re.compile(r"@(?P<path>[A-Za-z_][\w]*(?:(?:::|#)\w+)*)")
 _MOST_CHARACTERS = 1000
+_UNREADABLE = (
+    SyntaxError, TypeError, ValueError, LookupError, ArithmeticError, RecursionError, MemoryError,
+)  # fmt: skip
 _LARGEST = 2**64  # whole numbers could be squared, and squared again, without end
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -59,7 +62,7 @@ def plain_value(expression: str, look_up: Callable[[str], Any]) -> Any:
         tree = ast.parse(_REFERENCE.sub(placeholder, expression).strip(), mode="eval")
         names = {f"_reference_{index}_": path for index, path in enumerate(paths)}
         return _value(tree.body, lambda name: look_up(names[name]))
-    except (SyntaxError, TypeError, KeyError, ZeroDivisionError, RecursionError) as error:
+    except _UNREADABLE as error:
         raise NotPlainError(expression) from error
 
 

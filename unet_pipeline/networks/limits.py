@@ -1,20 +1,40 @@
-"""A network is no larger than its weights file: what would be is stopped while it is built."""
+"""A network is no larger than its weights file: its size is found before it takes up memory."""
 
-import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-_NEW = frozenset(
-    {torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn}
-)  # with their sizes first
-_SPARE = 2**24  # values beside the parameters: buffers, and what is thrown away again
-_LEAST = 2**10  # values that a tensor counts as at least, for the modules around it
+_SPARE = 2**24  # values beside the weights: tables that a constructor makes, and throws away
+_FILLS = frozenset({"normal_", "uniform_", "fill_", "zero_", "trunc_normal_", "erfinv_", "clamp_",
+                    "mul_", "add_"})  # fmt: skip
 
 
-class ValuesAtMost(TorchFunctionMode):
-    """Lets new tensors be made until their values add up to more than a file can hold.
+class _Shapes(TorchFunctionMode):
+    """Lets no constructor fill what has no storage, nor ask it for numbers."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Call a function, if it does anything to shapes."""
+        options = kwargs or {}
+        if func is torch.linspace:  # whose numbers are read, one for each block
+            options = {**options, "device": "cpu"}
+        if args and getattr(func, "__name__", "") in _FILLS:
+            return args[0]
+        return func(*args, **options)
+
+
+def without_storage(build: Callable[[], nn.Module]) -> nn.Module:
+    """Build a network that has shapes and no values, so that it takes no memory and little time."""
+    with torch.device("meta"), _Shapes():
+        return build()
+
+
+def check_size(build: Callable[[], nn.Module], file_bytes: int) -> None:
+    """Build a network without storage, and hold its values against the file of its weights.
 
     Parameters
     ----------
@@ -24,22 +44,9 @@ class ValuesAtMost(TorchFunctionMode):
     Raises
     ------
     ValueError
-        Instead of the tensor that would be too much.
+        For more parameters and buffers than the file can hold; what ``build`` raises.
     """
-
-    def __init__(self, file_bytes: int) -> None:
-        super().__init__()
-        self.file_bytes = file_bytes
-        self.left = file_bytes + _SPARE
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """Count what a function is about to make, and call it."""
-        if func in _NEW:
-            size = (kwargs or {}).get("size") or args
-            sizes = size[0] if size and not isinstance(size[0], int) else size
-            self.left -= max(math.prod(sizes), _LEAST)
-            if self.left < 0:
-                raise ValueError(f"more values than weights of {self.file_bytes:,} bytes hold")
-        return func(*args, **(kwargs or {}))
+    network = without_storage(build)
+    tensors = [*network.parameters(), *network.buffers()]
+    if sum(tensor.numel() for tensor in tensors) > file_bytes + _SPARE:
+        raise ValueError(f"more values than weights of {file_bytes:,} bytes hold")

@@ -13,7 +13,7 @@ from unet_pipeline.networks.nnunet.folder import is_nnunet_folder, load_folds, r
 from unet_pipeline.networks.programs import PROGRAMS, load_program
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.networks.trusted import build_trusted
-from unet_pipeline.networks.weights import check_fit, parse_weights, read_weights
+from unet_pipeline.networks.weights import fitted, parse_weights, read_weights
 from unet_pipeline.storage.store import Store, join
 
 
@@ -36,7 +36,7 @@ def load_bundle(url_or_name: str, store: Store, *, trust: bool = False) -> Bundl
         ``plan_unsupported``, ``weights_unsafe`` or ``checkpoint_invalid``; with trust
         ``bundle_code_failed``.
     """
-    url = _url_of(url_or_name)
+    url = bundle_url(url_or_name)
     with _for_all_cases():
         if is_nnunet_folder(url, store):
             return read_nnunet_folder(url, store)
@@ -52,7 +52,8 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
         ``weights_changed`` if the file is no longer the one that ``load_bundle`` saw,
         ``weights_too_large``, ``weights_unsafe`` if loading it would run code,
         ``bundle_invalid`` if it cannot be read, ``network_invalid`` for a ``network_def`` that is
-        larger, ``weights_mismatch`` if its tensors are not those of ``network_def``; what
+        larger, ``weights_mismatch`` or ``weights_ambiguous`` if its tensors are not those of
+        ``network_def``; what
         ``build_trusted`` raises.
     """
     if bundle.weights_file.endswith(CHECKPOINT):
@@ -67,8 +68,7 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
         network = build_trusted(bundle, store)
     else:
         network = build_network(bundle.network_def, file_bytes=len(data))
-    check_fit(url, weights, network.state_dict())
-    network.load_state_dict(weights)
+    network.load_state_dict(fitted(url, weights, network.state_dict()))
     return network.eval()
 
 
@@ -87,7 +87,8 @@ def _for_all_cases() -> Iterator[None]:
         ) from error
 
 
-def _url_of(url_or_name: str) -> str:
+def bundle_url(url_or_name: str) -> str:
+    """Return where a bundle lies that is given by its URL or, of ours, by its name."""
     packaged = PACKAGED / url_or_name
     is_name = "/" not in url_or_name and (packaged / INFERENCE).is_file()
     return str(packaged) if is_name else url_or_name

@@ -9,6 +9,7 @@ MONAI's steps act on the merged scores of the whole volume, in their order; thes
 """
 
 import ast
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import dropwhile
@@ -16,20 +17,49 @@ from math import log
 from typing import Any
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.bundle import MOST_OF_A_NAME
 from unet_pipeline.networks.bundle_config import ConfigFile
-from unet_pipeline.tiling.decision import MOST_COMBINED, Combined, Cut, Decision, Highest, Painted
+from unet_pipeline.texts import shown
+from unet_pipeline.tiling.decision import (
+    BACKGROUND,
+    MOST_COMBINED,
+    Combined,
+    Cut,
+    Decision,
+    Highest,
+    Painted,
+)
+from unet_pipeline.volume.options import brief
 
 _DECIDING = ("Activations", "AsDiscrete")
+_SPELLINGS = re.compile(r"(d|D|Dict)$")
+_LEAVING_LABELS = frozenset(
+    {"Invert", "SaveImage", "EnsureType", "EnsureChannelFirst", "ToTensor", "ToNumpy", "ToCupy",
+     "ToDevice", "CastToType", "CopyItems", "DeleteItems", "SelectItems", "Identity", "DataStats",
+     "SimulateDelay", "FlattenSubKeys"}
+)  # fmt: skip
+_HARMLESS = frozenset(
+    {"_target_", "_desc_", "_disabled_", "_requires_", "allow_missing_keys", "lazy", "to_onehot",
+     "n_classes", "num_classes", "rounding", "logit_thresh"}
+)  # fmt: skip
+_MOST_STEPS = 64
 _OPTIONS = frozenset({"keys", "softmax", "sigmoid", "threshold", "argmax"})
 _MOST_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One transform: its class, and those of its options that matter."""
+    """One transform: its class, those of its options that matter, and names of the others."""
 
     name: str
     options: Mapping[str, Any]
+    others: tuple[str, ...] = ()
+
+    @property
+    def is_about_labels(self) -> bool:
+        """Whether it changes the scores or the labels; said of all whose keys are not plain."""
+        keys = self.options.get("keys")
+        return keys not in ("image", "label") and keys not in (["image"], ["label"])
 
     def __getitem__(self, option: str) -> Any:
         """Return an option; of a list with one value per key, that of ``pred``."""
@@ -66,21 +96,65 @@ def read_decision(config: ConfigFile, channels: int) -> Decision:
     return painted or Combined(cut)
 
 
+def without_background(decision: Decision, names: Sequence[str]) -> Decision:
+    """Return the decision for two regions of which one is called background: the other is shown."""
+    if isinstance(decision, Combined) and len(names) == 2 and names[0].lower() == BACKGROUND:
+        return Painted((0, 1), (1,), decision.cut)
+    return decision
+
+
+def not_done(config: ConfigFile, decision: Decision) -> tuple[str, ...]:
+    """Return what ``postprocessing`` would do to labels and is not done here, by name.
+
+    Steps that only bring labels back and save them, or that are about other keys, are not among
+    them.
+    """
+    painting = isinstance(decision, Painted)  # of which one Lambdad is read
+    found = []
+    for step in _steps(config):
+        name = _SPELLINGS.sub("", step.name)
+        if name in _LEAVING_LABELS or not step.is_about_labels:
+            continue
+        if name == "Lambda" and painting and read_painting(str(step.options.get("func"))):
+            painting = False
+        elif name not in _DECIDING:
+            found.append(step.name or "a step without a name")
+        elif others := [o for o in step.others if o not in _HARMLESS]:
+            found.append(f"{step.name} ({', '.join(sorted(others))})")
+    return tuple(shown(name, MOST_OF_A_NAME) for name in dict.fromkeys(found))
+
+
 def _steps(config: ConfigFile) -> Iterator[_Step]:
-    post, path = config.content.get("postprocessing") or (), "postprocessing"
-    if not isinstance(post, list | tuple):  # a Compose, or a reference to one
-        path = f"{path}::transforms"
-        post = post.get("transforms", ()) if isinstance(post, dict) else config.value(path)
-    for place, step in enumerate(post):
-        if isinstance(step, dict) and step.get("_disabled_", False) not in (True, "true"):
+    path, listed = _listed(config)
+    for place, step in enumerate(listed[:_MOST_STEPS]):
+        if not isinstance(step, dict):
+            yield _Step(f"{brief(step)}", {}, ())
+        elif config.value(f"{path}::{place}::_disabled_", False) not in (True, "true"):
             name = str(step.get("_target_", "")).rpartition(".")[2]
-            read = _OPTIONS & set(step) if name.startswith(_DECIDING) else ()
+            deciding = _SPELLINGS.sub("", name) in _DECIDING
+            read = _OPTIONS & set(step) if deciding else ()
             plain = {option: config.value(f"{path}::{place}::{option}") for option in read}
-            yield _Step(name, {"func": step.get("func"), **plain})
+            keys = {"keys": step.get("keys"), "func": step.get("func")}
+            others = (o for o, v in step.items() if o not in _OPTIONS and v not in (None, False))
+            yield _Step(name, {**keys, **plain}, tuple(others))
+
+
+def _listed(config: ConfigFile) -> tuple[str, list[Any]]:
+    """Return the path of the list of steps, and the list as it stands."""
+    post, path = config.content.get("postprocessing"), "postprocessing"
+    if not isinstance(post, list):  # a Compose, or a reference to one
+        path = f"{path}::transforms"
+        listed = post.get("transforms") if isinstance(post, dict) else None
+        if post is None or isinstance(post, dict | str):
+            post = config.value(path, []) if listed is None or isinstance(listed, str) else listed
+    if not isinstance(post, list) or len(post) > _MOST_STEPS:
+        found = f"postprocessing of another form ({type(post).__name__})"
+        raise _unsupported(config, found, f"a Compose of a list of at most {_MOST_STEPS} steps")
+    return path, post
 
 
 def _first(steps: Iterable[_Step], option: str) -> _Step | None:
-    return next((step for step in steps if step[option] is True), None)
+    return next((step for step in steps if step[option] in (True, "True", "true")), None)
 
 
 def _number(config: ConfigFile, found: Any) -> float:

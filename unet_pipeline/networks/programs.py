@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unet_pipeline.caches import compilers_keep_to_it
 from unet_pipeline.errors import RequestError
 
 PROGRAMS = ("models/model.pt2", "models/model.ts")
@@ -78,6 +79,7 @@ def load_program(url: str, data: bytes) -> Program:
     """
     try:
         if url.endswith(".pt2"):
+            compilers_keep_to_it()
             return Program(torch.export.load(io.BytesIO(data)).module())
         load: Any = torch.jit.load
         return Program(load(io.BytesIO(data), map_location="cpu").eval())

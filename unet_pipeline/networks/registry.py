@@ -9,8 +9,8 @@ must be divisible by (``docs/networks.md``).
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -25,10 +25,11 @@ from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks import programs
+from unet_pipeline.networks.arguments import check_arguments
 from unet_pipeline.networks.asymmetric import AsymmetricUNet
 from unet_pipeline.networks.blocks import per_axis
 from unet_pipeline.networks.bundle_config import WITH_TRUST
-from unet_pipeline.networks.limits import ValuesAtMost
+from unet_pipeline.networks.limits import check_size, without_storage
 from unet_pipeline.networks.nested import NestedUNet, monai_unetpp
 from unet_pipeline.networks.nnunet import architecture
 
@@ -120,6 +121,8 @@ KNOWN: Mapping[str, _Kind] = {
     "Program": _Kind(programs.build, _any_window, OUR_NETS),
 }
 
+NAMES = tuple(name for name in KNOWN if name != "Program")  # that a network_def can have
+
 
 def build_network(
     network_def: Mapping[str, Any], *, seed: int | None = None, file_bytes: int | None = None
@@ -143,14 +146,38 @@ def build_network(
         a network that is larger than its weights, before it takes up memory.
     """
     kind, arguments = _known(network_def)
-    limit = nullcontext() if file_bytes is None else ValuesAtMost(file_bytes)
-    with torch.random.fork_rng(devices=[], enabled=seed is not None), limit:
+    if file_bytes is not None:
+        check_network(network_def, file_bytes)
+    with torch.random.fork_rng(devices=[], enabled=seed is not None):
         if seed is not None:
             torch.manual_seed(seed)
         try:
             return kind.build(**arguments)
         except _WRONG_ARGUMENTS as error:
             raise _invalid(network_def, error) from error
+
+
+def missing_arguments(network_def: Mapping[str, Any]) -> list[str]:
+    """Return the names of the arguments that the constructor wants and ``network_def`` lacks."""
+    kind, arguments = _known(network_def)
+    parameters = inspect.signature(kind.build).parameters.values()
+    needed = [p.name for p in parameters if p.default is p.empty and p.kind is not p.VAR_KEYWORD]
+    return [name for name in needed if name not in arguments]
+
+
+def check_network(network_def: Mapping[str, Any], file_bytes: int) -> None:
+    """Check that a network can be built, and is no larger than its weights; takes no memory.
+
+    Raises
+    ------
+    RequestError
+        As ``build_network``.
+    """
+    kind, arguments = _known(network_def)
+    try:
+        check_size(partial(kind.build, **arguments), file_bytes)
+    except _WRONG_ARGUMENTS as error:
+        raise _invalid(network_def, error) from error
 
 
 def network_contract(network_def: Mapping[str, Any]) -> NetworkContract:
@@ -182,6 +209,22 @@ def _positive(stride: tuple[int, ...]) -> tuple[int, ...]:
     return stride
 
 
+def network_without_storage(network_def: Mapping[str, Any]) -> tuple[nn.Module, int]:
+    """Return a network whose weights take up no memory (device ``meta``), and its input channels.
+
+    Raises
+    ------
+    RequestError
+        As ``build_network``.
+    """
+    kind, arguments = _known(network_def)
+    channels = network_contract(network_def).in_channels
+    try:
+        return without_storage(partial(kind.build, **arguments)), channels
+    except _WRONG_ARGUMENTS as error:
+        raise _invalid(network_def, error) from error
+
+
 def check_window(network_def: Mapping[str, Any], window: Sequence[int]) -> None:
     """Check that a network can take a window of so many voxels along each axis.
 
@@ -202,10 +245,10 @@ def check_window(network_def: Mapping[str, Any], window: Sequence[int]) -> None:
     )
 
 
-def check_smallest_window(
-    network: nn.Module, network_def: Mapping[str, Any], window: Sequence[int]
-) -> None:
+def check_smallest_window(network_def: Mapping[str, Any], window: Sequence[int]) -> None:
     """Check that a network bears a window as small as its stride: norms of one voxel do not.
+
+    The network is built without storage, and so is the window: it may be large.
 
     Raises
     ------
@@ -215,9 +258,13 @@ def check_smallest_window(
     contract = network_contract(network_def)
     if tuple(window) != contract.stride:
         return
+    kind, arguments = _known(network_def)
+    if kind.build is programs.build:
+        return
+    network = without_storage(partial(kind.build, **arguments)).eval()
     try:
-        with torch.inference_mode():
-            network(torch.zeros(1, contract.in_channels, *window))
+        with torch.no_grad():
+            network(torch.zeros(1, contract.in_channels, *window, device="meta"))
     except ValueError as error:
         raise RequestError(
             "roi_size_invalid",
@@ -255,10 +302,14 @@ def _known(network_def: Mapping[str, Any]) -> tuple[_Kind, dict[str, Any]]:
         raise RequestError(
             "network_unknown",
             found=f"network_def with _target_ {target!r}",
-            wanted=f"one of {', '.join(KNOWN)}, alone or with its module",
+            wanted=f"one of {', '.join(NAMES)}, alone or with its module",
             remedy=f"Choose a bundle with one of these networks, {WITH_TRUST}",
         )
     arguments = {str(key): value for key, value in network_def.items() if key not in _IGNORED_KEYS}
+    try:
+        check_arguments(arguments)
+    except ValueError as error:
+        raise _invalid(network_def, error) from error
     return kind, arguments
 
 

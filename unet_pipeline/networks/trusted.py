@@ -10,7 +10,6 @@ import hashlib
 import importlib
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.bundle import INFERENCE, METADATA, Bundle
 from unet_pipeline.networks.bundle_config import NOT_OURS, invalid
 from unet_pipeline.networks.registry import final_scores
+from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.names import is_safe
 from unet_pipeline.storage.store import Store, join, relative_to
 
@@ -114,8 +114,8 @@ class BundleCode:
     @contextmanager
     def _importable(self) -> Iterator[Path]:
         """Put the files into a folder from which they, and nobody else's, are imported."""
-        with _importing, tempfile.TemporaryDirectory(prefix="unet-pipeline-") as name:
-            folder = Path(name).resolve()
+        with _importing, scratch_folder() as name:
+            folder = name.resolve()
             for path, data in self.files.items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_bytes(data)

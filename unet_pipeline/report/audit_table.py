@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from unet_pipeline.records import CheckRecord
-from unet_pipeline.report.table import Cell, as_code, cell_text, clean, digits, escape_markdown
+from unet_pipeline.report.table import Cell, as_code, cell_text, digits, escape_markdown
+from unet_pipeline.texts import shown
 
 _GRAVITY = ("fail", "warn", "pass")
 
@@ -54,11 +55,11 @@ def audit_rows(records: Sequence[CheckRecord]) -> list[dict[str, Cell]]:
     """Return one dictionary of JSON types per case, for a table artifact of a run."""
     return [
         {
-            "case": clean(record.case),
+            "case": shown(record.case),
             "verdict": record.verdict,
             "codes": " ".join(reasons(record)),
             "residual_mm": _rounded(record.residual_mm),
-            "message": clean(record.message),
+            "message": shown(record.message),
             "fixed": "; ".join(record.fixed),
         }
         for record in records

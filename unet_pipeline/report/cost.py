@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from unet_pipeline.records import RunCost
 from unet_pipeline.report.quantities import bytes_text, duration_text, money_text
-from unet_pipeline.report.table import STAGES, clean
+from unet_pipeline.report.table import STAGES
+from unet_pipeline.texts import shown
 
 
 class Share(NamedTuple):
@@ -39,7 +40,7 @@ def shares_of(cost: RunCost) -> list[Share]:
     names = [*STAGES, *sorted(seconds.keys() - {*STAGES, "wait", "total"})]
     whole = sum(seconds.get(name, 0.0) for name in names)
     return [
-        Share(clean(_NAMES.get(name, name)), seconds[name], seconds[name] / whole if whole else 0.0)
+        Share(shown(_NAMES.get(name, name)), seconds[name], seconds[name] / whole if whole else 0.0)
         for name in names
         if name in seconds
     ]

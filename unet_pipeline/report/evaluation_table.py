@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_pipeline.evaluation.standing import METRICS, Evaluation, Interval, Metric, Standing
-from unet_pipeline.report.table import as_code, cell_text, clean, digits, escape_markdown, large
+from unet_pipeline.report.table import as_code, cell_text, digits, escape_markdown, large
+from unet_pipeline.texts import shown
 
 SCORES = 5  # the columns of ``cells`` that come first: the name and the scores; then the costs
 CHOSEN = "(chosen)"
@@ -132,7 +133,7 @@ def evaluation_rows(evaluation: Evaluation) -> list[dict[str, str]]:
     """Return one dictionary per entrant, for a table artifact of a run."""
     names = headings(evaluation)
     return [
-        {name: clean(text) for name, text in zip(names, row, strict=True)}
+        {name: shown(text) for name, text in zip(names, row, strict=True)}
         for row in cells(evaluation)
     ]
 

@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from unet_pipeline import __version__
 from unet_pipeline.report.quantities import bytes_text, duration_text, money_text
-from unet_pipeline.report.table import clean, number
+from unet_pipeline.report.table import number
+from unet_pipeline.texts import shown
 
 _NONE = "\N{EN DASH}"
 
@@ -21,14 +22,13 @@ def render(template: str, **values: Any) -> str:
     """Fill a template of this package; the page needs nothing but itself."""
     style, script = _asset("run.css"), _asset("run.js")
     page = _environment().get_template(template)
-    text = page.render(
+    return page.render(
         style=style,
         script=script,
         policy=_policy(style, script),
         version=__version__,
         **values,
     )
-    return clean(text)
 
 
 def data_uri(png: bytes) -> Markup:
@@ -67,6 +67,7 @@ def _environment() -> Environment:
         loader=PackageLoader("unet_pipeline.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_showable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -77,6 +78,11 @@ def _environment() -> Environment:
         "money": money_text,
     }
     return environment
+
+
+def _showable(value: Any) -> Any:
+    """Make a text showable before it is escaped, which turns no line round and hides no letter."""
+    return shown(value) if type(value) is str else value  # markup is ours
 
 
 def _fixed(value: float | None, places: int) -> str:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from unet_pipeline.evaluation.layer_records import LayerRecord
-from unet_pipeline.report.table import Cell, as_code, cell_text, clean, digits, label_order
+from unet_pipeline.report.table import Cell, as_code, cell_text, digits, label_order
 from unet_pipeline.report.u_picture import scale_text
+from unet_pipeline.texts import shown
 
 
 def labels_of_layers(layers: Sequence[LayerRecord]) -> list[str]:
@@ -67,7 +68,7 @@ def layers_rows(layers: Sequence[LayerRecord]) -> list[dict[str, Cell]]:
     labels = labels_of_layers(layers)
     return [
         {
-            "layer": clean(one.layer),
+            "layer": shown(one.layer),
             "side": one.side,
             "scale": scale_text(one.scale),
             "parameters": one.parameters,

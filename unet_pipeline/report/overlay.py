@@ -4,10 +4,11 @@ Pixel coordinates are (x, y) from the top left. The picture holds no text from a
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.report.palette import label_colour, label_colours
 from unet_pipeline.report.planes import (
     VIEWS,
+    Sliced,
     View,
     busiest_voxel,
     grey_levels,
@@ -38,6 +40,7 @@ _BOX = (_CELL - 2 * _LETTER, _TITLE_Y - 12 - 2 * _LETTER)
 _FILL = 0.3
 _PNG_LEVEL = 3  # half the time of the usual 6, for files a twentieth larger
 _TEXT, _FAINT, _BACKGROUND = (235, 235, 235), (160, 160, 160), (0, 0, 0)
+_LONGEST_NAME = 28
 _Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -68,6 +71,7 @@ def overlay_png(
     *,
     axcodes: Sequence[str] = ("R", "A", "S"),
     dashed: str = "reference",
+    names: Mapping[int, str] = MappingProxyType({}),
 ) -> bytes:
     """Return a PNG of 900 x 340 pixels with an axial, a coronal and a sagittal plane.
 
@@ -79,7 +83,8 @@ def overlay_png(
     Parameters
     ----------
     image_XYZ
-        Intensities, (X, Y, Z), any real type; may hold NaN.
+        Intensities, (X, Y, Z), any real type; may hold NaN. Only three slices are read, so it may
+        be an array on disk.
     labels_XYZ, reference_XYZ
         Integer labels of the same shape, 0 for background.
     spacing_mm
@@ -88,6 +93,8 @@ def overlay_png(
         The direction in which each axis grows.
     dashed
         What the legend calls the reference.
+    names
+        Names of labels for the legend; it shows the number of a label without one.
 
     Raises
     ------
@@ -97,9 +104,10 @@ def overlay_png(
     _check(image_XYZ, labels_XYZ, reference_XYZ, spacing_mm)
     axes = ras_axes(axcodes)
     spacing = tuple(float(spacing_mm[axis]) for axis in axes)
-    image, labels = to_ras(image_XYZ, axcodes), to_ras(labels_XYZ, axcodes)
+    labels = to_ras(labels_XYZ, axcodes)
     reference = None if reference_XYZ is None else to_ras(reference_XYZ, axcodes)
-    return _png(_draw(_panels(image, labels, reference, spacing), dashed))
+    image = Sliced(image_XYZ, axcodes)
+    return _png(_draw(_panels(image, labels, reference, spacing), dashed, names))
 
 
 def _check(
@@ -123,15 +131,15 @@ def _check(
 
 
 def _panels(
-    image: Array, labels: Array, reference: Array | None, spacing: Sequence[float]
+    image: Sliced, labels: Array, reference: Array | None, spacing: Sequence[float]
 ) -> list[_Panel]:
     voxel = busiest_voxel(labels)
     if voxel is None and reference is not None:
         voxel = busiest_voxel(reference)
     if voxel is None:
-        voxel = tuple(size // 2 for size in image.shape)
-    extents_mm = [size * mm for size, mm in zip(image.shape, spacing, strict=True)]
-    slices = [picture(image, view, voxel) for view in VIEWS]
+        voxel = tuple(size // 2 for size in labels.shape)
+    extents_mm = [size * mm for size, mm in zip(labels.shape, spacing, strict=True)]
+    slices = [image.picture(view, voxel) for view in VIEWS]
     label_maps = [_integers(picture(labels, view, voxel)) for view in VIEWS]
     masks: list[Labels | None] = [None] * len(VIEWS)
     if reference is not None:
@@ -149,7 +157,7 @@ def _integers(picture_HW: Array) -> Labels:
     return np.nan_to_num(picture_HW, nan=0, posinf=0, neginf=0).astype(np.int64)
 
 
-def _draw(panels: Sequence[_Panel], dashed: str) -> Image.Image:
+def _draw(panels: Sequence[_Panel], dashed: str, names: Mapping[int, str]) -> Image.Image:
     canvas = Image.new("RGB", (WIDTH, HEIGHT), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     common = min(_fit(panel.extent_mm) for panel in panels)
@@ -161,7 +169,7 @@ def _draw(panels: Sequence[_Panel], dashed: str) -> Image.Image:
         canvas.paste(_painted(panel, (width, height)), (x, y))
         _letters(draw, panel.view, (x, y), (width, height))
         _footer(draw, panel.view.title, index * _CELL + _LETTER, scale)
-    _legend(draw, panels, dashed)
+    _legend(draw, panels, dashed, names)
     return canvas
 
 
@@ -246,7 +254,9 @@ def _round_length(most_mm: float) -> float:
     return next(factor * power for factor in (5, 2, 1) if factor * power <= most_mm * (1 + 1e-9))
 
 
-def _legend(draw: ImageDraw.ImageDraw, panels: Sequence[_Panel], dashed: str) -> None:
+def _legend(
+    draw: ImageDraw.ImageDraw, panels: Sequence[_Panel], dashed: str, names: Mapping[int, str]
+) -> None:
     """Draw the colour of each label in the picture, as many as fit."""
     labels = sorted({int(label) for panel in panels for label in np.unique(panel.labels) if label})
     x, y, font = float(_LETTER), _LEGEND_Y, _font(15)
@@ -256,14 +266,22 @@ def _legend(draw: ImageDraw.ImageDraw, panels: Sequence[_Panel], dashed: str) ->
         draw.text((x + 28, y), dashed, fill=_FAINT, font=font, anchor="lm")
         x += 48 + draw.textlength(dashed, font=font)
     for index, label in enumerate(labels):
-        if x > WIDTH - 120:
+        length = draw.textlength(_shortened(names.get(label, "")) or str(label), font=font)
+        if x + 17 + length > WIDTH - (_LETTER if index == len(labels) - 1 else 90):
             draw.text((x, y), f"+ {len(labels) - index} more", fill=_FAINT, font=font, anchor="lm")
             return
         draw.rectangle([(x, y - 6), (x + 12, y + 6)], fill=label_colour(label))
-        draw.text((x + 17, y), str(label), fill=_TEXT, font=font, anchor="lm")
-        x += 33 + draw.textlength(str(label), font=font)
+        text = _shortened(names.get(label, "")) or str(label)
+        draw.text((x + 17, y), text, fill=_TEXT, font=font, anchor="lm")
+        x += 33 + draw.textlength(text, font=font)
     if not labels:
         draw.text((x, y), "no label in these planes", fill=_FAINT, font=font, anchor="lm")
+
+
+def _shortened(name: str) -> str:
+    """Return a name on one line, cut where it is long."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in name).split())
+    return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}\u2026"
 
 
 @cache

@@ -17,7 +17,7 @@ from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.palette import label_colour
-from unet_pipeline.report.table import attention_order, label_order, labels_of, number
+from unet_pipeline.report.table import attention_order, label_order, labels_of, name_of, number
 
 MAX_QUARANTINED = 200
 MAX_ROWS = 300
@@ -39,9 +39,13 @@ class _Fault:
 
 @dataclass(frozen=True)
 class _Label:
-    """A label, its colour (``#rrggbb``, or empty if it is not a number) and its mean Dice."""
+    """A label, its colour (``#rrggbb``, or empty if it is not a number) and its mean Dice.
+
+    ``name`` is its number, as cases have it; ``shown`` is what people call it.
+    """
 
     name: str
+    shown: str
     colour: str
     dice: float | None = None
 
@@ -81,7 +85,7 @@ def report_html(
         table_name=PurePosixPath(summary.table).name or "cases.csv",
         figure_size=(WIDTH, HEIGHT),
         **_headline(summary),
-        **_cases(attention_order(records), figures),
+        **_cases(attention_order(records), figures, summary.labels),
     )
 
 
@@ -91,16 +95,21 @@ def _headline(summary: RunSummary) -> dict[str, object]:
     return {
         "started": started(summary.run_id),
         "total": sum(summary.counts.values()),
-        "label_dice": [_label(name, dice[name]) for name in sorted(dice, key=label_order)],
+        "label_dice": [
+            _label(name, summary.labels, dice[name]) for name in sorted(dice, key=label_order)
+        ],
         "overall_dice": sum(known) / len(known) if known else None,
         "shares": shares_of(summary.cost),
     }
 
 
-def _cases(ordered: Sequence[CaseRecord], figures: Mapping[str, bytes]) -> dict[str, object]:
+def _cases(
+    ordered: Sequence[CaseRecord], figures: Mapping[str, bytes], names: Mapping[str, str]
+) -> dict[str, object]:
     """Return what the page shows of the cases, and how many of each it leaves out."""
     faulty = [record for record in ordered if record.status == "quarantined"]
     others = [record for record in ordered if record.status != "quarantined"]
+    bad_masks = [r for r in others if r.mask_code not in {"", "mask_missing"}]
     drawn = [record for record in ordered if record.case in figures]
     labels = labels_of(ordered)
     pictures = [
@@ -111,9 +120,11 @@ def _cases(ordered: Sequence[CaseRecord], figures: Mapping[str, bytes]) -> dict[
         "faults": [_fault(record) for record in faulty[:MAX_QUARANTINED]],
         "fault_counts": Counter(record.code for record in faulty).most_common(),
         "more_faults": max(len(faulty) - MAX_QUARANTINED, 0),
+        "mask_faults": bad_masks[:MAX_QUARANTINED],
+        "more_mask_faults": max(len(bad_masks) - MAX_QUARANTINED, 0),
         "rows": others[:MAX_ROWS],
         "more_rows": max(len(others) - MAX_ROWS, 0),
-        "labels": [_label(name) for name in labels[:MAX_LABEL_COLUMNS]],
+        "labels": [_label(name, names) for name in labels[:MAX_LABEL_COLUMNS]],
         "more_labels": max(len(labels) - MAX_LABEL_COLUMNS, 0),
         "pictures": pictures,
         "more_pictures": len(drawn) - len(pictures),
@@ -129,6 +140,6 @@ def _fault(record: CaseRecord) -> _Fault:
     return _Fault(record.case, record.code, sentence[:1].upper() + sentence[1:], remedy)
 
 
-def _label(name: str, dice: float | None = None) -> _Label:
+def _label(name: str, names: Mapping[str, str], dice: float | None = None) -> _Label:
     is_number = name.isascii() and name.isdigit()
-    return _Label(name, label_colour(int(name)) if is_number else "", dice)
+    return _Label(name, name_of(name, names), label_colour(int(name)) if is_number else "", dice)

@@ -111,6 +111,33 @@ def picture(array_XYZ: Array, view: View, voxel: Sequence[int]) -> Array:
     return picture_HW[::rows, ::columns]
 
 
+@dataclass(frozen=True)
+class Sliced:
+    """A volume, perhaps on disk, of which only the slices of pictures are read.
+
+    Attributes
+    ----------
+    array_XYZ
+        Has a shape, and is read where it is sliced.
+    axcodes
+        As in ``to_ras``.
+    """
+
+    array_XYZ: Any
+    axcodes: Sequence[str]
+
+    def picture(self, view: View, voxel: Sequence[int]) -> Array:
+        """Return what ``picture`` gives of the volume to Right, Anterior, Superior."""
+        axis, index = ras_axes(self.axcodes)[view.along], voxel[view.along]
+        if self.axcodes[axis] not in "RAS":
+            index = self.array_XYZ.shape[axis] - 1 - index
+        part = [slice(None)] * 3
+        part[axis] = slice(index, index + 1)
+        slab = to_ras(np.asarray(self.array_XYZ[tuple(part)]), self.axcodes)
+        at = [0 if along == view.along else i for along, i in enumerate(voxel)]
+        return picture(slab, view, at)
+
+
 def grey_levels(pictures: Sequence[Array], foregrounds: Sequence[Array]) -> list[NDArray[np.uint8]]:
     """Return the pictures as grey levels from 0 to 255, all in one window of intensities.
 

@@ -3,10 +3,12 @@
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from unet_pipeline.cost import shares_of_price
 from unet_pipeline.records import CaseRecord
+from unet_pipeline.texts import shown
 
 Cell = str | float | None
 
@@ -16,21 +18,26 @@ STAGES = (
 )
 _LAST = ("wait", "total")
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = (
+    *("=", "\N{FULLWIDTH EQUALS SIGN}", "+", "\N{FULLWIDTH PLUS SIGN}"),
+    *("-", "\N{FULLWIDTH HYPHEN-MINUS}", "@", "\N{FULLWIDTH COMMERCIAL AT}"),
+)
 _MARKUP = frozenset("\\`*_[]()<>&|#!~")
 
 
 def attention_order(records: Iterable[CaseRecord]) -> list[CaseRecord]:
     """Return the records a person should look at first.
 
-    Quarantined, then those that the gate warns about, then worst mean Dice.
+    Quarantined, then those that the gate warns about, those whose mask is at fault, and worst mean
+    Dice.
     """
 
-    def key(record: CaseRecord) -> tuple[bool, bool, bool, float, bool, str]:
+    def key(record: CaseRecord) -> tuple[bool, bool, bool, bool, float, bool, str]:
         mean = number(record.mean_dice)
         calm = record.status != "quarantined"
         skipped = record.status == "skipped"
-        return calm, not record.code, mean is None, mean or 0.0, skipped, record.case
+        sound_mask = record.mask_code in {"", "mask_missing"}
+        return calm, not record.code, sound_mask, mean is None, mean or 0.0, skipped, record.case
 
     return sorted(records, key=key)
 
@@ -45,6 +52,22 @@ def label_order(label: str) -> tuple[bool, int, str]:
     """Sort key of labels: numbers in numeric order, then names."""
     is_number = label.isascii() and label.isdigit()
     return not is_number, int(label) if is_number else 0, label
+
+
+def name_of(label: str, names: Mapping[str, str]) -> str:
+    """Return the name of a label; with its number where another has the same, or it has none."""
+    name = shown(names.get(label, ""))
+    if not name:
+        return shown(label)
+    return name if list(names.values()).count(names[label]) == 1 else f"{name} ({label})"
+
+
+def dice_sentence(mean_dice: Mapping[str, float], names: Mapping[str, str]) -> str:
+    """Return the mean Dice of each label by its name, as ``spleen: 0.912, label 7: 0.500``."""
+    named = ((name_of(label, names), label, value) for label, value in mean_dice.items())
+    return ", ".join(
+        f"{'label ' if name == label else ''}{name}: {value:.3f}" for name, label, value in named
+    )
 
 
 def stages_of(records: Iterable[CaseRecord]) -> list[str]:
@@ -71,19 +94,19 @@ def large(count: float | None) -> str:
     return f"{count:,.3g} T"
 
 
-def clean(text: str) -> str:
-    """Return text that can be encoded as UTF-8 (a file name may hold bytes that cannot)."""
-    return text.encode("utf-8", "replace").decode("utf-8")
-
-
-def cases_csv(records: Sequence[CaseRecord], price: float | None = None) -> str:
+def cases_csv(
+    records: Sequence[CaseRecord],
+    price: float | None = None,
+    names: Mapping[str, str] = MappingProxyType({}),
+) -> str:
     """Return one line per case, in the order given, as RFC 4180 (comma, CRLF, quotes doubled).
 
     The columns are ``case, status, code, message, output, windows, mean_dice``, then
-    ``dice_<label>`` and ``seconds_<stage>`` for what any record has, then ``bytes_read``,
-    ``bytes_written`` and ``figure``. Where the run has a price, the last column is each case's
-    share of it, by seconds in the network. An empty cell means that there is no value. A text
-    cell that a spreadsheet would run as a formula is prefixed with an apostrophe.
+    ``dice_<label>``, by name, and ``seconds_<stage>`` for what any record has, then ``bytes_read``,
+    ``bytes_written``, ``figure``, ``mask_code`` and ``mask_message``. Where the run has a price,
+    the last column is each case's share of it, by seconds in the network. An empty cell means that
+    there is no value. A text cell that a spreadsheet would run as a formula is prefixed with an
+    apostrophe.
     """
     labels, stages = labels_of(records), stages_of(records)
     shares = {} if price is None else shares_of_price(records, price)
@@ -91,9 +114,9 @@ def cases_csv(records: Sequence[CaseRecord], price: float | None = None) -> str:
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(
         ["case", "status", "code", "message", "output", "windows", "mean_dice"]
-        + [f"dice_{cell_text(label)}" for label in labels]
+        + [f"dice_{cell_text(name_of(label, names))}" for label in labels]
         + [f"seconds_{cell_text(stage)}" for stage in stages]
-        + ["bytes_read", "bytes_written", "figure"]
+        + ["bytes_read", "bytes_written", "figure", "mask_code", "mask_message"]
         + ["price"] * (price is not None)
     )
     for record in records:
@@ -109,12 +132,15 @@ def cases_csv(records: Sequence[CaseRecord], price: float | None = None) -> str:
             + [digits(dice.get(label), 4) for label in labels]
             + [digits(record.seconds.get(stage), 3) for stage in stages]
             + [str(record.bytes_read), str(record.bytes_written), cell_text(record.figure)]
+            + [cell_text(record.mask_code), cell_text(record.mask_message)]
             + [digits(shares.get(record.case), 6)] * (price is not None)
         )
     return out.getvalue()
 
 
-def table_rows(records: Sequence[CaseRecord]) -> list[dict[str, Cell]]:
+def table_rows(
+    records: Sequence[CaseRecord], names: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Cell]]:
     """Return one dictionary per case, quarantined first, then worst Dice; all have the same keys.
 
     The values are JSON types, so that the rows can be a table artifact of a run.
@@ -122,14 +148,18 @@ def table_rows(records: Sequence[CaseRecord]) -> list[dict[str, Cell]]:
     labels = labels_of(records)
     return [
         {
-            "case": clean(record.case),
+            "case": shown(record.case),
             "status": record.status,
-            "code": clean(record.code),
+            "code": shown(record.code),
             "mean_dice": _rounded(record.mean_dice, 4),
-            **{f"dice_{label}": _rounded((record.dice or {}).get(label), 4) for label in labels},
+            **{
+                f"dice_{name_of(label, names)}": _rounded((record.dice or {}).get(label), 4)
+                for label in labels
+            },
             "seconds": _rounded(record.seconds.get("total"), 2),
-            "output": None if record.output is None else clean(record.output),
-            "message": clean(record.message),
+            "output": None if record.output is None else shown(record.output),
+            "message": shown(record.message),
+            "mask": shown(record.mask_code),
         }
         for record in attention_order(records)
     ]
@@ -147,7 +177,7 @@ def markdown_table(records: Sequence[CaseRecord], limit: int = 100) -> str:
         cells = (
             as_code(record.case),
             record.status,
-            digits(record.mean_dice, 3),
+            digits(record.mean_dice, 3) or as_code(record.mask_code),
             digits(record.seconds.get("total"), 1),
             as_code(record.output) if record.output else reason,
         )
@@ -158,8 +188,8 @@ def markdown_table(records: Sequence[CaseRecord], limit: int = 100) -> str:
 
 
 def cell_text(value: str | None) -> str:
-    """Return a text cell that no spreadsheet takes for a formula."""
-    text = clean(value or "")
+    """Return a text cell of one line that no spreadsheet takes for a formula."""
+    text = shown(value or "")
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 
@@ -176,11 +206,11 @@ def digits(value: float | None, places: int) -> str:
 
 def escape_markdown(text: str) -> str:
     """Return text on one line, with all that Markdown or HTML could take for markup escaped."""
-    line = " ".join(clean(text).split())
+    line = shown(text)
     return "".join(f"\\{char}" if char in _MARKUP else char for char in line)
 
 
 def as_code(text: str) -> str:
     """Return a name or URL as inline code, which is also readable where it is not rendered."""
-    line = " ".join(clean(text).split())
+    line = shown(text).strip()
     return escape_markdown(line) if not line or set(line) & set("`\\|") else f"`{line}`"

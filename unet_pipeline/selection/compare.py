@@ -15,13 +15,14 @@ import numpy as np
 
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import CompareSettings
+from unet_pipeline.config.questions import NAMED
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.choice import FEW_CASES
 from unet_pipeline.evaluation.standing import Evaluation, Remark, Standing
 from unet_pipeline.evaluation.statistics import Bootstrap
 from unet_pipeline.evaluation.table import ScoreTable, score_table
 from unet_pipeline.networks.bundle import Bundle
-from unet_pipeline.records import Case
+from unet_pipeline.records import Case, masks_text
 from unet_pipeline.request import new_run_id
 from unet_pipeline.selection.entrants import (
     Entrant,
@@ -35,12 +36,12 @@ from unet_pipeline.selection.entrants import (
 )
 from unet_pipeline.selection.files import write_evaluation
 from unet_pipeline.selection.prices import price_of, time_windows
+from unet_pipeline.storage.outage import under_way
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.training.split import TO_COMPARE_ON
 
 MOST_DISAGREEMENTS = 12
 PER_PAIR = 5
-_NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._+-]*)=(?P<model>.+)")
 _UNSAFE = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
@@ -111,7 +112,14 @@ def run_compare(
     RequestError
         ``cases_too_few`` if fewer than two cases can be scored by all; ``dice_missing`` if no
         mask has a label that the networks know.
+    RunStopped
+        For a fault of the store; label maps that are done stay.
     """
+    with under_way():
+        return _run(run, executor, on_case)
+
+
+def _run(run: CompareRun, executor: Executor, on_case: OnCase) -> Evaluation:
     begin, scoring = perf_counter(), run.settings.scoring
     outcomes = run_entrants(run.entrants, run.cases, executor, scoring.surface_mm, on_case)
     bootstrap = Bootstrap(scoring.resamples, scoring.seed, scoring.confidence)
@@ -144,8 +152,7 @@ def run_compare(
         folder=run.folder,
         comparisons=tuple(table.compare(pairs, bootstrap)),
     )
-    write_evaluation(run.store, evaluation, outcomes, _context(run))
-    return evaluation
+    return write_evaluation(run.store, evaluation, outcomes, _context(run))
 
 
 def parse_models(models: Sequence[str]) -> dict[str, list[str]]:
@@ -160,7 +167,7 @@ def parse_models(models: Sequence[str]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
     unnamed = set()
     for text in models:
-        named = _NAMED.fullmatch(text)
+        named = NAMED.fullmatch(text)
         model = named["model"] if named else text
         name = named["name"] if named else _last_part(text)
         members = groups.setdefault(name, [])
@@ -270,7 +277,7 @@ def _context(run: CompareRun) -> dict[str, str]:
     return {
         "Models": "\n".join(models),
         "Images": settings.images,
-        "Masks": settings.masks or "named by the manifest",
+        "Masks": masks_text(settings.masks, run.cases),
         "Output": settings.output,
         "Cluster": settings.cluster.kind,
     }

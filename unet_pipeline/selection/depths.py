@@ -24,7 +24,7 @@ from unet_pipeline.networks.bundle_tools import convert_bundle, prune_bundle
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import check_depth, depths_of
 from unet_pipeline.networks.trusted import BundleCode
-from unet_pipeline.records import Case
+from unet_pipeline.records import Case, masks_text
 from unet_pipeline.request import new_run_id, open_store
 from unet_pipeline.selection.entrants import (
     Entrant,
@@ -38,6 +38,7 @@ from unet_pipeline.selection.entrants import (
 )
 from unet_pipeline.selection.files import write_evaluation
 from unet_pipeline.selection.prices import price_of, time_windows
+from unet_pipeline.storage.outage import under_way
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.calibrate import calibrate_on
@@ -124,7 +125,14 @@ def run_depths(run: DepthsRun, executor: Executor, on_case: OnCase = lambda *_: 
     RequestError
         ``cases_too_few`` if fewer than two cases can be scored; ``dice_missing`` if no mask has a
         label that the network knows.
+    RunStopped
+        For a fault of the store; label maps that are done stay.
     """
+    with under_way():
+        return _run(run, executor, on_case)
+
+
+def _run(run: DepthsRun, executor: Executor, on_case: OnCase) -> Evaluation:
     begin, settings = perf_counter(), run.settings
     surface_mm = settings.scoring.surface_mm
     outcomes = run_entrants(run.entrants, run.cases, executor, surface_mm, on_case)
@@ -182,8 +190,7 @@ def _conclude(
         choice=choice,
         bundles=_bundles(run, choice, "adaptive" in outcomes),
     )
-    write_evaluation(run.store, evaluation, outcomes, _context(run))
-    return evaluation
+    return write_evaluation(run.store, evaluation, outcomes, _context(run))
 
 
 def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
@@ -191,8 +198,11 @@ def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
     loss, policy = run.settings.adaptive_loss, run.entrants[0].run.model.policy
     assert loss is not None  # noqa: S101  else it is not asked for
     try:
-        rule = calibrate_on(run.bundle, run.store, cases, loss, policy)
+        read = (run.settings.images, run.settings.masks)
+        rule = calibrate_on(run.bundle, run.store, cases, loss, policy, read)
     except RequestError as error:
+        if error.code != "calibration_impossible":
+            raise
         log.warning("adaptive depth is left out: %s", error)
         return None
     url = _adaptive_url(run)
@@ -287,7 +297,7 @@ def _context(run: DepthsRun) -> dict[str, str]:
     return {
         "Model": f"{run.bundle.name} ({run.bundle.weights_digest[:19]})",
         "Images": settings.images,
-        "Masks": settings.masks or "named by the manifest",
+        "Masks": masks_text(settings.masks, run.cases),
         "Output": settings.output,
         "Tolerance": f"{settings.tolerance:g} Dice",
         "Adaptive depth": "left out" if loss is None else f"calibrated to a loss of {loss:g} Dice",

@@ -16,12 +16,14 @@ from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.evaluation.scores import LabelScore, score_labels
 from unet_pipeline.evaluation.standing import LeftOut, Remark
 from unet_pipeline.gate.examine import Policy, examine
-from unet_pipeline.gate.inspect import read_mask
+from unet_pipeline.gate.inspect import read_reference
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import Run, open_run
+from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.training.split import first_part, part_of
-from unet_pipeline.volume.staging import read_labels
+from unet_pipeline.volume.decoding import read_labels
 
 log = logging.getLogger(__name__)
 
@@ -115,10 +117,13 @@ def segment_settings(
     return SegmentSettings(
         images=settings.images,
         masks=settings.masks,
+        mask_pattern=settings.mask_pattern,
+        require_masks=True,
         model=model,
         output=join(settings.output, "labels", name),
         depth=depth,
         trust=settings.trust,
+        ignore_postprocessing=settings.ignore_postprocessing,
         windows=windows,
         cluster=settings.cluster,
         storage=settings.storage,
@@ -169,13 +174,14 @@ def run_entrant(
             found.left_out.append(LeftOut(record.case, record.code, record.message))
         else:
             job = _score_job(run, by_name[record.case], record.output, surface_mm)
-            _submit(found, job, executor)
+            _submit(found, run, job, executor)
             found.records[record.case] = record
         on_case(entrant.name, record)
     for name, handle in found.handles.items():
         try:
             found.scores[name] = executor.result(handle)
         except CaseError as error:
+            stop_for(run.store, error, _read(run))
             found.left_out.append(_left_out(name, error))
     return Outcome(found.scores, found.records, tuple(found.left_out))
 
@@ -193,6 +199,8 @@ def run_entrants(
     ------
     RequestError
         ``cases_too_few`` if fewer than two cases are left.
+    RunStopped
+        For a fault of the store that concerns all cases; label maps that are done stay.
     """
     outcomes = {}
     for entrant in entrants:
@@ -213,9 +221,17 @@ def score_case(job: ScoreJob) -> dict[int, LabelScore]:
     CaseError
         If one of the two can no longer be read.
     """
+    with of_case(job.case.name):
+        return _score(job)
+
+
+def _score(job: ScoreJob) -> dict[int, LabelScore]:
     assert job.case.mask is not None  # noqa: S101  entrants have only such cases
-    grid = examine(job.store, job.case, job.policy).sound_header().grid
-    mask = read_mask(job.store, job.case.mask, grid, job.policy, job.memory_bytes)
+    examined = examine(job.store, job.case, job.policy)
+    grid, seen = examined.sound_header().grid, examined.versions
+    mask = read_reference(
+        job.store, job.case.mask, job.case.parts, grid, job.policy, job.memory_bytes, seen
+    )
     labels_XYZ, _ = read_labels(job.store, job.label_map, budget_bytes=job.memory_bytes)
     return score_labels(labels_XYZ, mask.labels_XYZ, job.labels, grid.spacing_mm, job.surface_mm)
 
@@ -241,10 +257,15 @@ def _score_job(run: Run, case: Case, label_map: str, surface_mm: float) -> Score
     )
 
 
-def _submit(found: _Gathered, job: ScoreJob, executor: Executor) -> None:
+def _read(run: Run) -> tuple[str | None, ...]:
+    return run.settings.images, run.settings.masks, run.settings.output
+
+
+def _submit(found: _Gathered, run: Run, job: ScoreJob, executor: Executor) -> None:
     try:
         found.handles[job.case.name] = executor.submit(score_case, job)
     except CaseError as error:  # the serial executor runs it at once
+        stop_for(run.store, error, _read(run))
         found.left_out.append(_left_out(job.case.name, error))
 
 

@@ -11,12 +11,13 @@ from unet_pipeline.cohort import with_engine
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.standing import Price
 from unet_pipeline.gate.examine import examine
+from unet_pipeline.model import Model
 from unet_pipeline.networks.bundle_tools import parameters_of
 from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.pruning import at_depth
 from unet_pipeline.records import Case, CaseRecord
-from unet_pipeline.request import Model, Run, job_of
+from unet_pipeline.request import Run, job_of
 from unet_pipeline.selection.entrants import Entrant
 from unet_pipeline.selection.timing import CASES, milliseconds_per_window
 from unet_pipeline.tasks import VolumeJob
@@ -75,7 +76,8 @@ def price_of(model: Model, ms_per_window: float | None, records: Sequence[CaseRe
 def network_cost(model: Model) -> tuple[int, int | None]:
     """Return the parameters of a model at its depth, and the multiply-adds of a window.
 
-    Those of adaptive depth are the mean over the windows that its rule was calibrated on.
+    Those of adaptive depth are the mean over the windows that its rule was calibrated on. Where a
+    volume is one window, each has another number: None.
     """
     bundle, spec = model.bundle, model.spec
     adaptive = spec.depth == "adaptive"
@@ -87,7 +89,8 @@ def network_cost(model: Model) -> tuple[int, int | None]:
         adds *= bundle.roi_size[bundle.slice_axis]
     if adaptive and bundle.adaptive is not None:
         adds = round(adds * bundle.adaptive.multiply_adds_share)
-    return parameters_of(network), adds * 2 ** len(spec.mirror) or None
+    known = 0 if bundle.whole else adds * 2 ** len(spec.mirror)
+    return parameters_of(network), known or None
 
 
 def _volume_job(run: Run, case: Case) -> VolumeJob:

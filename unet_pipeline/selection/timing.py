@@ -6,10 +6,11 @@ may have other work; times of those runs cannot be held against each other.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, islice
 from statistics import median
 from typing import NamedTuple
 
-from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.predictor import ModelSpec, Predictor
 from unet_pipeline.tasks import VolumeJob, plan_volume, prepared_of, read_tile, stage_case
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.views import Voxels
@@ -45,12 +46,26 @@ def milliseconds_per_window(entrants: Sequence[Sequence[VolumeJob]]) -> list[flo
     spent: list[list[float]] = [[] for _ in entrants]
     for _ in range(ROUNDS):
         for times, jobs in zip(spent, entrants, strict=True):
-            windows = [window for job in jobs for window in _windows_of(job, known)]
-            predictor = Predictor(jobs[0].spec, reuse_bytes=0)
-            _forward(predictor, windows[0])  # what is done once only
-            forward = sum(_forward(predictor, window) for window in windows)
+            windows = [(job.spec, window) for job in jobs for window in _windows_of(job, known)]
+            forward = sum(_of_one_size(*group) for group in _by_size(windows))
             times.append(1000 * forward / len(windows) / jobs[0].spec.batch)
     return [median(times) for times in spent]
+
+
+def _by_size(
+    windows: Sequence[tuple[ModelSpec, Window]],
+) -> Iterator[tuple[ModelSpec, list[Window]]]:
+    """Group windows by their size: of most bundles all have one."""
+    groups: dict[Index3, tuple[ModelSpec, list[Window]]] = {}
+    for spec, window in windows:
+        groups.setdefault(spec.roi_size, (spec, []))[1].append(window)
+    yield from groups.values()
+
+
+def _of_one_size(spec: ModelSpec, windows: Sequence[Window]) -> float:
+    predictor = Predictor(spec, reuse_bytes=0)
+    _forward(predictor, windows[0])  # what is done once only
+    return sum(_forward(predictor, window) for window in windows)
 
 
 def _forward(predictor: Predictor, window: Window) -> float:
@@ -70,8 +85,8 @@ def _windows_of(job: VolumeJob, known: dict[tuple[object, ...], list[Window]]) -
 def _read_windows(job: VolumeJob) -> Iterator[Window]:
     staged = stage_case(job)
     plan = plan_volume(prepared_of(staged), job)
-    starts = [start for tile in plan.tiles for start in tile.windows]
-    step = max(1, len(starts) // WINDOWS)
-    for start in starts[step // 2 :: step][:WINDOWS]:
+    starts = chain.from_iterable(tile.windows for tile in plan.tiles)
+    step = max(1, plan.n_windows // WINDOWS)
+    for start in islice(starts, step // 2, step * WINDOWS, step):
         frame = Box.at(start, job.spec.roi_size)
         yield Window(read_tile(staged, frame).values_CXYZ, frame, start)

@@ -5,7 +5,10 @@ The rest is a ``CaseError`` while one object is handled, and a ``RequestError`` 
 still being checked. Only codes and numbers are quoted: texts from servers stay out of messages.
 """
 
+import errno
+import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -14,8 +17,12 @@ from urllib.parse import urlsplit
 import aiohttp
 from botocore import exceptions as boto  # type: ignore[import-untyped]
 
-from unet_pipeline.errors import CaseError, PipelineError, RequestError
-from unet_pipeline.storage.urls import redact
+from unet_pipeline.errors import CaseError, PipelineError, RequestError, unforeseen
+from unet_pipeline.storage.local import NotRegularError
+from unet_pipeline.storage.s3 import PreconditionFailedError, client_error, service_code
+from unet_pipeline.storage.urls import LOCAL, protocol_of, redact
+
+log = logging.getLogger(__name__)
 
 _STORAGE_ERRORS = (
     OSError,
@@ -24,6 +31,7 @@ _STORAGE_ERRORS = (
     boto.BotoCoreError,
     boto.ClientError,
     aiohttp.ClientError,
+    RecursionError,
 )
 _NETWORK_ERRORS = (
     ConnectionError,
@@ -43,9 +51,21 @@ _BAD_KEYS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
     "ExpiredToken",
+    "ExpiredTokenException",
     "InvalidToken",
+    "TokenRefreshRequired",
     "RequestTimeTooSkewed",
 }
+_OTHER_REGION = {
+    "PermanentRedirect",
+    "AuthorizationHeaderMalformed",
+    "IllegalLocationConstraintException",
+    "IncorrectEndpoint",
+    "Redirect",
+    "301",
+}
+_REGION = re.compile(r"[a-z]{2}(-[a-z0-9]+){1,4}")
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 class _Said(NamedTuple):
@@ -66,19 +86,37 @@ def explained(url: str, *, request: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except PipelineError:
+    except (PipelineError, PreconditionFailedError):
         raise
     except _STORAGE_ERRORS as error:
         raise explain(error, url, request=request) from error
 
 
+def keys_are_refused(error: BaseException) -> bool:
+    """Say whether the store takes our keys for none; asking for keys again may help."""
+    return service_code(error) in _BAD_KEYS or isinstance(error, _CREDENTIAL_ERRORS)
+
+
+def input_changed(url: str) -> CaseError:
+    """Return the error of an object that is another one than at the first look at its case."""
+    return CaseError(
+        "input_changed",
+        subject=redact(url),
+        found="an object that was replaced while its case was under way",
+        wanted="one version from the first look to the last",
+        remedy="Wait until its writer has finished, then run again",
+    )
+
+
 def explain(error: BaseException, url: str, *, request: bool) -> PipelineError:
     """Return the error that says what ``error`` means for ``url``."""
-    service_code = _service_code(error)
-    said = _of_request(error, service_code, url)
+    if type(error).__name__ == "FileExpired":
+        return input_changed(url)
+    code = service_code(error)
+    said = _of_request(error, code, url)
     kind: type[PipelineError] = RequestError
     if said is None:
-        said = _of_object(error, service_code, request=request)
+        said = _of_object(error, code, url, request=request)
         kind = RequestError if request else CaseError
     return kind(
         said.code, subject=redact(url), found=said.found, wanted=said.wanted, remedy=said.remedy
@@ -87,14 +125,47 @@ def explain(error: BaseException, url: str, *, request: bool) -> PipelineError:
 
 def is_past_end(error: OSError) -> bool:
     """Say whether ``error`` answers a range read that starts behind the last byte."""
-    return _service_code(error) in {"InvalidRange", "416"}
+    return service_code(error) in {"InvalidRange", "416"}
 
 
-def _service_code(error: BaseException | None) -> str:
-    """Return the code of the S3 answer behind ``error``, empty if there is none."""
-    while error is not None and not isinstance(error, boto.ClientError):
-        error = error.__cause__
-    return "" if error is None else str(error.response.get("Error", {}).get("Code", ""))
+@contextmanager
+def of_case(name: str) -> Iterator[None]:
+    """Turn whatever is raised for a case into an error of that case, foreseen or not.
+
+    Raises
+    ------
+    PipelineError
+        As it is; else ``of_system`` or ``unexpected``, which is logged with its traceback.
+    """
+    try:
+        yield
+    except PipelineError:
+        raise
+    except Exception as error:
+        fault = of_system(error)
+        if fault is None:
+            log.exception("%s failed for a reason that nobody foresaw", name)
+            fault = unforeseen(error)
+        raise fault from error
+
+
+def of_system(error: BaseException | None) -> CaseError | None:
+    """Name a fault of the operating system outside of any store; None if it is none.
+
+    A full or read-only disk is then that of scratch: outputs are written through a store.
+    """
+    while error is not None and not (isinstance(error, OSError) and error.errno):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return None
+    assert isinstance(error, OSError)  # noqa: S101  the loop has looked
+    said = _of_errno(error.errno, "scratch") or _Said(
+        "system_failed",
+        os.strerror(error.errno or 0),
+        "a machine that gives what the work needs",
+        "Look at this machine: its disks, its limits (ulimit -a), its network",
+    )
+    return CaseError(said.code, found=said.found, wanted=said.wanted, remedy=said.remedy)
 
 
 def _of_request(error: BaseException, service_code: str, url: str) -> _Said | None:
@@ -104,7 +175,8 @@ def _of_request(error: BaseException, service_code: str, url: str) -> _Said | No
             "access_denied",
             f"keys that the store refuses ({service_code})",
             "keys that it accepts",
-            "Check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or the profile",
+            "Get new keys, where theirs have run out; check AWS_ACCESS_KEY_ID, "
+            "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, or the profile",
         )
     if service_code == "NoSuchBucket":
         return _Said(
@@ -112,6 +184,15 @@ def _of_request(error: BaseException, service_code: str, url: str) -> _Said | No
             f"no bucket {_bucket(url)}",
             "a bucket that exists",
             "Correct the URL or the endpoint, or create the bucket",
+        )
+    if service_code in _OTHER_REGION or isinstance(error, RecursionError):  # botocore's redirects
+        named = _named_region(error)
+        return _Said(
+            "region_wrong",
+            f"a bucket {_bucket(url)} in {named or 'another region'}",
+            "the region and the endpoint of that bucket",
+            f"Say --region {named or 'REGION'}, or set AWS_DEFAULT_REGION; an endpoint of another "
+            "region must go",
         )
     if isinstance(error, _CREDENTIAL_ERRORS):
         return _Said(
@@ -144,8 +225,18 @@ def _of_request(error: BaseException, service_code: str, url: str) -> _Said | No
     return None
 
 
-def _of_object(error: BaseException, service_code: str, *, request: bool) -> _Said:
+def _of_object(error: BaseException, service_code: str, url: str, *, request: bool) -> _Said:
     """Say what is wrong with one object, or with the place that a request names."""
+    if service_code == "InvalidObjectState":
+        return _Said(
+            "object_archived",
+            "an object in an archive storage class (such as Glacier)",
+            "one that can be read at once",
+            "Restore it first (aws s3api restore-object), and run again when that is done",
+        )
+    named = _of_errno(getattr(error, "errno", None), "output")
+    if named is not None and (protocol_of(url) == LOCAL or named.code == "name_too_long"):
+        return named
     if isinstance(error, (FileNotFoundError, NotADirectoryError)):
         what = "folder" if request else "file"
         return _Said(
@@ -153,6 +244,13 @@ def _of_object(error: BaseException, service_code: str, *, request: bool) -> _Sa
             f"no {'file or folder' if request else 'file'} of that name",
             f"a {what} that can be read",
             "Correct the path, or put the data there",
+        )
+    if isinstance(error, NotRegularError):
+        return _Said(
+            "file_special",
+            f"{error.args[0]}, which was not opened",
+            "a regular file",
+            "Write its content to a file, and name that",
         )
     if isinstance(error, PermissionError):
         return _Said(
@@ -183,10 +281,43 @@ def _of_object(error: BaseException, service_code: str, *, request: bool) -> _Sa
 def _fault(error: BaseException, service_code: str) -> str:
     if service_code:
         return f"the store answered {service_code}"
-    if type(error).__name__ == "FileExpired":
-        return "an object that was replaced while it was read"
     number = getattr(error, "errno", None)
     return os.strerror(number) if isinstance(number, int) else type(error).__name__
+
+
+def _of_errno(number: int | None, place: str) -> _Said | None:
+    """Name what the operating system says of a disk or of a name."""
+    if number in _FULL:
+        return _Said(
+            f"{place}_full",
+            f"no space left for the {place} ({os.strerror(number or 0)})",
+            "space for it",
+            f"Free space there, or take another {'--scratch' if place == 'scratch' else place}",
+        )
+    if number == errno.EROFS:
+        return _Said(
+            "read_only",
+            f"a file system for the {place} that can only be read",
+            "one that can be written",
+            f"Mount it for writing, or take another {place}",
+        )
+    if number == errno.ENAMETOOLONG:
+        return _Said(
+            "name_too_long",
+            "a name that is longer than the store allows",
+            "at most 255 bytes a part of a path, with _dseg.nii.gz behind it",
+            "Rename the file, or name its case in a manifest",
+        )
+    return None
+
+
+def _named_region(error: BaseException) -> str:
+    """Return the region that the store names, if it looks like one."""
+    answer = client_error(error)
+    response = {} if answer is None else answer.response
+    headers = response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
+    said = response.get("Error", {}).get("Region") or headers.get("x-amz-bucket-region") or ""
+    return said if _REGION.fullmatch(str(said)) else ""
 
 
 def _endpoint(error: BaseException) -> str:

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 import fsspec
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.storage.urls import S3, redact
+from unet_pipeline.storage.local import RegularFiles
+from unet_pipeline.storage.urls import LOCAL, S3, redact
 
+_MEMORY = "memory"
 CONNECT_SECONDS = 4.0
 # Longest silence of a server that has accepted a request.
 READ_SECONDS = 20.0
@@ -43,7 +45,8 @@ class StorageOptions:
     anon
         Send unsigned requests (public buckets).
     allowed
-        Prefixes that the URLs of a manifest may lie in, beside the manifest's own folder.
+        Prefixes that the URLs of a manifest and the links of a folder may lead to, beside the
+        manifest's own folder and what lies below the folder.
     """
 
     endpoint_url: str | None = None
@@ -61,24 +64,31 @@ def filesystem(protocol: str, options: StorageOptions) -> Any:
     Raises
     ------
     RequestError
-        ``protocol_unknown`` if fsspec has no file system for it or its package is not installed,
+        ``protocol_unknown`` for any but those that are tried here: s3, memory and local files,
         ``endpoint_invalid`` if the endpoint is not an http or https URL, ``ca_bundle_invalid`` if
         AWS_CA_BUNDLE names no certificates.
     """
-    arguments = _s3_arguments(options) if protocol == S3 else {}
-    try:
-        opened = fsspec.filesystem(protocol, **arguments)
-    except (ValueError, ImportError) as error:
+    if protocol == LOCAL:
+        return RegularFiles()
+    if protocol not in {S3, _MEMORY}:
         raise RequestError(
             "protocol_unknown",
             subject=f"{protocol}://",
-            found="a protocol that nothing here can open",
-            wanted="s3://, memory://, a local path, or a protocol with an installed fsspec package",
-            remedy="Correct the URL, or install the fsspec package of that protocol",
-        ) from error
+            found="a protocol that is not tried here",
+            wanted="s3://, a local path (also file://), or memory:// within one process",
+            remedy="Copy the files there, mount them as a folder, or reach them by an S3 endpoint",
+        )
+    opened = fsspec.filesystem(protocol, **(_s3_arguments(options) if protocol == S3 else {}))
     if protocol == S3:
         opened.retries = _S3FS_TRIES
     return opened
+
+
+def forget(files: Any) -> None:
+    """Let the next call of ``filesystem`` make a new one, which asks for its keys anew."""
+    kept = type(files)._cache
+    for token in [token for token, known in list(kept.items()) if known is files]:
+        kept.pop(token, None)
 
 
 def _s3_arguments(options: StorageOptions) -> dict[str, Any]:

@@ -1,56 +1,27 @@
 """Which cases are done: a case is, if the digests of its input, weights and settings still match.
 
-The record is the sidecar that is written last, beside the label map, as the commit mark::
-
-    {"format": 1,
-     "inputs": [{"role": "image0", "size": 123, "etag": "...", "sha256": "sha256:..."}, ...],
-     "weights": "sha256:...",
-     "settings_digest": "sha256:...",
-     "output": {"bytes": 456, "sha256": "sha256:..."}}
-
-It may hold more. An unreadable or malformed sidecar means that the case is not done.
+The record is the sidecar that is written last, beside the label map, as the commit mark; see
+``storage/sidecar.py``. A sidecar that is not sound, whatever is wrong with it, means that the case
+is not done. So does a label map whose digest is not the sidecar's: an equal etag, which the store
+gave for these very bytes, spares reading it; where there is none it is read.
 """
 
 import hashlib
 import io
 import json
-from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.names import is_pair_header, is_pair_voxels, voxel_files
+from unet_pipeline.storage.sidecar import InputDigest, Sidecar
 from unet_pipeline.storage.store import Store
 
-FORMAT = 1
 VOXELS = ".voxels"
 MOST_BYTES = 16 * 2**20  # of a sidecar; ours have some kB
 _BLOCK = 4 * 2**20
 _LARGE = 2**17  # bytes that are worth being digested on another thread
-
-
-@dataclass(frozen=True)
-class InputDigest:
-    """One input object of a case.
-
-    Attributes
-    ----------
-    role
-        ``image0``, ``image1`` ... by channel, or ``mask``; ``mask.voxels`` is the .img of a pair.
-    size
-        Bytes, of the object as it is stored.
-    etag
-        As the store gave it before the content was read, or None.
-    sha256
-        Digest of the object as it is stored.
-    """
-
-    role: str
-    size: int
-    etag: str | None
-    sha256: str
 
 
 def digest_bytes(data: bytes | bytearray | memoryview) -> str:
@@ -127,10 +98,14 @@ def digest_object(store: Store, url: str) -> str:
 def urls_by_role(store: Store, case: Case) -> dict[str, str]:
     """Return the URL of each input: ``image0``, ``image1`` ... and ``mask``.
 
+    The parts of a mask are ``mask1``, ``mask2`` ... by their labels.
+
     The voxels of a NIfTI pair have the role of their header, with ``.voxels``.
     """
     urls = {f"image{channel}": url for channel, url in enumerate(case.images)}
-    if case.mask is not None:
+    if case.parts:
+        urls |= {f"mask{part.label}": part.url for part in case.parts}
+    elif case.mask is not None:
         urls["mask"] = case.mask
     parts = {role: voxels_url(store, url) for role, url in urls.items() if is_pair_header(url)}
     return urls | {f"{role}{VOXELS}": url for role, url in parts.items()}
@@ -168,39 +143,21 @@ def half_a_pair(url: str, subject: str = "") -> CaseError:
     )
 
 
-def read_sidecar(store: Store, url: str) -> dict[str, Any] | None:
-    """Return the sidecar at ``url``; None if it cannot be read or is not a JSON object."""
-    try:
-        data = store.read_at_most(url, MOST_BYTES)
-    except CaseError:
-        return None
-    try:
-        sidecar = json.loads(data)
-    except (ValueError, RecursionError):
-        return None
-    return sidecar if isinstance(sidecar, dict) else None
+def read_record(store: Store, url: str) -> bytes | None:
+    """Return the record at ``url`` as it lies there; None for nothing.
 
-
-def inputs_of(sidecar: Mapping[str, Any]) -> dict[str, InputDigest]:
-    """Return the recorded inputs by role; empty if the record is malformed."""
+    What is too large for a record is cut, and so not sound.
+    """
     try:
-        recorded = [
-            InputDigest(one["role"], one["size"], one["etag"], one["sha256"])
-            for one in sidecar["inputs"]
-        ]
-        return {one.role: one for one in recorded}
-    except (KeyError, TypeError):
-        return {}
+        return store.read_range(url, 0, MOST_BYTES + 1)
+    except CaseError as error:
+        if error.code == "file_missing":
+            return None
+        raise
 
 
 def is_done(
-    store: Store,
-    case: Case,
-    sidecar: Mapping[str, Any],
-    *,
-    weights: str,
-    settings: str,
-    label_url: str,
+    store: Store, case: Case, sidecar: Sidecar, *, weights: str, settings: str, label_url: str
 ) -> bool:
     """Say whether the label map at ``label_url`` is what a run would write now.
 
@@ -214,31 +171,30 @@ def is_done(
     RequestError
         If the store as a whole cannot be asked. An input that cannot be read means "not done".
     """
-    if sidecar.get("format") != FORMAT:
+    if (sidecar.weights, sidecar.settings_digest) != (weights, settings):
         return False
-    if (sidecar.get("weights"), sidecar.get("settings_digest")) != (weights, settings):
-        return False
-    recorded = inputs_of(sidecar)
+    recorded, output = sidecar.inputs, sidecar.output
     try:
         urls = urls_by_role(store, case)
         return (
             recorded.keys() == urls.keys()
-            and _is_whole(store, label_url, sidecar.get("output"))
-            and all(_is_unchanged(store, url, recorded[role]) for role, url in urls.items())
+            and _is_unchanged(store, label_url, output.bytes, output.etag, output.sha256)
+            and all(
+                _is_unchanged(store, url, *_marks(recorded[role])) for role, url in urls.items()
+            )
         )
     except CaseError:
         return False
 
 
-def _is_whole(store: Store, label_url: str, output: Any) -> bool:
-    size = output.get("bytes") if isinstance(output, Mapping) else None
-    return size is not None and store.fingerprint(label_url).size == size
+def _marks(one: InputDigest) -> tuple[int, str | None, str]:
+    return one.size, one.etag, one.sha256
 
 
-def _is_unchanged(store: Store, url: str, recorded: InputDigest) -> bool:
+def _is_unchanged(store: Store, url: str, size: int, etag: str | None, sha256: str) -> bool:
     now = store.fingerprint(url)
-    if now.size != recorded.size:
+    if now.size != size:
         return False
-    if now.etag is not None and now.etag == recorded.etag:
+    if now.etag is not None and now.etag == etag:
         return True
-    return digest_object(store, url) == recorded.sha256
+    return digest_object(store, url) == sha256

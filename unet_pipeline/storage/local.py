@@ -1,32 +1,132 @@
-"""Local files: atomic writes, and listings that follow links."""
+"""Local files: atomic writes, reads of regular files alone, and listings that follow links."""
 
 import os
 import secrets
-from collections.abc import Iterator
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any, BinaryIO
+
+from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
+
+from unet_pipeline.private import make_output_folder, open_output
 
 _PART = ".part"
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISSOCK, "a socket"),
+)
 
 
-def write_atomically(path: Path, data: bytes | bytearray | memoryview) -> None:
+class NotRegularError(OSError):
+    """What was to be read is a pipe, a device or a socket: it may never end, or wait for ever."""
+
+
+class RegularFiles(LocalFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """The local file system, of which only regular files are opened."""
+
+    def _open(self, path: str, mode: str = "rb", block_size: Any = None, **kwargs: Any) -> Any:
+        opener = _RegularFile if mode == "rb" else LocalFileOpener
+        return opener(self._strip_protocol(path), mode, fs=self, **kwargs)
+
+
+class _RegularFile(LocalFileOpener):  # type: ignore[misc]  # fsspec has no types
+    f: Any
+
+    def _open(self) -> None:
+        if self.f is None or self.f.closed:
+            self.f = open_regular(self.path)
+            self.size = os.fstat(self.f.fileno()).st_size
+
+
+def open_regular(path: str) -> BinaryIO:
+    """Open a regular file for reading, and nothing else.
+
+    A link is followed. It is looked at before it is opened, for a device may act when it is, and
+    again when it is open, for it may have been replaced; a pipe is never waited for.
+
+    Raises
+    ------
+    NotRegularError
+        For a named pipe, a device or a socket.
+    IsADirectoryError
+        For a folder.
+    """
+    _require_regular(os.stat(path), path)  # noqa: PTH116  a path is text here
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        _require_regular(os.fstat(descriptor), path)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return os.fdopen(descriptor, "rb")
+
+
+def special_kind(mode: int) -> str:
+    """Return what a file is that is neither a regular file nor a folder: ``a named pipe`` ..."""
+    return next((kind for is_it, kind in _KINDS if is_it(mode)), "")
+
+
+def _require_regular(state: os.stat_result, path: str) -> None:
+    if stat.S_ISDIR(state.st_mode):
+        raise IsADirectoryError(path)
+    if not stat.S_ISREG(state.st_mode):
+        raise NotRegularError(special_kind(state.st_mode) or "a special file")
+
+
+def write_atomically(
+    path: Path,
+    data: bytes | bytearray | memoryview,
+    *,
+    new: bool = False,
+    before: Callable[[], None] = lambda: None,
+) -> None:
     """Write ``data`` so that ``path`` holds either its old content or all of the new one.
 
     The bytes go to a hidden file beside ``path``, reach the disk, and take its name in one step.
+    Files and new folders have the mode of the umask that the user has.
+
+    Parameters
+    ----------
+    new
+        Nothing may be there: FileExistsError otherwise.
+    before
+        Called at the last moment before the name is taken; it may raise.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_output_folder(path.parent)
     part = path.with_name(f".{secrets.token_hex(8)}{_PART}")
     try:
-        with part.open("xb") as file:
+        with os.fdopen(open_output(part), "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        before()
+        if new:
+            _take_new_name(part, path)
+        else:
+            part.replace(path)
     except BaseException:
         with suppress(OSError):
             part.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def _take_new_name(part: Path, path: Path) -> None:
+    """Give ``part`` a name that nothing has; by a link, which, unlike a rename, never replaces."""
+    try:
+        path.hardlink_to(part)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if os.path.lexists(path):
+            raise FileExistsError(str(path)) from None
+        part.replace(path)
+    else:
+        part.unlink()
 
 
 def is_part(name: str) -> bool:

@@ -2,24 +2,41 @@
 
 ``image`` holds the channels of a case, separated by ``;``. ``mask`` may be empty or absent, and so
 may ``split`` and ``fold``, which say what training does with a case. Relative paths start at the
-manifest's folder. Other columns are ignored.
+manifest's folder. Other columns are ignored. In manifests that are written here, a path is relative
+where it lies below that folder, and else whole: so it means the same wherever it is read from.
 """
 
 import csv
 import io
 import json
 import posixpath
-from collections.abc import Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import chain
+from operator import itemgetter
 from typing import Any, NoReturn
 
 from unet_pipeline.errors import CaseError, RequestError, has_secret
-from unet_pipeline.records import Case
+from unet_pipeline.records import Case, json_text
 from unet_pipeline.storage.names import escaped, is_safe, without_nifti_suffix
 from unet_pipeline.storage.store import Store
-from unet_pipeline.storage.urls import LOCAL, canonical, is_below, parent, protocol_of, redact
+from unet_pipeline.storage.survey import Fence
+from unet_pipeline.storage.urls import (
+    LOCAL,
+    canonical,
+    is_below,
+    parent,
+    protocol_of,
+    redact,
+    relative_to,
+)
 
 MOST_BYTES = 256 * 2**20  # more than a million cases
-_Row = Mapping[str, Any]
+_COLUMNS = ("case", "image", "mask", "split", "fold")
+_SUFFIX_ENDS = {".nii", ".hdr", ".img"}
+_NO_NAMES = {"", ".", ".."}
+_Cells = tuple[Any, ...]  # of one row, in the order of _COLUMNS
 
 
 def is_manifest(url: str) -> bool:
@@ -54,66 +71,164 @@ def read_manifest(store: Store, url: str) -> tuple[Case, ...]:
     return cases
 
 
-def _check_inside(cases: Sequence[Case], url: str, allowed: Sequence[str]) -> None:
-    """Refuse a manifest that leads anywhere but where the request allows it to."""
-    prefixes = (parent(url), *allowed)
+def manifest_bytes(cases: Iterable[Case], url: str) -> bytes:
+    """Return JSON lines that mean these cases when they are read as the manifest at ``url``."""
+    folder = parent(url)
+    lines = []
     for case in cases:
-        for found in (*case.images, *([case.mask] if case.mask else ())):
-            if not any(is_below(found, prefix) for prefix in prefixes):
-                raise RequestError(
-                    "manifest_outside",
-                    subject=f"{redact(url)}, case {case.name}",
-                    found=redact(found),
-                    wanted=f"a place in {', '.join(map(redact, prefixes))}",
-                    remedy="Allow its prefix (--allow) if the run may read it",
-                )
+        row = {"case": case.name, "image": ";".join(_written(one, folder) for one in case.images)}
+        if case.mask is not None:
+            row["mask"] = _written(case.mask, folder)
+        row.update({key: word for key in ("split", "fold") if (word := getattr(case, key))})
+        lines.append(json_text(row) + "\n")
+    return "".join(lines).encode()
+
+
+def _written(url: str, folder: str) -> str:
+    whole = canonical(url)
+    if not is_below(whole, folder) or ".." in whole.split("/"):
+        return whole
+    return f"./{relative_to(whole, folder)}"  # so that no first character has a meaning
+
+
+def outside(cases: Sequence[Case], url: str) -> tuple[str, ...]:
+    """Return the prefixes that must be allowed to read the manifest at ``url`` of these cases.
+
+    They are the deepest folders that hold all images, and all masks, that lie elsewhere.
+    """
+    images = [one for case in cases for one in case.images]
+    masks = [case.mask for case in cases if case.mask is not None]
+    found = {
+        prefix
+        for group in (images, masks)
+        for prefix in _common([parent(one) for one in group if not is_below(one, parent(url))])
+    }
+    return tuple(
+        sorted(one for one in found if not any(one != o and is_below(one, o) for o in found))
+    )
+
+
+def _common(folders: Sequence[str]) -> set[str]:
+    """Return the folder that all lie in, for each store and bucket; never a whole file system."""
+    by_root: dict[str, list[str]] = {}
+    for folder in folders:
+        head, separator, rest = folder.rpartition("://")
+        root = f"{head}{separator}{_bucket(rest)}"
+        by_root.setdefault(root, []).append(rest)
+    found = set()
+    for root, paths in by_root.items():
+        start = root[: len(root) - len(_bucket(paths[0]))]
+        common = posixpath.commonpath(paths)
+        found |= {f"{start}{path}" for path in (paths if common in ("", "/") else [common])}
+    return found
+
+
+def _check_inside(cases: Sequence[Case], url: str, allowed: Sequence[str]) -> None:
+    """Refuse a manifest that leads anywhere but where the request allows it to, links followed."""
+    prefixes = (parent(url), *allowed)
+    fence = Fence(prefixes)
+    inside = cache(lambda folder: any_below(folder, prefixes))
+    for case in cases:
+        for found in case.images if case.mask is None else (*case.images, case.mask):
+            is_local = found.startswith("/")
+            if is_local:
+                if fence.lets_in(found):
+                    continue
+            else:
+                folder, _, name = found.rpartition("/")
+                if (name != ".." and inside(folder)) or any_below(found, prefixes):
+                    continue
+            leads = f", a link to {fence.real(found)}" if any_below(found, prefixes) else ""
+            raise RequestError(
+                "manifest_outside",
+                subject=f"{redact(url)}, case {case.name}",
+                found=f"{redact(found)}{leads}",
+                wanted=f"a place in {', '.join(map(redact, prefixes))}, links followed",
+                remedy="Allow its prefix (--allow) if the run may read it",
+            )
+
+
+def any_below(url: str, prefixes: Sequence[str]) -> bool:
+    """Say whether a URL lies in one of some prefixes, with every ``..`` followed."""
+    return any(is_below(url, prefix) for prefix in prefixes)
 
 
 def parse_manifest(data: bytes, url: str) -> tuple[Case, ...]:
-    """Return the cases of the manifest ``data`` that was read from ``url``."""
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        _refuse(url, line, found="bytes that are not UTF-8", wanted="UTF-8 text")
+    """Return the cases of the manifest ``data`` that was read from ``url``.
+
+    Rows without any value, as spreadsheets leave them, are passed over, and so is a row that says
+    again what another says.
+    """
     rows = _json_rows if url.lower().endswith(".jsonl") else _csv_rows
-    lines_by_name: dict[str, int] = {}
-    cases = []
-    for line, row in rows(text, url):
-        case = _case(row, url, line)
-        first = lines_by_name.setdefault(case.name, line)
-        if first != line:
-            _refuse(
-                url, line, "case", f"{case.name} again, first in line {first}", "each case once"
-            )
-        cases.append(case)
+    row_of: dict[str, int] = {}
+    lines = array("Q")
+    cases: list[Case] = []
+    text = io.TextIOWrapper(io.BytesIO(data), "utf-8-sig", newline="")
+    try:
+        for line, cells in rows(text, url):
+            case = _case(cells, url, line)
+            first = row_of.setdefault(case.name, len(cases))
+            if first == len(cases):
+                cases.append(case)
+                lines.append(line)
+            elif case != cases[first]:
+                found = f"{case.name} again, first in line {lines[first]}"
+                _refuse(url, line, "case", found, "each case once")
+    except UnicodeDecodeError:
+        _refuse(url, _line_that_is_no_text(data), found="bytes that are not UTF-8", wanted="UTF-8")
     return tuple(cases)
 
 
-def _csv_rows(text: str, url: str) -> Iterator[tuple[int, _Row]]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+def _line_that_is_no_text(data: bytes) -> int:
     try:
-        columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return data[: error.start].count(b"\n") + 1
+    return data.count(b"\n")
+
+
+def _csv_rows(text: io.TextIOWrapper, url: str) -> Iterator[tuple[int, _Cells]]:
+    head = text.readline()
+    separator = _separator(head)
+    reader = csv.reader(chain([head], text), delimiter=separator, strict=True)
+    try:
+        columns = [name.strip().lower() for name in next(reader, [])]
         for wanted in ("case", "image"):
             if columns.count(wanted) != 1:
                 found = f"{columns.count(wanted)} columns of that name"
                 _refuse(url, 1, wanted, found, "a first line like case,image,mask")
-        reader.fieldnames = columns
+        # a column that is not there is looked for in an empty cell behind the row
+        places = [columns.index(name) if name in columns else -1 for name in _COLUMNS]
+        pick = itemgetter(*places)
+        width = len(columns)
         for row in reader:
-            if None in row:
+            if not any(map(str.strip, row)):
+                continue
+            if len(row) != width and any(map(str.strip, row[width:])):
+                quoted = "; channels between quotes" if separator == ";" else ""
                 _refuse(
                     url,
                     reader.line_num,
-                    found=f"more than {len(columns)} fields",
-                    wanted="one field per column (channels are separated by ;)",
+                    found=f"{len(row)} fields, and {width} columns",
+                    wanted=f"one field per column (channels are separated by ;{quoted})",
                 )
-            yield reader.line_num, row
+            row = row[:width] + [""] * (width + 1 - len(row))
+            yield reader.line_num, pick(row)
     except csv.Error as error:
-        _refuse(url, reader.line_num + 1, found=f"a line that is not CSV ({error})", wanted="CSV")
+        _refuse(url, reader.line_num, found=f"a line that is not CSV ({error})", wanted="CSV")
 
 
-def _json_rows(text: str, url: str) -> Iterator[tuple[int, _Row]]:
-    for line, content in enumerate(text.split("\n"), start=1):
+def _separator(head: str) -> str:
+    """Return what separates the columns: a comma, or what Excel writes where that is decimal."""
+    for separator in (",", ";", "\t"):
+        names = [name.strip(' "\r\n').lower() for name in head.split(separator)]
+        if {"case", "image"} <= set(names):
+            return separator
+    return ","
+
+
+def _json_rows(text: io.TextIOWrapper, url: str) -> Iterator[tuple[int, _Cells]]:
+    for line, content in enumerate(text, start=1):
         if not content.strip():
             continue
         try:
@@ -122,12 +237,16 @@ def _json_rows(text: str, url: str) -> Iterator[tuple[int, _Row]]:
             _refuse(url, line, found="a line that is not JSON", wanted="one JSON object per line")
         if not isinstance(row, dict):
             _refuse(url, line, found=f"a JSON {type(row).__name__}", wanted="a JSON object")
-        yield line, row
+        cells = tuple(row.get(name) for name in _COLUMNS)
+        if any(cell is not None and cell != "" for cell in cells):
+            yield line, cells
 
 
-def _case(row: _Row, url: str, line: int) -> Case:
-    name = _cell(row, "case", url, line)
-    name = without_nifti_suffix(name) or name
+def _case(cells: _Cells, url: str, line: int) -> Case:
+    case, image, mask, split, fold = cells
+    name = _cell(case, "case", url, line)
+    if name[-4:].lower() in _SUFFIX_ENDS or name[-3:].lower() == ".gz":
+        name = without_nifti_suffix(name) or name
     if not is_safe(name):
         _refuse(
             url,
@@ -136,47 +255,66 @@ def _case(row: _Row, url: str, line: int) -> Case:
             escaped(name) if name else "nothing",
             "a relative path without .., backslash, control characters or empty parts",
         )
-    channels = _cell(row, "image", url, line).split(";")
-    images = tuple(_resolve(channel.strip(), "image", url, line) for channel in channels)
-    mask = _cell(row, "mask", url, line)
+    channels = _cell(image, "image", url, line).split(";")
+    of_mask = _cell(mask, "mask", url, line)
     return Case(
         name,
-        images,
-        _resolve(mask, "mask", url, line) if mask else None,
-        split=_word(row, "split", url, line),
-        fold=_word(row, "fold", url, line),
+        tuple([_resolve(channel.strip(), "image", url, line) for channel in channels]),
+        _resolve(of_mask, "mask", url, line) if of_mask else None,
+        split=_word(split, "split", url, line) if split else "",
+        fold=_word(fold, "fold", url, line) if fold not in (None, "") else "",
     )
 
 
-def _word(row: _Row, column: str, url: str, line: int) -> str:
+def _word(value: Any, column: str, url: str, line: int) -> str:
     """Return a cell that may be a whole number, too, as JSON lines would have it."""
-    value = row.get(column)
     whole = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if whole else _cell(row, column, url, line).lower()
+    return str(value) if whole else _cell(value, column, url, line).lower()
 
 
-def _cell(row: _Row, column: str, url: str, line: int) -> str:
-    value = row.get(column)
-    if value is not None and not isinstance(value, str):
+def _cell(value: Any, column: str, url: str, line: int) -> str:
+    if value.__class__ is str:
+        return str(value.strip())
+    if value is not None:
         _refuse(url, line, column, f"a value of type {type(value).__name__}", "text")
-    return (value or "").strip()
+    return ""
 
 
 def _resolve(path: str, column: str, url: str, line: int) -> str:
     """Return the URL that ``path`` means in the manifest at ``url``."""
     if not path:
         _refuse(url, line, column, "nothing", "a path or URL, or several separated by ;")
-    if has_secret(path):
+    if ("://" in path or "%" in path) and has_secret(path):
         found = "a URL that carries a password or a signature"
-        _refuse(url, line, column, found, "plain URLs: keys come from AWS variables or a profile")
-    if "://" in path or path.startswith(("/", "~")):
+        wanted = "plain URLs: keys come from AWS variables or a profile"
+        _refuse(url, line, column, found, wanted)
+    if "://" in path:
         return canonical(path)
-    head, separator, folder = parent(url).rpartition("://")
-    resolved = posixpath.normpath(posixpath.join(folder, path))
-    has_bucket = protocol_of(url) not in {LOCAL, "memory"}
-    if resolved.startswith("..") or (has_bucket and _bucket(resolved) != _bucket(folder)):
+    folder, slash, name = path.rpartition("/")
+    if name in _NO_NAMES:
+        folder, name = path, ""
+    if folder.startswith("~") or (slash and not folder):
+        return canonical(path)
+    place = _place(url, folder)
+    if place is None:
         _refuse(url, line, column, f"{path}, which leads out of the bucket", "a path inside it")
-    return f"{head}{separator}{resolved}"
+    return f"{place}{name}" if name else place.rstrip("/")
+
+
+@lru_cache(maxsize=2**16)
+def _place(url: str, folder: str) -> str | None:
+    """Return the URL of a folder in the manifest at ``url``, with a slash at its end.
+
+    None if it leads out of the bucket.
+    """
+    if folder.startswith("/"):
+        return f"{canonical(folder).rstrip('/')}/"
+    head, separator, start = parent(url).rpartition("://")
+    resolved = posixpath.normpath(posixpath.join(start, folder))
+    has_bucket = protocol_of(url) not in {LOCAL, "memory"}
+    if resolved.startswith("..") or (has_bucket and _bucket(resolved) != _bucket(start)):
+        return None
+    return f"{head}{separator}{'' if resolved == '.' else resolved.rstrip('/')}/"
 
 
 def _bucket(path: str) -> str:

@@ -5,22 +5,32 @@ A *name* is a file's path below the cohort's prefix, without its NIfTI suffix.
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+
+from unet_pipeline.texts import shown
 
 # More numbered files than this under one name are taken for cases, not channels.
 MAX_CHANNELS = 16
 
 _FLAGS = re.IGNORECASE | re.DOTALL
 _NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr|img)(\.gz)?", _FLAGS)
-_MASK = re.compile(r".+[-_.](mask|msk|seg|labels?|dseg|probseg)", _FLAGS)
-_MASK_FOLDER = re.compile(r"(masks?|labels?|segmentations?)(Tr|Ts)?", _FLAGS)
+_MASK_WORD = r"(masks?|msk|segs?|segmentations?|labels?|dseg|probseg)"
+_MASK = re.compile(rf"(.+[-_.])?{_MASK_WORD}|{_MASK_WORD}[-_.]?[0-9]+", _FLAGS)
+_MASK_FOLDER = re.compile(r"(masks?|labels?|segs?|segmentations?)(Tr|Ts)?", _FLAGS)
 _OWN_OUTPUT = re.compile(r".+_dseg", _FLAGS)
-_USUAL_SUFFIXES = re.compile(
-    r"(?<=.)([-_.](mask|msk|seg|labels?|dseg|probseg|image|img|0000))+$", _FLAGS
-)
 _CHANNEL = re.compile(r"(?P<name>.+)_(?P<channel>[0-9]{4})", _FLAGS)
-_BIDS_ENTITY = re.compile(r"(sub|ses|acq|run)-[A-Za-z0-9]+")
+# The four sequences of BraTS, by the names of their files in 2023 and before, and as bundles say.
+_SEQUENCE = re.compile(
+    r"(?P<name>.+)[-_](?P<sequence>t1n|t1c|t2w|t2f|t1|t1ce|t1gd|t2|flair)", _FLAGS
+)
+_SEQUENCES = {
+    **dict.fromkeys(("t1n", "t1", "t1w"), "t1"),
+    **dict.fromkeys(("t1c", "t1ce", "t1gd"), "t1c"),
+    **dict.fromkeys(("t2w", "t2"), "t2"),
+    **dict.fromkeys(("t2f", "flair", "t2flair"), "flair"),
+}
+_USUAL_ORDER = ("t1c", "t1", "flair", "t2")  # that of the files by name, since 2023
 
 
 @dataclass(frozen=True)
@@ -29,6 +39,22 @@ class Volume:
 
     name: str
     urls: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Channels:
+    """What is known of the channels of an image before it is read.
+
+    Attributes
+    ----------
+    count
+        Channels that the network takes; None if there is no network.
+    names
+        What the network calls them, in order.
+    """
+
+    count: int | None = None
+    names: tuple[str, ...] = ()
 
 
 def without_nifti_suffix(path: str) -> str | None:
@@ -68,12 +94,18 @@ def voxel_files(url: str) -> tuple[str, ...]:
 def is_mask(name: str) -> bool:
     """Say whether the name is that of a label map.
 
-    It ends with ``_mask``, ``_seg``, ``_label``, ``_dseg`` ..., or lies in a folder ``labels``,
-    ``masks``, ``labelsTr`` ...
+    It ends with ``_mask``, ``_seg``, ``_label``, ``_dseg`` ..., is such a word, with a number or
+    without (``segmentation``, ``label0001``), or lies in a folder ``labels``, ``masks``,
+    ``labelsTr`` ...
     """
     *folders, last = name.split("/")
-    in_mask_folder = any(_MASK_FOLDER.fullmatch(folder) for folder in folders)
+    in_mask_folder = any(is_mask_folder(folder) for folder in folders)
     return in_mask_folder or _MASK.fullmatch(last) is not None
+
+
+def is_mask_folder(folder: str) -> bool:
+    """Say whether a folder is called as one of label maps."""
+    return _MASK_FOLDER.fullmatch(folder) is not None
 
 
 def is_own_output(name: str) -> bool:
@@ -83,116 +115,101 @@ def is_own_output(name: str) -> bool:
 
 def is_safe(name: str) -> bool:
     """Say whether ``name`` can stand below an output prefix, and in a page or a log, as it is."""
-    return "\\" not in name and name.isprintable() and not ({"", ".", ".."} & set(name.split("/")))
-
-
-def escaped(name: str) -> str:
-    """Return ``name`` with all that makes it unsafe written as ``%XX``."""
-    parts = ("".join(map(_escaped, part)) for part in name.split("/"))
-    return "/".join(
-        part.replace(".", "%2E") if part in {".", ".."} else part or "%" for part in parts
+    return (
+        "\\" not in name
+        and shown(name, None) == name
+        and not ({"", ".", ".."} & set(name.split("/")))
     )
 
 
-def group_channels(volumes: Iterable[Volume]) -> list[Volume]:
+def escaped(name: str) -> str:
+    """Return ``name`` with all that makes it unsafe written as ``<U+XXXX>``, and nothing as <>."""
+    parts = shown(name, None).replace("\\", "<U+005C>").split("/")
+    unsafe = {".": "<U+002E>", "..": "<U+002E><U+002E>", "": "<>"}
+    return "/".join(unsafe.get(part, part) for part in parts)
+
+
+def group_channels(
+    volumes: Iterable[Volume], channels: int | None = None, names: Sequence[str] = ()
+) -> list[Volume]:
     """Join ``x_0000``, ``x_0001`` ... into one image ``x`` with its channels in order.
 
     Only an unbroken row from ``0000`` is joined, of at most ``MAX_CHANNELS`` files: ``x_0001`` on
-    its own is a numbered case.
+    its own is a numbered case. So are all of a row where the network takes one channel. The four
+    sequences of BraTS (``x-t1c``, ``x-t1n``, ``x-t2f``, ``x-t2w``) are joined likewise.
+
+    Parameters
+    ----------
+    channels
+        Channels that the network takes; None if there is no network.
+    names
+        What the network calls them, in order; they say the order of sequences.
     """
-    rows: dict[str, dict[int, Volume]] = defaultdict(dict)
+    images = _join(volumes, _numbered, lambda row: _is_row(row, channels))
+    if channels not in (None, len(_USUAL_ORDER)):
+        return images
+    order = sequence_order(names) or _USUAL_ORDER
+    return _join(images, _sequence, lambda row: list(order) if row >= set(order) else [])
+
+
+def sequence_order(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the order of BraTS's sequences that channels' names say; empty if they do not."""
+    plain = (re.sub(r"[^a-z0-9]", "", name.lower()) for name in names)
+    order = tuple(_SEQUENCES.get(name, "") for name in plain)
+    return order if sorted(order) == sorted(_USUAL_ORDER) else ()
+
+
+def has_sequences(image: Volume) -> bool:
+    """Say whether the channels of an image were joined as sequences, rather than by number."""
+    stems = (without_nifti_suffix(url.rpartition("/")[2]) or "" for url in image.urls)
+    return len(image.urls) > 1 and all(_SEQUENCE.fullmatch(stem) for stem in stems)
+
+
+def without_sequence(name: str) -> str:
+    """Return a name without the sequence at its end: ``x`` for ``x-t1c``."""
+    found = _SEQUENCE.fullmatch(name)
+    return found["name"] if found else name
+
+
+_Part = int | str
+
+
+def _join(
+    volumes: Iterable[Volume],
+    part_of: Callable[[str], tuple[str, _Part] | None],
+    order: Callable[[set[_Part]], Sequence[_Part]],
+) -> list[Volume]:
+    """Join the parts of one name in the order that is said of them; empty to leave them apart."""
+    rows: dict[str, dict[_Part, Volume]] = defaultdict(dict)
     images = []
     for volume in volumes:
-        found = _CHANNEL.fullmatch(volume.name)
-        if found and int(found["channel"]) not in rows[found["name"]]:
-            rows[found["name"]][int(found["channel"])] = volume
+        found = part_of(volume.name)
+        if found and len(volume.urls) == 1 and found[1] not in rows[found[0]]:
+            rows[found[0]][found[1]] = volume
         else:
             images.append(volume)
     for name, row in rows.items():
-        if sorted(row) == list(range(len(row))) and len(row) <= MAX_CHANNELS:
-            images.append(Volume(name, tuple(row[i].urls[0] for i in sorted(row))))
-        else:
-            images.extend(row.values())
+        joined = order(set(row))
+        if joined:
+            images.append(Volume(name, tuple(row[part].urls[0] for part in joined)))
+        images.extend(volume for part, volume in row.items() if part not in joined)
     return images
 
 
-def pair(
-    images: Sequence[Volume], masks: Sequence[Volume]
-) -> Iterator[tuple[Volume | None, list[Volume]]]:
-    """Find the mask of each image by name.
-
-    One image and one mask always match. Otherwise, in this order: equal names; equal names
-    without the usual suffixes (``CT_image``, ``CT_mask``); the same without the folders, and then
-    by BIDS subject, session, acquisition and run, both only where image and mask are each alone.
-
-    Yields
-    ------
-    image, masks
-        Each image once, with the masks that fit: none, one, or several that fit alike; then
-        ``None`` with each mask that fits no image.
-    """
-    if len(images) == len(masks) == 1:
-        yield images[0], [masks[0]]
-        return
-    left, free = list(images), list(masks)
-    for key, must_be_alone in _KEYS:
-        found = list(_fits(left, free, key, images if must_be_alone else left))
-        if must_be_alone:
-            found = [(image, fitting) for image, fitting in found if len(fitting) == 1]
-        yield from found
-        taken = {id(mask) for _, fitting in found for mask in fitting}
-        matched = {id(image) for image, _ in found}
-        left = [image for image in left if id(image) not in matched]
-        free = [mask for mask in free if id(mask) not in taken]
-    yield from ((image, []) for image in left)
-    yield from ((None, [mask]) for mask in free)
+def _numbered(name: str) -> tuple[str, _Part] | None:
+    found = _CHANNEL.fullmatch(name)
+    return (found["name"], int(found["channel"])) if found else None
 
 
-_Key = Callable[[str], str | None]
+def _sequence(name: str) -> tuple[str, _Part] | None:
+    found = _SEQUENCE.fullmatch(name)
+    return (found["name"], _SEQUENCES[found["sequence"].lower()]) if found else None
 
 
-def _fits(
-    images: Sequence[Volume], masks: Sequence[Volume], key: _Key, rivals: Sequence[Volume]
-) -> Iterator[tuple[Volume, list[Volume]]]:
-    """Yield each image that alone has its key among ``rivals``, with the masks of that key."""
-    masks_by_key: dict[str | None, list[Volume]] = defaultdict(list)
-    for mask in masks:
-        masks_by_key[key(mask.name)].append(mask)
-    counts: dict[str | None, int] = defaultdict(int)
-    for rival in rivals:
-        counts[key(rival.name)] += 1
-    for image in images:
-        name = key(image.name)
-        if name is not None and counts[name] == 1 and masks_by_key[name]:
-            yield image, masks_by_key[name]
-
-
-def _same(name: str) -> str:
-    return name
-
-
-def _without_suffixes(name: str) -> str:
-    folder, slash, last = name.rpartition("/")
-    return f"{folder}{slash}{_USUAL_SUFFIXES.sub('', last)}"
-
-
-def _without_folders(name: str) -> str:
-    return _last(_without_suffixes(name))
-
-
-def _bids_subject(name: str) -> str | None:
-    entities = [part for part in _last(name).split("_") if _BIDS_ENTITY.fullmatch(part)]
-    return "_".join(entities) if entities and entities[0].startswith("sub-") else None
-
-
-# Each way to compare two names, and whether it may only be used where no other image of the whole
-# cohort is alike, and one mask: without its folder ``CT_image`` says little among many patients.
-_KEYS: tuple[tuple[_Key, bool], ...] = (
-    (_same, False),
-    (_without_suffixes, False),
-    (_without_folders, True),
-    (_bids_subject, True),
-)
+def _is_row(row: set[_Part], channels: int | None) -> Sequence[_Part]:
+    unbroken = row == set(range(len(row)))
+    most = 1 if channels == 1 else MAX_CHANNELS
+    return list(range(len(row))) if unbroken and len(row) <= most else []
 
 
 def _last(name: str) -> str:
@@ -201,9 +218,3 @@ def _last(name: str) -> str:
 
 def _visible_parts(path: str) -> list[str]:
     return [part for part in path.split("/") if part not in {".", ".."}]
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable() and character != "\\":
-        return character
-    return "".join(f"%{byte:02X}" for byte in character.encode("utf-8", "surrogateescape"))

@@ -3,16 +3,23 @@
 import io
 import logging
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from unet_pipeline.errors import CaseError, RequestError, has_secret
-from unet_pipeline.storage.faults import explained, is_past_end
-from unet_pipeline.storage.filesystems import StorageOptions, filesystem
-from unet_pipeline.storage.local import is_part, walk, write_atomically
+from unet_pipeline.storage.faults import (
+    explained,
+    keys_are_refused,
+)
+from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
+from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of
+from unet_pipeline.storage.local import is_part, walk
+from unet_pipeline.storage.objects import Data, Over, put_object, read_marked
+from unet_pipeline.storage.reading import explained_file
+from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, service_code
 from unet_pipeline.storage.urls import (
     LOCAL,
     S3,
@@ -26,30 +33,12 @@ from unet_pipeline.storage.urls import (
     relative_to,
 )
 
-__all__ = ["Fingerprint", "StorageOptions", "Store", "basename", "join", "relative_to"]
+__all__ = ["StorageOptions", "Store", "basename", "join", "relative_to"]
 
 logger = logging.getLogger(__name__)
 
-# Bytes fetched at a time by an open file, and the largest object that is sent as one PUT is
-# twice the second number (s3fs); larger ones are sent in parts, which is atomic too.
-_READ_BLOCK = 8 * 2**20
-_PUT_PART = 256 * 2**20
-
-
-@dataclass(frozen=True)
-class Fingerprint:
-    """What a store says of an object without reading it.
-
-    Attributes
-    ----------
-    size
-        Bytes.
-    etag
-        Changes whenever the content does; None where the store has no such mark (local files).
-    """
-
-    size: int
-    etag: str | None
+_READ_BLOCK = 8 * 2**20  # bytes fetched at a time by an open file
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -58,19 +47,22 @@ class Store:
 
     Every method raises ``RequestError`` for what concerns all cases (``bucket_missing``,
     ``access_denied`` for refused keys, ``credentials_missing``, ``profile_unknown``,
-    ``endpoint_invalid``, ``certificate_unknown``, ``ca_bundle_invalid``, ``protocol_unknown``,
-    ``url_invalid``, ``url_secret``). Methods on one object raise
-    ``CaseError`` for the rest: ``file_missing``, ``access_denied`` and ``storage_failed``, of which
-    only the last is worth trying again.
+    ``region_wrong``, ``endpoint_invalid``, ``certificate_unknown``, ``ca_bundle_invalid``,
+    ``protocol_unknown``, ``url_invalid``, ``url_secret``). Methods on one object raise
+    ``CaseError`` for the rest: ``file_missing``, ``access_denied``, ``object_archived``,
+    ``name_too_long``, ``output_full``, ``read_only``, ``output_changed`` and ``storage_failed``, of
+    which only the last is worth trying again.
+
+    Keys that the store refuses are asked for once more before they are called refused: a profile,
+    a web identity or a credential process may have new ones.
     """
 
     options: StorageOptions = field(default_factory=StorageOptions)
 
     def read(self, url: str) -> bytes:
         """Return the whole object, from a single request (never a mixture of two versions)."""
-        with self._at(url) as (files, path):
-            alone = {"max_concurrency": 1} if protocol_of(url) == S3 else {}
-            return bytes(files.cat_file(path, **alone))
+        alone = {"max_concurrency": 1} if protocol_of(url) == S3 else {}
+        return self._do(url, lambda files, path: bytes(files.cat_file(path, **alone)))
 
     def read_at_most(self, url: str, length: int) -> bytes:
         """Return the whole object, and never more than ``length`` bytes of it.
@@ -95,71 +87,118 @@ class Store:
         """Return up to ``length`` bytes from ``start``; fewer where the object ends."""
         if length <= 0:
             return b""
-        with self._at(url) as (files, path):
-            try:
-                data = bytes(files.cat_file(path, start=start, end=start + length))
-            except OSError as error:
-                if is_past_end(error):
-                    return b""
-                raise
-        return data[:length]
+        return self.read_marked(url, start, length)[0][:length]
 
     def read_tail(self, url: str, length: int) -> bytes:
         """Return the last ``length`` bytes, in one request that need not know the size."""
-        with self._at(url) as (files, path):
-            return bytes(files.cat_file(path, start=-length))
+        return self.read_marked(url, -length, length)[0]
+
+    def read_marked(self, url: str, start: int, length: int) -> tuple[bytes, Fingerprint]:
+        """Return a range of an object, and which version of it that is.
+
+        Parameters
+        ----------
+        start
+            First byte; below 0 it is counted from the end.
+        """
+        return self._do(url, lambda files, path: read_marked(url, files, path, start, length))
 
     def open(self, url: str) -> BinaryIO:
-        """Open an object for reading in order or by seeking, some MiB at a time."""
-        with self._at(url) as (files, path):
-            if protocol_of(url) == "memory":
-                return io.BytesIO(files.cat_file(path))
-            raw = files.open(path, "rb", block_size=_READ_BLOCK)
-        return cast(BinaryIO, io.BufferedReader(_ExplainedFile(raw, url), 2**20))
+        """Open an object for reading in order or by seeking, some MiB at a time.
 
-    def write(self, url: str, data: bytes | bytearray | memoryview) -> None:
+        Reading an object that is replaced meanwhile raises ``input_changed``.
+        """
+        if protocol_of(url) == "memory":
+            return io.BytesIO(self.read(url))
+        raw = self._open(url)
+        again = self._open if protocol_of(url) == S3 else None
+        return explained_file(raw, url, again)
+
+    def _open(self, url: str) -> BinaryIO:
+        def act(files: Any, path: str) -> BinaryIO:
+            return cast(BinaryIO, files.open(path, "rb", block_size=_READ_BLOCK))
+
+        return self._do(url, act)
+
+    def write(self, url: str, data: Data, over: Over = "anything") -> Fingerprint:
         """Store ``data`` at ``url`` in one step: a reader sees the old object or all of the new.
+
+        Parameters
+        ----------
+        over
+            What may be there: the version that was seen, None for nothing, or ``"anything"``. Local
+            files are compared at the last moment; S3 is asked to (If-Match, If-None-Match), and a
+            store that does not know these conditions is asked for the version just before.
+
+        Returns
+        -------
+        Fingerprint
+            Of what was written; without an etag if the store gave none for these very bytes.
 
         Raises
         ------
         CaseError
-            ``storage_failed`` also if the object then has another size.
+            ``output_changed`` if something else is there; ``storage_failed`` also if the object
+            then has another size.
         """
-        with self._at(url) as (files, path):
-            _put(protocol_of(url), files, path, data)
-            stored = files.info(path)["size"]
-        wanted = memoryview(data).nbytes
-        if stored != wanted:
+        if over != "anything" and protocol_of(url) != LOCAL and self.find(url) != over:
+            raise _changed(url)
+        try:
+            etag = self._do(url, lambda files, path: put_object(url, files, path, data, over))
+        except PreconditionFailedError as error:
+            etag = self._etag_of_mine(url, data)
+            if etag is None:
+                raise _changed(url) from error
+        wanted, stored = memoryview(data).nbytes, self.fingerprint(url)
+        if stored.size != wanted:
             raise CaseError(
                 "storage_failed",
                 subject=redact(url),
-                found=f"{stored} bytes after writing",
+                found=f"{stored.size} bytes after writing",
                 wanted=f"{wanted} bytes",
                 remedy="Try again, and check the store's free space",
             )
+        return stored if stored.etag == etag else Fingerprint(wanted, etag)
+
+    def _etag_of_mine(self, url: str, data: Data) -> str | None:
+        """Return the etag of an object that holds just ``data``, or None.
+
+        A PUT that is sent again, because the answer was lost, meets its own object.
+        """
+        there = self.find(url)
+        if there is None or there.size != memoryview(data).nbytes or self.read(url) != data:
+            return None
+        return there.etag
+
+    def find(self, url: str) -> Fingerprint | None:
+        """Return the version of the object at ``url``, or None if there is none."""
+        try:
+            return self.fingerprint(url)
+        except CaseError as error:
+            if error.code == "file_missing":
+                return None
+            raise
 
     def remove(self, url: str) -> None:
         """Remove an object; nothing happens if there is none."""
-        with self._at(url) as (files, path), suppress(FileNotFoundError):
-            files.rm_file(path)
+
+        def act(files: Any, path: str) -> None:
+            with suppress(FileNotFoundError):
+                files.rm_file(path)
+
+        self._do(url, act)
 
     def exists(self, url: str) -> bool:
         """Say whether there is an object, or a folder or prefix that holds some."""
-        with self._at(url) as (files, path):
-            return _info(files, path) is not None
+        return self._do(url, _info) is not None
 
     def fingerprint(self, url: str) -> Fingerprint:
-        """Return size and etag of an object."""
-        with self._at(url) as (files, path):
-            info = files.info(path)
-            if info["type"] == "directory":
-                raise FileNotFoundError(path)
-        return Fingerprint(int(info["size"]), _strong_etag(info))
+        """Return size, etag and version of an object."""
+        return self._do(url, lambda files, path: fingerprint_of(url, files, path))
 
     def is_folder(self, url: str) -> bool:
         """Say whether ``url`` is a folder, or a prefix with objects below it."""
-        with self._at(url) as (files, path):
-            info = _info(files, path)
+        info = self._do(url, _info)
         return info is not None and info["type"] == "directory"
 
     def is_pattern(self, url: str) -> bool:
@@ -172,14 +211,16 @@ class Store:
         ``*`` and ``?`` stay within one part of the path, ``**`` stands for any number of parts.
         Empty if there are none; sorted.
         """
-        with self._at(url, request=True) as (files, path):
+
+        def act(files: Any, path: str) -> list[str]:
             if has_wildcard(url) and _info(files, path) is None:
                 found = files.glob(path, detail=True)
-                names = [name for name, info in found.items() if info["type"] != "directory"]
-            elif protocol_of(url) == LOCAL:
-                names = [str(file) for file in walk(Path(path))]
-            else:
-                names = files.find(path)
+                return [name for name, info in found.items() if info["type"] != "directory"]
+            if protocol_of(url) == LOCAL:
+                return [str(file) for file in walk(Path(path))]
+            return list(files.find(path))
+
+        names = self._do(url, act, request=True)
         kept = (name for name in names if not name.endswith("/") and not is_part(basename(name)))
         return sorted(_full_url(protocol_of(url), name) for name in kept)
 
@@ -192,15 +233,16 @@ class Store:
             ``bucket_missing``, ``folder_missing`` (local), ``access_denied``,
             ``credentials_missing``, ``endpoint_unreachable`` and the others of this class.
         """
-        place = fixed_part(url)
-        with explained(url, request=True):
-            files, path = self._locate(place)
+
+        def act(files: Any, path: str) -> None:
             if protocol_of(url) == S3:
-                _list_one(files, path)
+                list_one(files, path)
             elif protocol_of(url) == LOCAL:
                 Path(path).stat()
             else:
                 files.exists(path)
+
+        self._do(fixed_part(url), act, request=True)
 
     def check_writable(self, url: str) -> None:
         """Write a small probe below ``url`` and remove it.
@@ -212,10 +254,10 @@ class Store:
             ``output_is_file`` where a local file stands in the way.
         """
         probe = join(url, f".unet-pipeline-{secrets.token_hex(8)}.probe")
-        with explained(url, request=True):
-            files, path = self._locate(probe)
+
+        def act(files: Any, path: str) -> None:
             try:
-                _put(protocol_of(url), files, path, b"probe")
+                put_object(url, files, path, b"probe", "anything")
             except (FileExistsError, NotADirectoryError) as error:
                 raise RequestError(
                     "output_is_file",
@@ -229,6 +271,8 @@ class Store:
             except PermissionError:
                 logger.warning("the keys may write but not remove: %s stays", redact(probe))
 
+        self._do(probe, act, request=True)
+
     def _locate(self, url: str) -> tuple[Any, str]:
         """Return the file system of ``url`` and its path there."""
         if has_secret(url):
@@ -239,49 +283,40 @@ class Store:
                 wanted="a plain URL: it stands in logs, sidecars and reports",
                 remedy="Take keys from AWS variables or a profile",
             )
+        if protocol_of(url) == S3 and "//" in f"/{canonical(url).removeprefix('s3://')}":
+            raise RequestError(
+                "url_invalid",
+                subject=redact(url),
+                found="a URL with an empty part (two slashes, or no bucket)",
+                wanted="a URL like s3://bucket/prefix",
+                remedy="Leave one slash between its parts",
+            )
         files = filesystem(protocol_of(url), self.options)
         return files, files._strip_protocol(canonical(url))
 
-    @contextmanager
-    def _at(self, url: str, *, request: bool = False) -> Iterator[tuple[Any, str]]:
+    def _do(self, url: str, act: Callable[[Any, str], _T], *, request: bool = False) -> _T:
+        """Call ``act`` with the file system of ``url`` and its path there.
+
+        Once more with a new session, and the keys that it finds, where the store refuses those
+        that we have.
+        """
         with explained(url, request=request):
             files, path = self._locate(url)
             try:
-                yield files, path
-            except PermissionError:
-                # The answer to a HEAD has no body: a listing says whether the keys are refused.
-                if protocol_of(url) == S3:
-                    _list_one(files, path)
-                raise
-
-
-class _ExplainedFile(io.RawIOBase):
-    """A file whose faults while reading are said as our own errors."""
-
-    def __init__(self, raw: BinaryIO, url: str) -> None:
-        self._raw, self._url = raw, url
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return self._raw.seekable()
-
-    def readinto(self, buffer: Any) -> int:
-        with explained(self._url):
-            data = self._raw.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._raw.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._raw.tell()
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
+                return act(files, path)
+            except OSError as error:
+                if protocol_of(url) != S3:
+                    raise
+                told = _told(files, path, error)
+                if not keys_are_refused(told):
+                    raise told from told.__cause__
+            forget(files)
+            files, path = self._locate(url)
+            try:
+                return act(files, path)
+            except OSError as error:
+                told = _told(files, path, error)
+                raise told from told.__cause__
 
 
 def _info(files: Any, path: str) -> dict[str, Any] | None:
@@ -292,25 +327,24 @@ def _info(files: Any, path: str) -> dict[str, Any] | None:
     return info
 
 
-def _put(protocol: str, files: Any, path: str, data: bytes | bytearray | memoryview) -> None:
-    if protocol == LOCAL:
-        write_atomically(Path(path), data)
-        return
-    whole = data if isinstance(data, bytes | bytearray) else bytes(data)
-    files.pipe_file(path, whole, **({"chunksize": _PUT_PART} if protocol == S3 else {}))
+def _told(files: Any, path: str, error: OSError) -> OSError:
+    """Return what is wrong: the answer to a HEAD has no body, that to a listing has one."""
+    if isinstance(error, PermissionError) or service_code(error) in {"301", "400"}:
+        try:
+            list_one(files, path)
+        except OSError as better:
+            return better
+    return error
 
 
-def _list_one(files: Any, path: str) -> None:
-    bucket, key, _ = files.split_path(path)
-    prefix = f"{key.rstrip('/')}/" if key else ""
-    files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
-
-
-def _strong_etag(info: dict[str, Any]) -> str | None:
-    etag = info.get("ETag") or info.get("etag")
-    if not etag or str(etag).startswith("W/"):
-        return None
-    return str(etag).strip('"')
+def _changed(url: str) -> CaseError:
+    return CaseError(
+        "output_changed",
+        subject=redact(url),
+        found="a file that came, or was changed, while this case was under way",
+        wanted="one run at a time that writes it",
+        remedy="Wait until no other run or program writes there, then run again",
+    )
 
 
 def _full_url(protocol: str, name: str) -> str:

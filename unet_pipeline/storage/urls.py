@@ -8,13 +8,13 @@ import posixpath
 import re
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 from unet_pipeline.errors import without_secrets
 
 LOCAL = "file"
 S3 = "s3"
 _WILDCARD = re.compile(r"[*?\[]")
+_WITH_QUERY = frozenset({"http", "https", "ftp", "sftp"})
 _ALIASES = {"local": LOCAL, "s3a": S3}
 
 
@@ -109,7 +109,5 @@ def fixed_part(pattern: str) -> str:
 
 def redact(url: str) -> str:
     """Return ``url`` without what may be a secret: user, password, signature, a web URL's query."""
-    if protocol_of(url) not in {"http", "https", "ftp", "sftp"}:
-        return without_secrets(url)
-    parts = urlsplit(url)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    plain = without_secrets(url, one_url=True)
+    return re.split(r"[?#]", plain)[0] if protocol_of(url) in _WITH_QUERY else plain

@@ -1,18 +1,26 @@
 """How loops over voxels are compiled."""
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import numba
 from numba import njit
+
+from unet_pipeline.caches import cache_of
 
 
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compile at the first call; keep the code on disk where there is a folder to write to."""
-    try:
-        kept: Callable[..., Any] = njit(nogil=True, cache=True, error_model="numpy")(function)
-    except RuntimeError:  # numba found none
-        kept = njit(nogil=True, error_model="numpy")(function)
+    """Compile at the first call; keep the code on disk, in a folder that is the user's alone."""
+    _keep_in_cache()
+    kept: Callable[..., Any] = njit(nogil=True, cache=True, error_model="numpy")(function)
     return kept
+
+
+@cache
+def _keep_in_cache() -> None:
+    """Say to Numba where it keeps what it loads again as code."""
+    numba.config.CACHE_DIR = str(cache_of("numba"))  # type: ignore[attr-defined]  # set by name
 
 
 def start_compiled() -> None:

@@ -13,14 +13,15 @@ This holds for a tile that hands no sums to others and needs none of them.
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby, zip_longest
+from itertools import chain, permutations, zip_longest
 from math import ceil, prod
 
 import numpy as np
 
 from unet_pipeline.tiling.box import Box, Index3, index3
+from unet_pipeline.tiling.windows import Lattice
 
 Needs = Callable[[Box], Box]
 
@@ -31,8 +32,6 @@ class Sweep:
 
     Attributes
     ----------
-    windows
-        First model voxel of each.
     write_box
         Native voxels whose labels can be decided now; perhaps none.
     score_box
@@ -42,7 +41,7 @@ class Sweep:
         from now on.
     """
 
-    windows: tuple[Index3, ...]
+    windows: Lattice
     write_box: Box
     score_box: Box
     released: tuple[int, int]
@@ -77,12 +76,12 @@ class Course:
         return index3(shape)
 
     @property
-    def windows(self) -> list[Index3]:
+    def windows(self) -> Iterator[Index3]:
         """First model voxel of each window, in order."""
-        return [window for sweep in self.sweeps for window in sweep.windows]
+        return chain.from_iterable(sweep.windows for sweep in self.sweeps)
 
 
-def course_of(write_box: Box, windows: Sequence[Index3], roi_size: Index3, needs: Needs) -> Course:
+def course_of(write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs) -> Course:
     """Return the course that keeps the fewest sums alive.
 
     Parameters
@@ -90,7 +89,7 @@ def course_of(write_box: Box, windows: Sequence[Index3], roi_size: Index3, needs
     write_box
         Native voxels of the tile.
     windows
-        First model voxel of each of its windows; they cover what the write box needs.
+        Those of the tile; they cover what the write box needs.
     needs
         Maps a box of native voxels to the box of model voxels that decide its labels. The larger
         the one, the larger the other.
@@ -106,11 +105,26 @@ def native_axis_of(model_axis: int, box: Box, needs: Needs) -> int:
     return int(np.argmax([whole - needs(half).shape[model_axis] for half in halves]))
 
 
-def _along(
-    axis: int, write_box: Box, windows: Sequence[Index3], roi_size: Index3, needs: Needs
-) -> Course:
-    groups, box = _by_start(windows, axis), needs(write_box)
-    starts = sorted(groups)
+def native_axes_of(box: Box, needs: Needs) -> Index3:
+    """Return for each model axis the native axis that runs along it, as a permutation.
+
+    Where axes are oblique, those that fit best.
+    """
+    whole = needs(box).shape
+    halves = [needs(_split(box, axis, ceil(box.shape[axis] / 2))[0]).shape for axis in range(3)]
+
+    def fit(order: Index3) -> float:
+        """Return by how much of its length each model axis shrinks with half its native axis."""
+        lengths = [
+            (n, halves[axis][m]) for m, (axis, n) in enumerate(zip(order, whole, strict=True))
+        ]
+        return sum((n - half) / max(n, 1) for n, half in lengths)
+
+    return max((index3(order) for order in permutations(range(3))), key=fit)
+
+
+def _along(axis: int, write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs) -> Course:
+    starts, box = windows.axes[axis], needs(write_box)
     sweeps, length, rest, low = [], 0, write_box, box.start[axis]
     cut = _cutter(axis, write_box, needs) if len(starts) > 1 else None
     for start, following in zip_longest(starts, starts[1:]):
@@ -120,15 +134,11 @@ def _along(
         if cut is not None and following is not None:
             done, rest = cut(rest, following)
             kept = max(low, min(following, _first_needed(rest, axis, needs, following)))
-        sweeps.append(Sweep(groups[start], done, needs(done) if done.size else done, (low, kept)))
+        sweeps.append(
+            Sweep(windows.at(axis, start), done, needs(done) if done.size else done, (low, kept))
+        )
         low = kept
     return Course(box, axis, length, tuple(sweeps))
-
-
-def _by_start(windows: Sequence[Index3], axis: int) -> dict[int, tuple[Index3, ...]]:
-    """Put windows that begin at the same voxel of an axis together, in order."""
-    ordered = sorted(windows, key=lambda window: window[axis])
-    return {start: tuple(group) for start, group in groupby(ordered, lambda w: w[axis])}
 
 
 def _cutter(axis: int, write_box: Box, needs: Needs) -> Callable[[Box, int], tuple[Box, Box]]:

@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline.clock import check_time
 from unet_pipeline.tiling import kernels
 from unet_pipeline.tiling.box import Box, Index3
 
@@ -72,6 +73,7 @@ def weight_sum(
     weights_XYZ = to_fixed_point(importance_XYZ)
     total_XYZ = np.zeros(box.shape, dtype=np.int64)
     for start in windows:
+        check_time()
         window = Box.at(start, importance_XYZ.shape)
         common = window.intersect(box)
         if common.size:

@@ -28,6 +28,7 @@ import numpy as np
 
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.course import Course
+from unet_pipeline.tiling.windows import Lattice
 
 SUM_BYTES = 8  # one fixed-point score
 SCORE_BYTES = 4  # one float32 score or voxel
@@ -44,7 +45,7 @@ class Tile:
     score_box
         Model voxels whose scores decide the labels of the write box. Empty if there are none.
     windows
-        First model voxel of each window that this tile evaluates.
+        Those that this tile evaluates.
     sources
         Indices of the tiles, itself included, whose windows reach into ``score_box``.
     course
@@ -54,7 +55,7 @@ class Tile:
     index: int
     write_box: Box
     score_box: Box
-    windows: tuple[Index3, ...]
+    windows: Lattice
     sources: tuple[int, ...]
     course: Course | None = None
 
@@ -163,10 +164,7 @@ class TilePlan:
 
     def cover_box(self, tile: Tile) -> Box:
         """Return the model voxels that the windows of ``tile`` cover: its read box."""
-        box = Box.at(tile.windows[0], self.roi_size)
-        for start in tile.windows[1:]:
-            box = box.union(Box.at(start, self.roi_size))
-        return box
+        return tile.windows.cover(self.roi_size)
 
     def _bytes_of(self, tile: Tile) -> int:
         """Return the bytes of a tile's sums, as many as are alive at once, and of its input."""

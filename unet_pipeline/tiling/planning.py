@@ -1,16 +1,18 @@
 """How a plan is made: windows over the model grid, tiles over the native grid."""
 
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from math import ceil, prod
 
-import numpy as np
-
+from unet_pipeline.clock import check_time
 from unet_pipeline.tiling.box import Box, Index3, index3
-from unet_pipeline.tiling.course import Needs, course_of, native_axis_of
+from unet_pipeline.tiling.course import Needs, course_of, native_axes_of, native_axis_of
 from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES, Tile, TilePlan
-from unet_pipeline.tiling.windows import Placement, window_starts
+from unet_pipeline.tiling.windows import Lattice, Placement, Starts, lattice
+
+Span = tuple[int, int]  # the first model voxel along an axis, and the one after the last
 
 
 def make_plan(
@@ -45,22 +47,30 @@ def make_plan(
     label_bytes
         Bytes of one label.
     """
-    axes = [
-        window_starts(n, r, overlap, placement) for n, r in zip(model_shape, roi_size, strict=True)
-    ]
-    starts: list[Index3] = [(x, y, z) for x, y, z in product(*axes)]
+    windows = lattice(model_shape, roi_size, overlap, placement)
 
     def plan_of(shape: Index3) -> TilePlan:
-        tiles = _tiles_of(shape, native_shape, needs, starts, roi_size)
+        tiles = _tiles_of(shape, native_shape, needs, windows, roi_size)
         return TilePlan(native_shape, model_shape, roi_size, channels, classes, tiles, label_bytes)
 
     if tile_shape is not None:
         return _with_course(plan_of(tile_shape), needs)
-    voxels = budget_bytes // (classes * SUM_BYTES + channels * SCORE_BYTES)
+    voxels = voxels_within(budget_bytes, channels, classes)
     shapes = _shapes_within(voxels, native_shape, needs, roi_size)
     *larger, within = [plan_of(shape) for shape in shapes]
     plan = next((plan for plan in larger if plan.peak_bytes <= within.peak_bytes), within)
     return _with_course(plan, needs)
+
+
+def voxels_within(budget_bytes: int, channels: int, classes: int) -> int:
+    """Return how many model voxels a budget has room for: their input, and sums of all classes."""
+    return budget_bytes // (classes * SUM_BYTES + channels * SCORE_BYTES)
+
+
+def covered(native_shape: Index3, needs: Needs, roi_size: Index3) -> int:
+    """Return how many model voxels the windows of a volume of one tile cover."""
+    whole = needs(Box.whole(native_shape)).shape
+    return _cover(whole, whole, roi_size)
 
 
 def _with_course(plan: TilePlan, needs: Needs) -> TilePlan:
@@ -73,40 +83,91 @@ def _with_course(plan: TilePlan, needs: Needs) -> TilePlan:
 
 
 def _tiles_of(
-    shape: Index3,
-    native_shape: Index3,
-    needs: Needs,
-    starts: Sequence[Index3],
-    roi_size: Index3,
+    shape: Index3, native_shape: Index3, needs: Needs, windows: Lattice, roi_size: Index3
 ) -> tuple[Tile, ...]:
-    """Cut the native grid into tiles of a shape, and share the windows between them."""
-    write_boxes = list(Box.whole(native_shape).blocks(shape))
-    score_boxes = [needs(box) for box in write_boxes]
-    owner, touches = _assign(starts, roi_size, score_boxes)
+    """Cut the native grid into tiles of a shape, and share the windows between them.
+
+    Windows are shared axis by axis, so that nothing here grows with their number: along each axis
+    of the model grid, a window belongs to those tiles that it overlaps most, the first of them at
+    ties. Where the axes of both grids are parallel, that is the tile that it overlaps most at all.
+    """
+    whole = Box.whole(native_shape)
+    write_boxes = [*whole.blocks(shape)]
+    counts = index3(ceil(n / step) for n, step in zip(native_shape, shape, strict=True))
+    places = [*product(*map(range, counts))]  # of the tiles: their index along each native axis
+    score_boxes = []
+    for box in write_boxes:
+        check_time()
+        score_boxes.append(needs(box))
+    axes = native_axes_of(whole, needs)
+    owners = [
+        _owners(starts, roi_size[m], _spans(m, a, counts[a], places, score_boxes))
+        for m, (a, starts) in enumerate(zip(axes, windows.axes, strict=True))
+    ]
+    parts = [
+        [_owned_by(index, starts, owner) for index in range(counts[a])]
+        for a, starts, owner in zip(axes, windows.axes, owners, strict=True)
+    ]
     tiles = []
-    for index, (write_box, score_box) in enumerate(zip(write_boxes, score_boxes, strict=True)):
-        windows = tuple(starts[int(i)] for i in np.flatnonzero(owner == index))
-        sources = tuple(int(i) for i in np.unique(owner[touches[index]]))
-        tiles.append(Tile(index, write_box, score_box, windows, sources))
+    for index, (place, write_box, score_box) in enumerate(
+        zip(places, write_boxes, score_boxes, strict=True)
+    ):
+        check_time()
+        x, y, z = (part[place[a]] for a, part in zip(axes, parts, strict=True))
+        reaching = windows.reaching(score_box, roi_size)
+        sources = _sources(reaching, windows, owners, axes, counts)
+        tiles.append(Tile(index, write_box, score_box, Lattice((x, y, z)), sources))
     return tuple(tiles)
 
 
-def _assign(
-    starts: Sequence[Index3], roi_size: Index3, score_boxes: Sequence[Box]
-) -> tuple[np.ndarray, list[np.ndarray]]:
-    """Return the owner of each window (-1: none) and, per tile, the windows that reach into it."""
-    start_w3 = np.array(starts, dtype=np.int64)
-    stop_w3 = start_w3 + np.array(roi_size)
-    best = np.zeros(len(starts), dtype=np.int64)
-    owner = np.full(len(starts), -1)
-    touches = []
-    for index, box in enumerate(score_boxes):
-        common_w3 = np.minimum(stop_w3, box.stop) - np.maximum(start_w3, box.start)
-        common = np.clip(common_w3, 0, None).prod(axis=1)
-        touches.append(np.flatnonzero(common))
-        better = common > best
-        owner[better], best[better] = index, common[better]
-    return owner, touches
+def _spans(
+    axis: int,
+    native_axis: int,
+    count: int,
+    places: Sequence[Sequence[int]],
+    score_boxes: Sequence[Box],
+) -> list[Span]:
+    """Return what the tiles at each place along a native axis need of a model axis."""
+    spans: list[Span] = [(0, 0)] * count
+    for place, box in zip(places, score_boxes, strict=True):
+        if box.size:
+            low, high = spans[place[native_axis]]
+            start, stop = box.start[axis], box.stop[axis]
+            joined = (min(low, start), max(high, stop)) if low < high else (start, stop)
+            spans[place[native_axis]] = joined
+    return spans
+
+
+def _owners(starts: Starts, roi: int, spans: Sequence[Span]) -> list[int]:
+    """Return whose each window along an axis is: the span that it overlaps most; -1 for none."""
+    owners = []
+    for start in starts:
+        common = [min(start + roi, high) - max(start, low) for low, high in spans]
+        most = max(common)
+        owners.append(common.index(most) if most > 0 else -1)
+    return owners
+
+
+def _owned_by(index: int, starts: Starts, owners: Sequence[int]) -> Starts:
+    return tuple(start for start, owner in zip(starts, owners, strict=True) if owner == index)
+
+
+def _sources(
+    reaching: Lattice,
+    windows: Lattice,
+    owners: Sequence[Sequence[int]],
+    axes: Index3,
+    counts: Index3,
+) -> tuple[int, ...]:
+    """Return the indices of the tiles that own windows which reach into a score box, in order."""
+    along: list[list[int]] = [[], [], []]  # indices along each native axis
+    for native_axis, part, starts, owner in zip(
+        axes, reaching.axes, windows.axes, owners, strict=True
+    ):
+        first = bisect_left(starts, part[0]) if part else 0
+        along[native_axis] = sorted({*owner[first : first + len(part)]} - {-1})
+    _, y, z = counts
+    return tuple((i * y + j) * z + k for i, j, k in product(*along))
 
 
 def _shapes_within(

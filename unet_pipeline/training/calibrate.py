@@ -21,8 +21,10 @@ from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import check_depth, depths_of, prune
 from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.ledger import digest_json
-from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.outage import patiently, under_way
+from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.cases import load_samples, pass_gate
 from unet_pipeline.training.crops import ROI, Sample
@@ -95,7 +97,13 @@ def calibrate(
 
 
 def calibrate_bundle(
-    bundle: Bundle, store: Store, images: str, masks: str | None, promised_loss: float
+    bundle: Bundle,
+    store: Store,
+    images: str,
+    masks: str | None,
+    promised_loss: float,
+    policy: Policy | None = None,
+    mask_pattern: str | None = None,
 ) -> AdaptiveRule:
     """Calibrate a bundle on the sound cases of a cohort, and write the rule into its folder.
 
@@ -106,11 +114,21 @@ def calibrate_bundle(
     RequestError
         What ``discover``, ``first_part`` and ``calibrate_on`` raise.
     """
-    cases = discover(store, images, masks).cases
+    mine = OwnFiles(store, bundle.url)
+    mine.check([ADAPTIVE])
+    cases = discover(
+        store,
+        images,
+        masks,
+        mask_pattern=mask_pattern,
+        channels=bundle.channels,
+        labels=bundle.labels,
+    ).cases
     part = first_part(cases, TO_CHOOSE_BY)
     chosen = [case for case in cases if part_of(case) == part]
-    rule = calibrate_on(bundle, store, chosen, promised_loss)
-    store.write(join(bundle.url, ADAPTIVE), rule.as_bytes())
+    with under_way():
+        rule = calibrate_on(bundle, store, chosen, promised_loss, policy, (images, masks))
+        patiently(lambda: mine.write({ADAPTIVE: rule.as_bytes()}))
     return rule
 
 
@@ -120,6 +138,7 @@ def calibrate_on(
     cases: Iterable[Case],
     promised_loss: float,
     policy: Policy | None = None,
+    read: Sequence[str | None] = (),
 ) -> AdaptiveRule:
     """Return the rule of a bundle, calibrated on the sound ones of these cases.
 
@@ -127,12 +146,24 @@ def calibrate_on(
     ----------
     policy
         What the gate holds them against. Default: its usual tolerance, and no remedies.
+    read
+        Prefixes that the cases lie below.
 
     Raises
     ------
     RequestError
         ``depth_invalid`` for a network of one depth; ``calibration_impossible``.
+    RunStopped
+        For a fault of the store that concerns all cases.
     """
+    if bundle.whole:
+        raise RequestError(
+            "calibration_impossible",
+            found="volumes that go through the network whole (SimpleInferer)",
+            wanted="windows, each of which may end at another depth",
+            remedy="Choose a fixed depth for this bundle, or write SlidingWindowInferer",
+            subject=bundle.url,
+        )
     if not isinstance(bundle.decision, Highest):
         raise RequestError(
             "calibration_impossible",
@@ -144,11 +175,11 @@ def calibrate_on(
     network = load_network(bundle, store)
     check_depth(network, depths_of(network) if depths_of(network) > 1 else 2)
     assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
-    sound, _ = pass_gate(store, cases, policy)
+    sound, _ = pass_gate(store, cases, policy, read)
     names: list[str] = []  # of the cases that could be read
 
     def samples() -> Iterator[Sample]:
-        for name, found in load_samples(store, sound, bundle.preprocessing, policy):
+        for name, found in load_samples(store, sound, bundle.preprocessing, policy, read):
             if isinstance(found, Sample):
                 names.append(name)
                 yield found

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,12 +10,17 @@ from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined, Policy, examine
-from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_mask
+from unet_pipeline.gate.extent import check_extent
+from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_reference
 from unet_pipeline.records import Case
-from unet_pipeline.storage.ledger import InputDigest
+from unet_pipeline.scratch import scratch_folder
+from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.outage import stop_for
+from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.training.crops import Sample
+from unet_pipeline.volume.axes import ANY_NUMBER
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
 from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.preprocessing import parse_preprocessing
@@ -26,7 +31,6 @@ log = logging.getLogger(__name__)
 
 Spacing = tuple[float, float, float]
 MAX_LABEL = 255
-_FILE_BYTES = 4_000_000_000  # of one decoded volume; training keeps all cases in memory
 
 
 @dataclass(frozen=True)
@@ -36,6 +40,11 @@ class SoundCase:
     case: Case
     grid: VoxelGrid
     examined: Examined
+
+    @property
+    def channels(self) -> int:
+        """Channels of the image: one a file, or all in one file."""
+        return self.examined.channels_of(self.case)
 
 
 @dataclass(frozen=True)
@@ -64,7 +73,10 @@ class LoadedCase:
 
 
 def pass_gate(
-    store: Store, cases: Iterable[Case], policy: Policy | None = None
+    store: Store,
+    cases: Iterable[Case],
+    policy: Policy | None = None,
+    read: Sequence[str | None] = (),
 ) -> tuple[list[SoundCase], list[tuple[str, CaseError]]]:
     """Sort the cases into those to train on and those at fault, from their headers.
 
@@ -72,6 +84,13 @@ def pass_gate(
     ----------
     policy
         What the gate holds them against. Default: its usual tolerance, and no remedies.
+    read
+        Prefixes that the cases lie below: where one of them fails, no case is at fault.
+
+    Raises
+    ------
+    RunStopped
+        For a fault of the store that concerns all cases.
 
     Returns
     -------
@@ -83,9 +102,11 @@ def pass_gate(
     faults: list[tuple[str, CaseError]] = []
     for case in cases:
         try:
-            channels = len(sound[0].case.images) if sound else len(case.images)
-            sound.append(_examined(store, case, channels, policy or Policy()))
+            channels = sound[0].channels if sound else None
+            with of_case(case.name):
+                sound.append(_examined(store, case, channels, policy or Policy()))
         except CaseError as error:
+            stop_for(store, error, read)
             faults.append((case.name, error))
             log.warning("%s is left out of training (%s)", case.name, error.code)
     return sound, faults
@@ -111,24 +132,46 @@ def load_case(
     Raises
     ------
     CaseError
-        As ``stage`` and ``read_mask``; the first finding of the gate that fails;
+        As ``stage`` and ``read_reference``; the first finding of the gate that fails;
         ``labels_out_of_range`` for labels below 0 or over 255.
     """
-    policy, case = policy or Policy(), item.case
+    with of_case(item.case.name), scratch_folder() as scratch:
+        return _load(store, item, preprocessing, policy or Policy(), str(scratch))
+
+
+def _load(
+    store: Store,
+    item: SoundCase,
+    preprocessing: Sequence[Mapping[str, Any]],
+    policy: Policy,
+    scratch: str,
+) -> LoadedCase:
+    case = item.case
     assert case.mask is not None  # noqa: S101  the gate has seen the mask
+    if policy.layout is not None:
+        item.examined.with_findings(
+            check_extent(item.grid, policy.layout, policy.most_bytes)
+        ).sound_header()
     staged = stage(
         store,
         case.images,
         parse_preprocessing(preprocessing),
-        budget_bytes=_FILE_BYTES,
+        budget_bytes=policy.memory_bytes,
+        scratch=scratch,
         form=policy.form,
         allowed_voxels=policy.tolerance.affine_voxels,
+        most_bytes=policy.most_bytes,
+        seen=item.examined.versions,
+        axes=replace(policy, file_channels=item.channels).axes_of(len(case.images)),
+        nan=policy.nan_in_images,
     )
     grid, native = staged.header.grid, staged.native
-    mask = read_mask(store, case.mask, grid, policy, _FILE_BYTES)
+    versions = item.examined.versions
+    most = policy.memory_bytes
+    mask = read_reference(store, case.mask, case.parts, grid, policy, most, versions)
     _check_range(mask.values_XYZ, case.name)
     image_XYZ = native.inner[0].stored(Box.whole(native.shape))
-    seen = look_at_image(native.inner)
+    seen = look_at_image(native.inner, policy)
     seen += look_at_mask(mask.values_XYZ, image_XYZ, grid, policy.labels, content=False)
     examined = item.examined.with_findings(seen)
     examined.sound_header()
@@ -151,12 +194,17 @@ def load_samples(
     cases: Iterable[SoundCase],
     preprocessing: Sequence[Mapping[str, Any]],
     policy: Policy | None = None,
+    read: Sequence[str | None] = (),
 ) -> Iterator[tuple[str, Sample | CaseError]]:
-    """Yield each case's name with its sample, or with the error that keeps it out."""
+    """Yield each case's name with its sample, or with the error that keeps it out.
+
+    Parameters and errors as of ``pass_gate``.
+    """
     for item in cases:
         try:
             yield item.case.name, load_case(store, item, preprocessing, policy).sample
         except CaseError as error:
+            stop_for(store, error, read)
             log.warning("%s is left out (%s)", item.case.name, error.code)
             yield item.case.name, error
 
@@ -173,7 +221,8 @@ def _check_range(mask_XYZ: NDArray[Any], case: str) -> None:
         )
 
 
-def _examined(store: Store, case: Case, channels: int, policy: Policy) -> SoundCase:
+def _examined(store: Store, case: Case, channels: int | None, policy: Policy) -> SoundCase:
+    """Show a case to the gate; its channels must be as many as the first case has, if given."""
     if not case.images or case.mask is None:
         raise CaseError(
             "pair_incomplete",
@@ -182,13 +231,21 @@ def _examined(store: Store, case: Case, channels: int, policy: Policy) -> SoundC
             remedy="Add the missing file, or check how image and mask are named",
             subject=case.name,
         )
-    if len(case.images) != channels:
+    if len(case.images) > 1:
+        _check_channels(case, len(case.images), channels)
+    number = channels or policy.file_channels or ANY_NUMBER
+    examined = examine(store, case, replace(policy, file_channels=number))
+    item = SoundCase(case, examined.sound_header().grid, examined)
+    _check_channels(case, item.channels, channels)
+    return item
+
+
+def _check_channels(case: Case, found: int, wanted: int | None) -> None:
+    if wanted is not None and found != wanted:
         raise CaseError(
             "channels_mismatch",
-            found=f"{len(case.images)} channels",
-            wanted=f"{channels}, as the first case has",
+            found=f"{found} channels",
+            wanted=f"{wanted}, as the first case has",
             remedy="Give every case of the cohort the same channels",
             subject=case.name,
         )
-    examined = examine(store, case, policy)
-    return SoundCase(case, examined.sound_header().grid, examined)

@@ -14,7 +14,9 @@ from zipfile import BadZipFile
 import torch
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.weights import load_tensors
+from unet_pipeline.networks.pickles import load_tensors
+from unet_pipeline.storage.folders import OwnFiles
+from unet_pipeline.storage.outage import patiently
 from unet_pipeline.storage.store import Store, join
 
 FOLDER = "training"
@@ -73,11 +75,15 @@ class Checkpoints:
         data = io.BytesIO()
         content = {"format": _FORMAT, "identity": dict(self.identity), "state": dict(state)}
         torch.save(content, data)
-        self.store.write(self.url, data.getbuffer())
+        patiently(lambda: self._mine.write({NAME: data.getbuffer()}))
 
     def remove(self) -> None:
-        """Remove the checkpoint, if there is one."""
-        self.store.remove(self.url)
+        """Remove the checkpoint, if there is one of ours."""
+        self._mine.remove([NAME])
+
+    @property
+    def _mine(self) -> OwnFiles:
+        return OwnFiles(self.store, join(self.output, FOLDER))
 
     def _parse(self, data: bytes) -> dict[str, Any]:
         try:
@@ -91,7 +97,7 @@ class Checkpoints:
             subject=self.url,
             found="a file that is no checkpoint of this version",
             wanted="a checkpoint, to go on from",
-            remedy="Remove it, or say --no-resume to begin anew",
+            remedy="Move it away to begin anew",
         )
 
 

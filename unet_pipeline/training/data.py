@@ -9,10 +9,14 @@ import numpy as np
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.gate.examine import Policy
+from unet_pipeline.gate.extent import Layout
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
+from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import digest_json
+from unet_pipeline.storage.outage import stop_for, under_way
 from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.box import Index3
 from unet_pipeline.training.cases import (
     LoadedCase,
     SoundCase,
@@ -25,6 +29,7 @@ from unet_pipeline.training.crops import Sample
 from unet_pipeline.training.losses import classes_of
 from unet_pipeline.training.shelf import Shelf
 from unet_pipeline.training.split import Split, is_used, split_of
+from unet_pipeline.volume.preprocessing import parse_preprocessing
 
 log = logging.getLogger(__name__)
 Faults = tuple[tuple[str, CaseError], ...]
@@ -36,22 +41,31 @@ class Wanted:
 
     Attributes
     ----------
+    roi_size, overlap, most_windows
+        Windows that cases are validated by, and how many one may have; None for the default.
     spacing_mm
         Model spacing; None for the median of the cohort.
     classes
         Output channels of the network, background included; None for as many as the labels need.
     holdout, seed, fold
         As of ``split_of``.
+    label_names
+        Names of the labels 1, 2 and so on, as far as they are known.
     """
 
     images: str
     masks: str | None
+    mask_pattern: str | None
     policy: Policy
+    roi_size: Index3
+    overlap: float
+    most_windows: int | None
     spacing_mm: Spacing | None
     classes: int | None
     holdout: float
     seed: int
     fold: str | None
+    label_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -104,15 +118,30 @@ def gather(store: Store, wanted: Wanted, shelf: Shelf) -> TrainingData:
     ------
     RequestError
         What ``discover``, ``split_of`` and ``classes_of`` raise; ``no_training_cases``.
+    RunStopped
+        For a fault of the store once the cohort is listed.
     """
-    cohort = discover(store, wanted.images, wanted.masks)
+    cohort = discover(
+        store,
+        wanted.images,
+        wanted.masks,
+        mask_pattern=wanted.mask_pattern,
+        labels=dict(enumerate(wanted.label_names, start=1)),
+    )
+    with under_way():
+        return _gather(store, wanted, shelf, cohort)
+
+
+def _gather(store: Store, wanted: Wanted, shelf: Shelf, cohort: Cohort) -> TrainingData:
     cases = [case for case in cohort.cases if is_used(case)]
-    sound, at_fault = pass_gate(store, cases, wanted.policy)
+    policy = replace(wanted.policy, file_channels=cohort.channels)
+    sound, at_fault = pass_gate(store, cases, policy, (wanted.images, wanted.masks))
     faults = [*((case.name, error) for case, error in cohort.faults), *at_fault]
     _require(sound, faults)
     spacing_mm = wanted.spacing_mm or median_spacing_mm(item.grid for item in sound)
     preprocessing = standard_preprocessing(spacing_mm)
-    loaded, unreadable = _load(store, sound, preprocessing, wanted.policy, shelf)
+    policy = replace(policy, layout=_layout(wanted, preprocessing, sound[0].channels))
+    loaded, unreadable = _load(store, sound, preprocessing, policy, shelf, wanted)
     faults += unreadable
     _require(loaded, faults)
     split = split_of(
@@ -143,12 +172,24 @@ def digest_of(cases: Mapping[str, LoadedCase]) -> str:
     )
 
 
+def _layout(wanted: Wanted, preprocessing: Sequence[Mapping[str, Any]], channels: int) -> Layout:
+    return Layout(
+        steps=tuple(parse_preprocessing(preprocessing)),
+        roi_size=wanted.roi_size,
+        overlap=wanted.overlap,
+        placement="packed",
+        channels=channels,
+        most_windows=wanted.most_windows,
+    )
+
+
 def _load(
     store: Store,
     sound: Sequence[SoundCase],
     preprocessing: Sequence[Any],
     policy: Policy,
     shelf: Shelf,
+    wanted: Wanted,
 ) -> tuple[dict[str, LoadedCase], list[tuple[str, CaseError]]]:
     loaded, faults = {}, []
     for item in sorted(sound, key=lambda one: one.case.name):
@@ -156,6 +197,7 @@ def _load(
         try:
             loaded[name] = _shelved(load_case(store, item, preprocessing, policy), shelf)
         except CaseError as error:
+            stop_for(store, error, (wanted.images, wanted.masks))
             faults.append((name, error))
             log.warning("%s is left out of training (%s)", name, error.code)
     return loaded, faults

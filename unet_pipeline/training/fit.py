@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.records import json_text
 from unet_pipeline.training.checkpoint import Checkpoints
 from unet_pipeline.training.crops import ROI, CropSource, Sample
 from unet_pipeline.training.history import Dice, History, Validation
@@ -181,8 +182,8 @@ class Fitting:
             "best": self.best,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "history": json.dumps(self.history.as_dict()),
-            "numpy": json.dumps(self.rng.bit_generator.state),
+            "history": json_text(self.history.as_dict()),
+            "numpy": json_text(self.rng.bit_generator.state),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state(self.device) if on_cuda else None,
         }

@@ -6,13 +6,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from unet_pipeline.config import TrainSettings
+from unet_pipeline.config import Limits, TrainSettings
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.model import policy_of
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import build_network, check_smallest_window
-from unet_pipeline.request import policy_of
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.augment import augmentation_named
@@ -25,7 +25,8 @@ from unet_pipeline.training.validate import validate
 
 OVERLAP = 0.5
 _FEATURES = (16, 16, 32, 64, 128)
-_NOT_OF_THE_WEIGHTS = {"images", "masks", "output", "resume", "threads", "memory_gb", "storage"}
+_NOT_OF_THE_WEIGHTS = {"images", "masks", "output", "resume", "threads", "memory_gb"}
+_NOT_OF_THE_WEIGHTS |= {"max_volume_gb", "max_windows", "storage"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class Making:
     def check(self) -> None:
         """Hold labels, loss, channels and window against each other, before the first step."""
         roi_size, loss = self.recipe.roi_size, self.recipe.loss
-        check_smallest_window(self.network, self.definition, roi_size)
+        check_smallest_window(self.definition, roi_size)
         check_network(self.network, loss, self.data.classes, self.data.channels, roi_size)
 
     def validate(self) -> list[Dice]:
@@ -105,17 +106,23 @@ class Making:
         )
 
 
-def wanted_of(settings: TrainSettings) -> Wanted:
+def wanted_of(settings: TrainSettings, label_names: tuple[str, ...] = ()) -> Wanted:
     """Return what settings ask of a cohort."""
+    limits = settings.model_dump(include={"max_volume_gb", "max_windows"})
     return Wanted(
         settings.images,
         settings.masks or None,
-        policy_of(settings.gate),
+        settings.mask_pattern,
+        policy_of(settings.gate, Limits(**limits)),
+        settings.roi_size,
+        OVERLAP,
+        settings.max_windows,
         settings.spacing,
         settings.classes,
         settings.holdout,
         settings.seed,
         settings.fold,
+        label_names,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from unet_pipeline.caches import compilers_keep_to_it
 from unet_pipeline.training.augment import Augmentation
 from unet_pipeline.training.crops import ROI
 from unet_pipeline.training.losses import Loss
@@ -82,6 +83,7 @@ class Recipe:
 
     def make_optimiser(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
         """Return the optimiser of these parameters."""
+        compilers_keep_to_it()  # an optimiser imports them
         decay = DECAYS[self.optimiser] if self.weight_decay is None else self.weight_decay
         if self.optimiser == "adamw":
             return torch.optim.AdamW(parameters, lr=self.peak_rate, weight_decay=decay, fused=True)

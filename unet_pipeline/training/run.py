@@ -1,6 +1,5 @@
 """Train a network from a cohort: gather, check, fit, score, write the bundle."""
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,17 +8,22 @@ import torch
 
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle_writer import write_bundle
+from unet_pipeline.networks.bundle_writer import BUNDLE_FILES, write_bundle
 from unet_pipeline.networks.registry import check_window
+from unet_pipeline.records import json_text
 from unet_pipeline.request import open_store
+from unet_pipeline.storage.folders import OwnFiles
+from unet_pipeline.storage.outage import patiently, under_way
+from unet_pipeline.storage.store import Store, join
 from unet_pipeline.training.card import CardFacts, TrainingNote, card_metadata, model_card
-from unet_pipeline.training.data import gather
+from unet_pipeline.training.checkpoint import FOLDER, NAME
+from unet_pipeline.training.data import TrainingData, gather
 from unet_pipeline.training.fit import OnHistory, OnStep, Watch, fit
 from unet_pipeline.training.history import History, mean_per_label, spread_per_label
 from unet_pipeline.training.making import OVERLAP, Making, describe, wanted_of
 from unet_pipeline.training.report import TrainReport
 from unet_pipeline.training.shelf import open_shelf
-from unet_pipeline.training.trail import Trail
+from unet_pipeline.training.trail import CURVES, HISTORY, Trail
 
 
 def train(
@@ -47,29 +51,45 @@ def train(
         For storage, settings or a cohort that cannot be trained on; for labels, loss and channels
         that do not fit each other; ``checkpoint_other``; ``loss_not_finite``, after which nothing
         is left of the training.
+    RunStopped
+        For a fault of the store once the cohort is listed; the last checkpoint stays.
     """
     note, store = note or TrainingNote(), open_store(settings.storage)
     check_window(describe(settings, 1, 2), settings.roi_size)
     store.check_writable(settings.output)
+    OwnFiles(store, settings.output).check(BUNDLE_FILES)
+    OwnFiles(store, join(settings.output, FOLDER)).check((CURVES, HISTORY, NAME))
     with _threads(settings.threads), open_shelf(1e9 * settings.memory_gb) as shelf:
-        data = gather(store, wanted_of(settings), shelf)
-        note.check(data.classes)
-        making = Making.of(settings, store, data)
-        making.check()
-        trail = Trail(store, settings.output, note.labels(data.classes))
-        history = _fit(making, trail, on_step, on_history)
-        spread = spread_per_label(making.validate())
-        report = TrainReport(
-            settings.output,
-            data.split.training,
-            data.split.held_out,
-            data.faults,
-            spread,
-            history,
-            trail.curves_url,
-        )
-        _write(making, note, report)
-        making.checkpoints.remove()
+        data = gather(store, wanted_of(settings, note.label_names), shelf)
+        with under_way():
+            return _train(settings, note, store, data, on_step, on_history)
+
+
+def _train(
+    settings: TrainSettings,
+    note: TrainingNote,
+    store: Store,
+    data: TrainingData,
+    on_step: OnStep | None,
+    on_history: OnHistory | None,
+) -> TrainReport:
+    note.check(data.classes)
+    making = Making.of(settings, store, data)
+    making.check()
+    trail = Trail(store, settings.output, note.labels(data.classes))
+    history = _fit(making, trail, on_step, on_history)
+    spread = spread_per_label(making.validate())
+    report = TrainReport(
+        settings.output,
+        data.split.training,
+        data.split.held_out,
+        data.faults,
+        spread,
+        history,
+        trail.curves_url,
+    )
+    patiently(lambda: _write(making, note, report))
+    making.checkpoints.remove()
     return report
 
 
@@ -116,7 +136,7 @@ def _facts(making: Making, note: TrainingNote, report: TrainReport) -> CardFacts
     data, recipe, best = making.data, making.recipe, report.history.best
     return CardFacts(
         settings=making.settings,
-        network=f"`{json.dumps(making.definition)}`",
+        network=f"`{json_text(making.definition)}`",
         preprocessing=[str(step["_target_"]) for step in data.preprocessing],
         roi_size=recipe.roi_size,
         spacing_mm=data.spacing_mm,

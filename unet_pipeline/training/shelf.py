@@ -1,6 +1,5 @@
 """Decoded volumes, each read once: in memory while they fit, else in files of a scratch folder."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -8,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from unet_pipeline.scratch import scratch_folder
 
 
 class Shelf:
@@ -34,5 +35,5 @@ class Shelf:
 @contextmanager
 def open_shelf(budget_bytes: float) -> Iterator[Shelf]:
     """Open a shelf; its files are removed at the end."""
-    with tempfile.TemporaryDirectory(prefix="unet-pipeline-") as folder:
-        yield Shelf(budget_bytes, Path(folder))
+    with scratch_folder() as folder:
+        yield Shelf(budget_bytes, folder)

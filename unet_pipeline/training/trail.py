@@ -15,10 +15,13 @@ from dataclasses import dataclass
 from unet_pipeline.records import json_bytes
 from unet_pipeline.report.curves import training_curves_png
 from unet_pipeline.report.tensorboard import Scalars, event_file
+from unet_pipeline.storage.folders import OwnFiles
+from unet_pipeline.storage.outage import patiently
 from unet_pipeline.storage.store import Store, basename, join
 from unet_pipeline.training.checkpoint import FOLDER
 from unet_pipeline.training.history import History
 
+CURVES, HISTORY = "curves.png", "history.json"
 _EVENTS = "events.out.tfevents."
 
 
@@ -40,7 +43,7 @@ class Trail:
     @property
     def curves_url(self) -> str:
         """The picture."""
-        return join(self.output, FOLDER, "curves.png")
+        return join(self.output, FOLDER, CURVES)
 
     def write(self, history: History) -> None:
         """Store picture and numbers, and the events since the last time.
@@ -54,19 +57,22 @@ class Trail:
         if not done:
             return self.remove()  # of a training before this one
         folder = join(self.output, FOLDER)
-        self.store.write(self.curves_url, curves_of(history, self.names))
-        self.store.write(join(folder, "history.json"), json_bytes(history.as_dict()))
+        files = {
+            CURVES: curves_of(history, self.names),
+            HISTORY: json_bytes(history.as_dict()),
+        }
         if before is not None and before < done:
-            data = event_file(self._events(history, before))
-            self.store.write(join(folder, f"{_EVENTS}{done:010d}"), data)
+            files[f"{_EVENTS}{done:010d}"] = event_file(self._events(history, before))
+        patiently(lambda: OwnFiles(self.store, folder).write(files))
         return None
 
     def remove(self) -> None:
-        """Remove all of it."""
+        """Remove all of it that is ours."""
         folder = join(self.output, FOLDER)
-        for url in self.store.list_files(folder):
-            if basename(url).startswith((_EVENTS, "curves.png", "history.json")):
-                self.store.remove(url)
+        names = (basename(url) for url in self.store.list_files(folder))
+        OwnFiles(self.store, folder).remove(
+            [name for name in names if name.startswith((_EVENTS, CURVES, HISTORY))]
+        )
 
     def _events(self, history: History, before: int) -> Iterator[Scalars]:
         now = time.time()

@@ -17,6 +17,8 @@ from unet_pipeline.tiling.box import Index3
 
 Float = npt.NDArray[np.float64]
 AXIS_LETTERS = ("LR", "PA", "IS")
+SHEARED = 1e-3  # cosine between two axes, from which on they are at no right angle
+FARTHEST_MM = 1e6  # a kilometre; there float32, as headers keep it, hardly tells voxels apart
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,27 @@ class VoxelGrid:
         return affine
 
     @property
+    def is_a_place(self) -> bool:
+        """Whether all numbers of the affine are finite and within ``FARTHEST_MM``."""
+        return bool((np.abs(self.affine) <= FARTHEST_MM).all())
+
+    @property
     def spacing_mm(self) -> tuple[float, float, float]:
         """Distance of neighbouring voxels along each axis, in mm."""
-        x, y, z = (float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
+        with np.errstate(over="ignore"):
+            x, y, z = (float(v) for v in np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0)))
         return x, y, z
+
+    @property
+    def shear(self) -> float:
+        """Largest cosine between two axes, 0 for right angles."""
+        unit = self.affine[:3, :3] / np.array(self.spacing_mm)
+        return min(float(np.abs(unit.T @ unit - np.eye(3)).max()), 1.0)
+
+    @property
+    def is_sheared(self) -> bool:
+        """Whether the axes are at no right angles; then a network sees the volume resampled."""
+        return self.shear > SHEARED
 
     @property
     def axcodes(self) -> str:

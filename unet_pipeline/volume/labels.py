@@ -1,16 +1,113 @@
 """Masks on the grid that the network sees."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.tiling.box import Box
+from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.steps import Change, Prepared
 from unet_pipeline.volume.views import ArrayView, View, slabs
 
+NEAR_WHOLE = 1e-3  # tools that write floats leave 0.9999999 and 254.99997
 _LARGEST_LABEL = np.iinfo(np.int16).max
+_LARGEST_STEP = 0.1  # of stored values that can still be told from fractions
+
+
+def as_labels(values_XYZ: NDArray[Any]) -> NDArray[Any]:
+    """Return the values of a mask as integers: each the nearest whole number."""
+    if values_XYZ.dtype.kind in "iu":
+        return values_XYZ
+    with np.errstate(invalid="ignore"):  # values that are no labels are for the gate to refuse
+        labels_XYZ: NDArray[Any] = np.rint(values_XYZ).astype(np.int32)
+    return labels_XYZ
+
+
+def without_steps(values_XYZ: NDArray[Any], step: float) -> NDArray[Any]:
+    """Return the values of a mask that was stored as integers times ``step``, its labels whole.
+
+    Floats that nibabel writes into a header of integers are scaled to the largest of them: labels
+    1 and 2 become 127 and 255 steps of 2 / 255, and 1 is read as 0.996. So a value that is half a
+    step at most from a whole number is that number.
+    """
+    if not 0 < step <= _LARGEST_STEP:
+        return values_XYZ
+    whole_XYZ = np.rint(values_XYZ)
+    near_XYZ = np.abs(values_XYZ - whole_XYZ) <= 0.5 * step * (1 + 1e-6)
+    return np.where(near_XYZ, whole_XYZ, values_XYZ)
+
+
+def of_one_hot(volumes: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
+    """Return the label map of a mask that has a volume of 0 and 1 for each label.
+
+    Where every voxel has a label, the first volume is the background, 0. Otherwise the background
+    has none, and the volumes are labels 1, 2 ...
+
+    Raises
+    ------
+    CaseError
+        ``mask_not_one_hot`` for other values than 0 and 1, and for voxels of two labels.
+    """
+    labels_XYZ = np.zeros(volumes[0].shape, np.uint8, order="F")
+    for number, values_XYZ in enumerate(volumes, start=1):
+        inside = np.abs(values_XYZ - 1.0) <= NEAR_WHOLE
+        outside = np.abs(values_XYZ) <= NEAR_WHOLE
+        if len(volumes) > np.iinfo(np.uint8).max or not (inside | outside).all():
+            raise _not_one_hot("other values than 0 and 1")
+        if labels_XYZ[inside].any():
+            raise _not_one_hot("voxels of two labels")
+        labels_XYZ[inside] = number
+    return labels_XYZ - np.uint8(1) if labels_XYZ.all() else labels_XYZ
+
+
+class Joined:
+    """A label map that is put together of masks of one structure each.
+
+    Parameters
+    ----------
+    shape
+        Voxels along each axis of all of them.
+    """
+
+    def __init__(self, shape: Index3) -> None:
+        self.labels_XYZ = np.zeros(shape, np.uint16, order="F")
+        self._names: dict[int, str] = {}
+
+    def add(self, label: int, name: str, values_XYZ: NDArray[Any]) -> None:
+        """Add the mask of a structure, 1 inside and 0 elsewhere.
+
+        Raises
+        ------
+        CaseError
+            ``mask_not_one_hot`` for other values, ``mask_parts_overlap`` for a voxel that another
+            structure has.
+        """
+        inside = np.abs(values_XYZ - 1.0) <= NEAR_WHOLE
+        if not (inside | (np.abs(values_XYZ) <= NEAR_WHOLE)).all():
+            raise _not_one_hot(f"other values than 0 and 1 in {name}")
+        taken, counts = np.unique(self.labels_XYZ[inside], return_counts=True)
+        for other, count in zip(taken.tolist(), counts.tolist(), strict=True):
+            if other:
+                raise CaseError(
+                    "mask_parts_overlap",
+                    found=f"mask with {count:,} voxels that are both {self._names[other]} and "
+                    f"{name}",
+                    wanted="files of structures that do not overlap",
+                    remedy="Correct one of the two, or join them into one file as you want them",
+                )
+        self.labels_XYZ[inside] = label
+        self._names[label] = name
+
+
+def _not_one_hot(found: str) -> CaseError:
+    return CaseError(
+        "mask_not_one_hot",
+        found=f"mask of several volumes with {found}",
+        wanted="one volume of 0 and 1 for each label, that do not overlap",
+        remedy="Write a label map, where each voxel has one number",
+    )
 
 
 def model_labels(mask_XYZ: NDArray[Any], prepared: Prepared) -> NDArray[np.int16]:

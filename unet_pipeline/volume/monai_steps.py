@@ -9,13 +9,21 @@ import numpy as np
 from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume import statistics
+from unet_pipeline.volume.deskew import Regrid, Squares, right_angled
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
-from unet_pipeline.volume.steps import Change, Frame, Nothing, Reorder, Resample, Resolved
+from unet_pipeline.volume.steps import (
+    Change,
+    Frame,
+    Nothing,
+    Reorder,
+    Resample,
+    Resolved,
+    check_lengths,
+)
 from unet_pipeline.volume.views import View, Voxels
 
 SAME_SPACING_MM = 1e-3  # MONAI keeps a spacing that is this close to the wanted one
 SAME_PLACE_VOXELS = 1e-6
-ORTHOGONAL = 1e-3  # cosine between two axes
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Orient:
 
 
 @dataclass(frozen=True)
-class Space:
+class Space(Squares):
     """``Spacingd``: resample linearly to ``spacing_mm``; a value <= 0 keeps the file's."""
 
     spacing_mm: tuple[float, float, float]
@@ -43,30 +51,68 @@ class Space:
         """Find steps, start and shape: MONAI's ``compute_shape_offset`` decides.
 
         The new grid begins at the old one's first voxel. Where rounding tilts an oblique affine
-        by 1e-8 or more, MONAI lets the centres coincide instead, and so do we.
+        by 1e-8 or more, MONAI lets the centres coincide instead, and so do we. A sheared grid
+        comes to right angles on the way.
         """
         from monai.data.utils import compute_shape_offset, zoom_affine  # imports torch
 
-        axes = grid.affine[:3, :3] / grid.spacing_mm
-        if np.abs(axes.T @ axes - np.eye(3)).max() > ORTHOGONAL:
-            raise CaseError(
-                "axes_not_orthogonal",
-                found="a sheared grid, whose axes are not at right angles",
-                wanted="axes at right angles, as the bundle's Spacingd resamples along them",
-                remedy="Resample the volume to an orthogonal grid first",
-            )
+        if grid.is_sheared:
+            kept = zip(self.spacing_mm, grid.spacing_mm, strict=True)
+            return Regrid(grid, right_angled(grid, [w if w > 0 else h for w, h in kept]))
         wanted_mm = [
             have if want <= 0 or abs(have - want) <= SAME_SPACING_MM else want
             for want, have in zip(self.spacing_mm, grid.spacing_mm, strict=True)
         ]
         if wanted_mm == list(grid.spacing_mm):
             return Nothing()
+        check_lengths(grid.shape, grid.spacing_mm, wanted_mm)
         zoomed = zoom_affine(grid.affine.copy(), wanted_mm, diagonal=False)
         shape, origin_mm = compute_shape_offset(grid.shape, grid.affine, zoomed)
         start = np.linalg.solve(grid.affine, [*origin_mm, 1.0])[:3]
         start = np.where(np.abs(start) < SAME_PLACE_VOXELS, 0.0, start)
         steps = [want / have for want, have in zip(wanted_mm, grid.spacing_mm, strict=True)]
         return Resample(three(steps, float), three(start.tolist(), float), three(shape, int))
+
+
+@dataclass(frozen=True)
+class Resize:
+    """``Resized``: resample linearly to a number of voxels.
+
+    Attributes
+    ----------
+    shape
+        Voxels along each axis; a number <= 0 keeps the volume's.
+    longest
+        Whether ``shape`` is of the longest axis, and the others keep their proportion to it.
+    corners
+        Whether the centres of the outermost voxels coincide (``align_corners``), and not the
+        borders of the volume.
+    """
+
+    shape: Index3
+    longest: bool = False
+    corners: bool = False
+    needs_voxels = False
+    measures = False
+
+    def resolve(self, view: View, grid: VoxelGrid) -> Resolved:
+        """Find steps and start, as of ``torch.nn.functional.interpolate``."""
+        have = grid.shape
+        wanted = [new if new > 0 else old for new, old in zip(self.shape, have, strict=True)]
+        if self.longest:
+            scale = self.shape[0] / max(have)
+            wanted = [max(1, round(n * scale)) for n in have]
+        if tuple(wanted) == have:
+            return Nothing()
+        pairs = list(zip(have, wanted, strict=True))
+        if self.corners:
+            steps = [
+                (old - 1) / (new - 1) if min(old, new) > 1 else old / new for old, new in pairs
+            ]
+            return Resample(three(steps, float), (0.0, 0.0, 0.0), three(wanted, int))
+        steps = [old / new for old, new in pairs]
+        start = [(step - 1) / 2 for step in steps]
+        return Resample(three(steps, float), three(start, float), three(wanted, int))
 
 
 @dataclass(frozen=True)

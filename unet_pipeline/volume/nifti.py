@@ -19,6 +19,7 @@ import numpy.typing as npt
 from isal import igzip
 from isal.igzip_lib import IsalError
 
+from unet_pipeline.clock import check_time
 from unet_pipeline.volume.nifti_header import NiftiHeader, broken, header_bytes
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -41,7 +42,8 @@ def read_slabs(
     file
         The stored bytes, from the first; read to their end.
     target_XYZ
-        Where to decode the voxels to: of the header's shape and type, in Fortran order. By default
+        Where to decode the voxels to: of the header's shape and type, in Fortran order; several
+        volumes follow each other along the third axis, as they do in the file. By default
         each slab is an array of its own.
 
     Yields
@@ -55,11 +57,13 @@ def read_slabs(
         ``file_truncated``, ``file_corrupt`` or ``file_trailing_data``.
     """
     x, y, depth = header.grid.shape
-    slice_bytes = x * y * header.dtype.itemsize
+    depth *= header.volumes
+    slice_bytes, before = x * y * header.dtype.itemsize, header.first * header.volume_bytes
     step = max(1, slab_bytes // slice_bytes)
     with _decoded(file, header) as stream:
-        _skip(stream, header.offset)
+        _skip(stream, header.offset + before)
         for z in range(0, depth, step):
+            check_time()
             part = slice(z, min(z + step, depth))
             slab_ZYX = (
                 np.empty((part.stop - z, y, x), header.dtype)
@@ -68,6 +72,7 @@ def read_slabs(
             )
             _fill(stream, _bytes_of(slab_ZYX))
             yield part, slab_ZYX.T
+        _skip(stream, header.stored_bytes - header.nbytes - before)
         _drain(stream)
 
 
@@ -80,7 +85,7 @@ def check_whole(file: BinaryIO, header: NiftiHeader) -> None:
         As ``read_slabs``.
     """
     with _decoded(file, header) as stream:
-        _skip(stream, header.offset + header.nbytes)
+        _skip(stream, header.offset + header.stored_bytes)
         _drain(stream)
 
 
@@ -136,8 +141,9 @@ def _decoded(file: BinaryIO, header: NiftiHeader) -> Iterator[Any]:
     try:
         yield igzip.IGzipFile(fileobj=joined, mode="rb") if start == GZIP_MAGIC else joined
     except EOFError as error:
-        raise broken("file_truncated", f"a file that ends before its {header.nbytes} bytes of "
-                      "voxels") from error  # fmt: skip
+        raise broken(
+            "file_truncated", f"a file that ends before its {header.stored_bytes} bytes of voxels"
+        ) from error
     except (gzip.BadGzipFile, IsalError, zlib.error) as error:  # type: ignore[misc]
         raise broken("file_corrupt", "gzip data that fail their check") from error
 
@@ -162,6 +168,7 @@ class _Joined(io.RawIOBase):
 def _skip(stream: Any, count: int) -> None:
     beside = memoryview(bytearray(min(count, 1 << 20)))
     while count:
+        check_time()
         part = beside[: min(count, len(beside))]
         _fill(stream, part)
         count -= len(part)

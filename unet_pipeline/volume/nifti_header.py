@@ -6,6 +6,7 @@ or not; none of its free text leaves this module. Any bytes give a header or a `
 
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +15,12 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.storage.pointers import pointer_to
 from unet_pipeline.tiling.box import Index3
+from unet_pipeline.volume.axes import XYZ, Axes, taken_of
 from unet_pipeline.volume.forms import Form, Forms, Rows, Unit
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.header_rules import repaired
 
 HEADER_BYTES = 4096  # of the stored file: nearly always enough, see ``holds_header``
 GEOMETRY_FIELDS = (
@@ -49,6 +53,14 @@ class NiftiHeader:
         Raw geometry fields, to be written to the label map unchanged.
     forms
         The places that the header gives; ``grid`` follows one of them.
+    repairs
+        Fields whose values the standard does not allow, and how they were read, in words.
+    volumes
+        Volumes of ``grid`` that are read, one behind the other: the channels of an image.
+    first, stored
+        The first of these, counted from 0, and how many volumes the file holds.
+    flat
+        Whether the file has two axes: ``grid`` is then one slice.
     """
 
     grid: VoxelGrid
@@ -59,6 +71,11 @@ class NiftiHeader:
     version: int
     geometry: dict[str, Any]
     forms: Forms
+    repairs: tuple[str, ...] = ()
+    volumes: int = 1
+    first: int = 0
+    stored: int = 1
+    flat: bool = False
 
     @property
     def is_plain(self) -> bool:
@@ -73,12 +90,22 @@ class NiftiHeader:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all voxels as stored, decompressed."""
+        """Bytes of the voxels that are read, as stored, decompressed."""
+        return self.volume_bytes * self.volumes
+
+    @property
+    def volume_bytes(self) -> int:
+        """Bytes of one volume."""
         return int(np.prod(self.grid.shape, dtype=object)) * self.dtype.itemsize
+
+    @property
+    def stored_bytes(self) -> int:
+        """Bytes of all volumes of the file, decompressed."""
+        return self.volume_bytes * self.stored
 
 
 def parse_header(
-    first_bytes: bytes, form: Form | None = None, *, pair: bool = False
+    first_bytes: bytes, form: Form | None = None, *, pair: bool = False, axes: Axes = XYZ
 ) -> NiftiHeader:
     """Parse a header from the first bytes of a file, compressed or not.
 
@@ -88,20 +115,28 @@ def parse_header(
         Which form the grid follows where the header has both. By default the sform, as nibabel.
     pair
         Whether the file is the ``.hdr`` of a pair.
+    axes
+        What the file may have instead of three axes in space.
 
     Raises
     ------
     CaseError
-        ``file_empty``, ``file_truncated``, ``file_corrupt``, ``not_nifti``, ``analyze_format``,
-        ``not_3d``, ``dtype_unsupported`` or ``qform_invalid``.
+        ``file_empty``, ``file_not_fetched``, ``file_truncated``, ``file_corrupt``, ``not_nifti``,
+        ``analyze_format``, ``not_3d``, ``volume_outside``, ``dtype_unsupported`` or
+        ``qform_invalid``.
     """
     if not first_bytes:
         raise broken("file_empty", "a file of 0 bytes")
+    if (pointer := pointer_to(first_bytes)) is not None:
+        raise _not_fetched(*pointer)
     data = _decompress_start(first_bytes)
     header = _nibabel_header(data, pair)
+    geometry = {field: header[field].copy() for field in GEOMETRY_FIELDS}
+    pixdim_mm, repairs = header["pixdim"][1:4].tolist(), repaired(header)
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
-    forms = _forms(header)
-    grid = VoxelGrid.of(_three_axes(shape), _affine(header, forms, form))
+    forms = _forms(header, pixdim_mm)
+    taken = taken_of(shape, axes)
+    grid = VoxelGrid.of(taken.spatial, _affine(header, forms, form))
     if dtype.kind not in "iuf":
         raise CaseError(
             "dtype_unsupported",
@@ -109,16 +144,21 @@ def parse_header(
             wanted="one integer or floating-point number per voxel",
             remedy="Convert the volume to a scalar one",
         )
-    slope, inter = header.get_slope_inter()
+    slope, inter = _slope_inter(header)
     return NiftiHeader(
         grid=grid,
         dtype=dtype,
-        slope=1.0 if slope is None else float(slope),
-        inter=0.0 if inter is None else float(inter),
+        slope=slope,
+        inter=inter,
         offset=int(header["vox_offset"]),
         version=2 if isinstance(header, nib.Nifti2Header) else 1,
-        geometry={field: header[field].copy() for field in GEOMETRY_FIELDS},
+        geometry=geometry,
         forms=forms,
+        repairs=repairs,
+        volumes=taken.volumes,
+        first=taken.first,
+        stored=taken.stored,
+        flat=taken.flat,
     )
 
 
@@ -138,7 +178,7 @@ def holds_header(first_bytes: bytes) -> bool:
 def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: NiftiHeader) -> bytes:
     """Return the start of a ``.nii`` file, up to its voxels, with the geometry of ``like``."""
     header = nib.Nifti2Header() if like.version == 2 else nib.Nifti1Header()
-    header.set_data_shape(shape)
+    header.set_data_shape(shape[:2] if like.flat else shape)
     header.set_data_dtype(np.dtype(dtype))
     for field, value in like.geometry.items():
         header[field] = value
@@ -152,12 +192,16 @@ def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: NiftiHeader) -> byte
 
 
 def header_of(shape: Index3, affine: npt.ArrayLike, dtype: npt.DTypeLike) -> NiftiHeader:
-    """Return the header of a new volume: sform and qform from ``affine``, codes 1 (scanner)."""
+    """Return the header of a new volume: sform and qform from ``affine``, codes 1 (scanner).
+
+    A qform cannot hold shear: of a sheared affine it is the nearest rotation, with code 0.
+    """
     header = nib.Nifti1Header()
     header.set_data_shape(shape)
     header.set_data_dtype(np.dtype(dtype))
     header.set_sform(np.asarray(affine), code=1)
-    header.set_qform(np.asarray(affine), code=1)
+    grid = VoxelGrid.of(shape, affine)
+    header.set_qform(np.asarray(affine), code=0 if grid.is_sheared else 1)
     header.set_xyzt_units("mm")
     file = io.BytesIO()
     header["vox_offset"], header["magic"] = 352, b"n+1"
@@ -201,7 +245,7 @@ def _nibabel_header(data: bytes, pair: bool) -> Any:
     try:
         # without the extensions that may follow
         header: Any = kind(data[:size], check=False)  # type: ignore[no-untyped-call]
-        header.get_data_shape(), header.get_data_dtype(), header.get_slope_inter()
+        header.get_data_shape(), header.get_data_dtype()
         offset = int(header["vox_offset"])
     except Exception as error:
         raise broken("not_nifti", "a header with impossible values") from error
@@ -210,6 +254,15 @@ def _nibabel_header(data: bytes, pair: bool) -> Any:
     if not pair and offset < size:
         header["vox_offset"] = size + 4
     return header
+
+
+def _not_fetched(maker: str, command: str) -> CaseError:
+    return CaseError(
+        "file_not_fetched",
+        found=f"a pointer of {maker} instead of the volume",
+        wanted="the file that it stands for",
+        remedy=f"Fetch it: {command}",
+    )
 
 
 def _without_mark(size: int, magic: bytes, pair: bool) -> CaseError:
@@ -228,14 +281,22 @@ def _without_mark(size: int, magic: bytes, pair: bool) -> CaseError:
     return broken("not_nifti", "a file without the mark of a NIfTI volume")
 
 
+def _slope_inter(header: Any) -> tuple[float, float]:
+    """Return slope and intercept; a slope that is 0 or not finite stands for no scaling."""
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not np.isfinite(slope):
+        return 1.0, 0.0
+    return slope, inter if np.isfinite(inter) else 0.0
+
+
 @_QUIET
-def _forms(header: Any) -> Forms:
+def _forms(header: Any, pixdim_mm: Sequence[float]) -> Forms:
     q_code, s_code = int(header["qform_code"]), int(header["sform_code"])
     try:
         qform = _rows(header.get_qform()) if q_code > 0 else None
     except Exception:  # nibabel raises several kinds for a quaternion that is none
         qform = None
-    x, y, z = (float(v) for v in header["pixdim"][1:4])
+    x, y, z = pixdim_mm
     return Forms(
         sform=_rows(header.get_sform()) if s_code > 0 else None,
         sform_code=s_code,
@@ -266,18 +327,6 @@ def _affine(header: Any, forms: Forms, wanted: Form | None) -> npt.ArrayLike:
 def _rows(affine: npt.NDArray[np.float64]) -> Rows:
     rows = [(float(a), float(b), float(c), float(d)) for a, b, c, d in affine]
     return rows[0], rows[1], rows[2], rows[3]
-
-
-def _three_axes(shape: tuple[int, ...]) -> tuple[int, ...]:
-    spatial, rest = shape[:3], shape[3:]
-    if len(spatial) < 3 or any(n != 1 for n in rest) or any(n < 1 for n in spatial):
-        raise CaseError(
-            "not_3d",
-            found=f"a volume of {' x '.join(map(str, shape)) or 'no'} voxels",
-            wanted="three axes of at least one voxel",
-            remedy="Split the file into 3-D volumes, one per channel",
-        )
-    return spatial
 
 
 def _dtype_name(dtype: np.dtype[Any]) -> str:

@@ -15,7 +15,7 @@ from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume import statistics
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
 from unet_pipeline.volume.spline import Bounds, Spline
-from unet_pipeline.volume.steps import Frame, Nothing, Reorder, Resolved
+from unet_pipeline.volume.steps import Frame, Nothing, Reorder, Resolved, check_lengths
 from unet_pipeline.volume.views import Resampled, Spacing3, View
 
 ANISOTROPIC = 3.0  # largest spacing by smallest, above which slices are resampled one by one
@@ -84,6 +84,7 @@ class Respace:
         """Find the new shape, and the range of values if splines may leave it."""
         have = tuple(float(np.float32(mm)) for mm in grid.spacing_mm)  # as headers hold it
         want = tuple(h if w is None else w for w, h in zip(self.spacing_mm, have, strict=True))
+        check_lengths(grid.shape, have, want)
         x, y, z = (round(h / w * n) for h, w, n in zip(have, want, grid.shape, strict=True))
         if (x, y, z) == grid.shape:
             return Nothing()

@@ -112,8 +112,11 @@ class Spline:
         start, stop = list(box.start), list(box.stop)
         for axis in range(3):
             if self.steps[axis] != 1.0 and box.size:
-                taps = self._taps(axis, box)
-                start[axis], stop[axis] = int(taps[0, 0]), int(taps[-1, -1]) + 1
+                low, high = (
+                    self._taps(axis, box.between(axis, at, at + 1))
+                    for at in (box.start[axis], box.stop[axis] - 1)
+                )
+                start[axis], stop[axis] = int(low[0, 0]), int(high[-1, -1]) + 1
         return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
     def _interpolated(

@@ -12,7 +12,9 @@ from typing import Protocol
 
 import numpy as np
 
+from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.volume.deskew import Squares, deskewed
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
 from unet_pipeline.volume.views import (
     Framed,
@@ -24,6 +26,8 @@ from unet_pipeline.volume.views import (
     View,
     Voxels,
 )
+
+MOST_ALONG = 2.0**40  # voxels of an axis; budgets of whole volumes are the gate's
 
 
 class Resolved(Protocol):
@@ -92,9 +96,15 @@ class Prepared:
 
 
 def prepare(steps: Sequence[Step], view: View, grid: VoxelGrid) -> Prepared:
-    """Resolve the steps of a bundle for one volume, measuring it where a step asks for it."""
+    """Resolve the steps of a bundle for one volume, measuring it where a step asks for it.
+
+    A sheared volume is brought to right angles first, unless a step does so on its own way.
+    """
     resolved: list[Resolved] = []
     native = grid
+    if grid.is_sheared and not any(isinstance(step, Squares) for step in steps):
+        resolved.append(deskewed(grid))
+        view, grid = resolved[0].apply(view), resolved[0].grid(grid)
     for step in steps:
         now = step.resolve(view, grid)
         view, grid = now.apply(view), now.grid(grid)
@@ -202,6 +212,24 @@ class Frame:
         affine = grid.affine.copy()
         affine[:3, 3] = grid.voxel_to_world_mm(self.start)
         return VoxelGrid.of(self.shape, affine)
+
+
+def check_lengths(shape: Index3, have_mm: Sequence[float], want_mm: Sequence[float]) -> None:
+    """Refuse a change of spacing after which an axis has more voxels than can be counted.
+
+    Raises
+    ------
+    CaseError
+        ``volume_too_large``.
+    """
+    for n, have, want in zip(shape, have_mm, want_mm, strict=True):
+        if not n * (have / want) <= MOST_ALONG:
+            raise CaseError(
+                "volume_too_large",
+                found=f"an axis of {n:,} voxels of {have:.3g} mm, at {want:.3g} mm for the network",
+                wanted=f"at most {MOST_ALONG:.0e} voxels along an axis",
+                remedy="Look whether the spacing in the header, and that of the bundle, is right",
+            )
 
 
 def covered_box(prepared: Prepared, write_box: Box) -> Box:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline.clock import check_time
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.grid import Orientation
 from unet_pipeline.volume.layout import copy_into, in_order, mixed
@@ -27,6 +28,7 @@ Spacing3 = tuple[float, float, float]
 
 _CACHE_BYTES = 16_000_000
 _MOST_BYTES = 128_000_000
+_NEEDED_BYTES = 64_000_000  # of the inner view, at a time
 _OVERLAP = 1.25  # voxels that thin slabs may touch, by those of the whole
 
 
@@ -151,7 +153,20 @@ class Resampled:
         return self.inner.channels
 
     def read(self, box: Box) -> Voxels:
-        """Return the voxels of ``box``, shape CXYZ."""
+        """Return the voxels of ``box``, shape CXYZ.
+
+        A few voxels may need many: of a coarse view, a window is read part by part.
+        """
+        found = _within_bytes(box, 4 * self.channels * self._inner_box(box).size)
+        if len(found) == 1:
+            return self._read(box)
+        values = np.empty((self.channels, *box.shape), dtype=np.float32)
+        for part in found:
+            check_time()
+            copy_into(values[(slice(None), *part.within(box))], self._read(part))
+        return values
+
+    def _read(self, box: Box) -> Voxels:
         inner_box = self._inner_box(box)
         values = self.inner.read(inner_box)
         for axis in range(3):
@@ -169,7 +184,8 @@ class Resampled:
         start, stop = list(box.start), list(box.stop)
         for axis in range(3):
             if self._interpolates(axis) and box.size:
-                low, high, _ = self._neighbours(axis, box)
+                ends = np.array([box.start[axis], box.stop[axis] - 1])  # both grow along the axis
+                low, high, _ = self.neighbours(axis, ends)
                 start[axis], stop[axis] = int(low[0]), int(high[-1]) + 1
         return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
@@ -300,10 +316,18 @@ def parts(box: Box, axis: int, part_bytes: int) -> list[Box]:
     return found
 
 
+def _within_bytes(box: Box, needed_bytes: int) -> list[Box]:
+    """Cut a box along its longest axis so that no part needs many of the bytes that it needs."""
+    if needed_bytes <= _NEEDED_BYTES:
+        return [box]
+    return parts(box, int(np.argmax(box.shape)), 4 * box.size * _NEEDED_BYTES // needed_bytes)
+
+
 def materialised(view: View) -> ArrayView:
     """Read a whole view into memory, slab by slab; its values stay the same, bit for bit."""
     values_CXYZ = np.empty((view.channels, *view.shape), dtype=np.float32)
     for box in _thin_slabs(view):
+        check_time()
         part = (slice(None), *box.within(Box.whole(view.shape)))
         copy_into(values_CXYZ[part], view.read(box))
     return ArrayView(values_CXYZ)

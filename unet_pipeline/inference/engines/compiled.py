@@ -7,6 +7,7 @@ import sys
 import torch
 from torch import Tensor
 
+from unet_pipeline.caches import compilers_keep_to_it
 from unet_pipeline.inference.engines.protocol import (
     DeepestHead,
     EngineName,
@@ -33,6 +34,7 @@ class CompiledEngine:
         self._device = problem.device.type
         if self._device == "cpu" and (compiler := _missing_compiler()):
             raise unsupported(self.name, f"no C++ compiler ({compiler}) on the workers")
+        compilers_keep_to_it()
         network = DeepestHead(problem.network).eval()
         self._compiled = torch.compile(network, fullgraph=True, dynamic=False)
         try:

@@ -6,7 +6,6 @@ import sys
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, cast
 
@@ -26,6 +25,7 @@ from unet_pipeline.inference.engines.protocol import (
     unsupported,
 )
 from unet_pipeline.inference.kept_graphs import Graph, keep_graph, recall_graph
+from unet_pipeline.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
 
@@ -102,8 +102,8 @@ def _classes_last(openvino: Any, model: Any) -> Any:
 
 def _keep(openvino: Any, model: Any, question: Mapping[str, Any]) -> None:
     try:
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "model.xml"
+        with scratch_folder() as folder:
+            path = folder / "model.xml"
             openvino.save_model(model, path, compress_to_fp16=False)
             graph = Graph(path.read_bytes(), path.with_suffix(".bin").read_bytes())
     except (OSError, RuntimeError) as error:  # a full disk is no reason to end a run

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from unet_pipeline.caches import compilers_keep_to_it
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.registry import final_scores
 
@@ -79,6 +80,7 @@ def exported(problem: Problem) -> torch.export.ExportedProgram:
 
     Tracing (``torch.jit.trace``) would take such a network, and freeze the course of one example.
     """
+    compilers_keep_to_it()
     example_BCXYZ = torch.zeros(problem.shape, device=problem.device)
     return torch.export.export(DeepestHead(problem.network).eval(), (example_BCXYZ,))
 

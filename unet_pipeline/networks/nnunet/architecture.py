@@ -19,6 +19,7 @@ _LAYERS: Mapping[str, type[nn.Module]] = {
         nn.Dropout2d, nn.Dropout3d, nn.LeakyReLU, nn.ReLU, nn.ELU, nn.GELU, nn.SiLU, nn.Mish,
     )
 }  # fmt: skip
+_MOST_STAGES = 16
 _CHOOSES_LAYER = ("conv_op", "norm_op", "dropout_op", "nonlin")
 
 
@@ -44,6 +45,8 @@ def old_plan(configuration: Mapping[str, Any]) -> dict[str, Any]:
     first, most = configuration["UNet_base_num_features"], configuration["unet_max_num_features"]
     per_stage = configuration["n_conv_per_stage_encoder"]
     dims = len(configuration["patch_size"])
+    if not isinstance(per_stage, list) or len(per_stage) > _MOST_STAGES:
+        raise ValueError(f"n_conv_per_stage_encoder must be a list of at most {_MOST_STAGES}")
     return {
         "network_class_name": f"{MODULE}.unet.{name}",
         "arch_kwargs": {

@@ -1,59 +1,21 @@
 """nnU-Net's checkpoints, read without running code of theirs.
 
-A checkpoint is a pickle of tensors, numbers and texts, some of them numpy's. The few names that
-such files need are allowed here, and nothing else is: ``load_tensors``.
+A checkpoint is a pickle of tensors, numbers and texts: ``pickles.load_tensors``.
 """
 
 import pickle
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from threading import Lock
 from typing import Any
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.weights import load_tensors
+from unet_pipeline.networks.pickles import load_tensors
 
 CHECKPOINT = "checkpoint_final.pth"
 _PREFIX = re.compile(r"^((_orig_mod|module)\.)+")  # of compiled and of distributed training
-_NUMBERS = frozenset({"b1", "i4", "i8", "f2", "f4", "f8"})
-_loading = Lock()  # what torch may load is set for the whole process
-
-
-class _NumberType:
-    """Stands for ``numpy.dtype``, whose state can be forged so that numbers become pointers."""
-
-    def __init__(self, code: str, *_: Any) -> None:
-        if code not in _NUMBERS:
-            raise pickle.UnpicklingError("numbers of another type")
-        self.dtype = np.dtype(f"<{code}")
-
-    def __setstate__(self, state: Any) -> None:
-        """Take nothing from the file; torch.save writes little-endian numbers."""
-
-
-def _number(kind: _NumberType, data: bytes) -> Any:
-    """Return a number; stands for numpy's ``scalar``."""
-    return np.frombuffer(data, kind.dtype, 1).item()
-
-
-def _latin1(text: str, encoding: str) -> bytes:
-    """Return the bytes that pickle wrote as a text; stands for ``_codecs.encode``."""
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"a text encoded as {encoding!r}")
-    return text.encode("latin1")
-
-
-_ALLOWED: list[Any] = [
-    (_NumberType, "numpy.dtype"),
-    (_number, "numpy.core.multiarray.scalar"),
-    (_number, "numpy._core.multiarray.scalar"),
-    (_latin1, "_codecs.encode"),
-]
 
 
 @dataclass(frozen=True)
@@ -86,8 +48,7 @@ def read_checkpoint(url: str, data: bytes) -> Checkpoint:
         no checkpoint of nnU-Net.
     """
     try:
-        with _loading, torch.serialization.safe_globals(_ALLOWED):
-            found = load_tensors(data)
+        found = load_tensors(data)
         return Checkpoint(
             weights=_tensors(found["network_weights"]),
             trainer=str(found["trainer_name"]),

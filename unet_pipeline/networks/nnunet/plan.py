@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.networks.arguments import MOST_CHANNELS
+from unet_pipeline.networks.inferer import LONGEST, MOST_VOXELS
 from unet_pipeline.networks.nnunet.architecture import old_plan
 from unet_pipeline.tiling.decision import BACKGROUND, Decision, Highest, Painted
 from unet_pipeline.volume.nnunet_steps import ANISOTROPIC
@@ -27,7 +30,7 @@ _HARMLESS = frozenset({"num_threads", "device", "memefficient_seg_resampling"})
 _REORIENTING = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
 _READERS = ("SimpleITKIO", "NibabelIO", *_REORIENTING)
 _DEFAULTS = {"preprocessor_name": "DefaultPreprocessor", "label_manager": "LabelManager"}
-_LONGEST, _LARGEST_LABEL = 2**15 - 1, 2**16 - 1
+_LARGEST_LABEL = 2**16 - 1
 
 
 @dataclass(frozen=True)
@@ -53,8 +56,10 @@ class Plan:
     def patch(self) -> list[int]:
         """Sizes of a window, as the network sees it: two for a 2-D network."""
         sizes = [int(size) for size in self.configuration["patch_size"]]
-        if len(sizes) not in (2, 3) or not all(1 <= size <= _LONGEST for size in sizes):
-            raise self.unsupported(f"patch_size {sizes}", "two or three sizes in voxels")
+        whole = len(sizes) in (2, 3) and all(1 <= size <= LONGEST for size in sizes)
+        if not whole or prod(sizes) > MOST_VOXELS:
+            wanted = f"two or three sizes from 1 to {LONGEST:,}, at most {MOST_VOXELS:,} voxels"
+            raise self.unsupported(f"patch_size {sizes}", wanted)
         return sizes
 
     @property
@@ -100,6 +105,8 @@ class Plan:
     def channel_labels(self) -> list[str]:
         """Return the name of each output channel."""
         named = {n: v for n, v in self.dataset["labels"].items() if n != "ignore"}
+        if len(named) > MOST_CHANNELS:
+            raise self.unsupported(f"{len(named):,} labels", f"at most {MOST_CHANNELS:,}")
         if self._has_regions:
             return [name for name, values in named.items() if set(_values(values)) != {0}]
         ordered = sorted(named.items(), key=lambda item: _values(item[1])[0])

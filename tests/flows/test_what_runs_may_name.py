@@ -1,0 +1,95 @@
+"""A run that names what its worker was not allowed ends as a refused request, with its code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from flow_runs import ROOT, deployment, start_run, wait_for_run
+from strange_pages import bundle_that_leaves_a_mark
+
+from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.errors import RequestError
+
+pytestmark = pytest.mark.slow
+SCRIPT = Path(__file__).parents[1] / "wrong_requests.py"
+WITH_TRUST = {
+    "segment-cohort": "segment_cohort", "inspect-layers": "inspect_layers",
+    "select-depth": "select_depth", "compare-bundles": "compare_bundles",
+}  # fmt: skip
+OTHERS = {
+    "check-alignment": ("check_alignment", {"output": "/etc/cron.d"}, "prefix_not_allowed"),
+    "train-model": (
+        "train_model", {"storage": {"endpoint_url": "http://127.0.0.1:1"}}, "endpoint_not_allowed",
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def mark(tmp_path_factory):
+    return tmp_path_factory.mktemp("mark") / "code-ran"
+
+
+@pytest.fixture(scope="module")
+def model(mark):
+    return bundle_that_leaves_a_mark(mark.parent / "bundle", mark)
+
+
+@pytest.fixture(scope="module")
+def states(server, model, mark):
+    """Run all flows, in a process that is none of theirs, and return their final states."""
+    place = str(mark.parent)
+    given = {"images": f"{place}/scans", "output": f"{place}/out"}
+    requests = []
+    for flow, module in WITH_TRUST.items():
+        own = {"models": [model, "phantom"]} if flow == "compare-bundles" else {"model": model}
+        requests.append((f"flows.{module}", {**given, **own, "trust": True}))
+    requests += [(f"flows.{module}", {**given, **own}) for module, own, _ in OTHERS.values()]
+    file = mark.parent / "requests.json"
+    file.write_text(json.dumps(requests))
+    environment = {**server.env, "PYTHONPATH": str(ROOT), VARIABLE["prefix"]: place}
+    subprocess.run([sys.executable, SCRIPT, file], env=environment, check=True, timeout=200)
+    return {name: _last(server, name) for name in (*WITH_TRUST, *OTHERS)}
+
+
+def _last(server, flow):
+    of_flow = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
+    (run,) = server.api("/flow_runs/filter", of_flow)
+    return run["state"]
+
+
+@pytest.mark.parametrize("flow", WITH_TRUST)
+def test_no_run_says_trust_unless_its_worker_allows_the_bundle(states, mark, flow):
+    assert states[flow]["name"] == "WrongRequest"
+    assert states[flow]["message"].startswith("[trust_not_allowed]")
+    assert "sha256:" in states[flow]["message"]  # what whoever starts the worker would allow
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("flow", OTHERS)
+def test_no_run_names_places_and_servers_of_its_own(states, flow):
+    assert states[flow]["name"] == "WrongRequest"
+    assert states[flow]["message"].startswith(f"[{OTHERS[flow][2]}]")
+
+
+def test_a_run_cannot_allow_itself_what_its_worker_does_not(deployed, model, mark, tmp_path):
+    """Neither by variables nor by a command of its own."""
+    settings = {
+        "images": str(tmp_path), "model": model, "output": str(tmp_path / "out"), "trust": True,
+        "cluster": {"kind": "serial"},
+    }  # fmt: skip
+    own = {
+        "env": {VARIABLE["trust"]: model, "PREFECT__RUNTIME__DEPLOYMENT__ID": ""},
+        "command": f"touch {mark}",
+    }
+    path = f"/deployments/{deployment(deployed, 'on-demand')['id']}/create_flow_run"
+    body = {"parameters": {"settings": settings}, "state": {"type": "SCHEDULED"}}
+    try:
+        run = deployed.api(path, {**body, "job_variables": own})
+    except RequestError as error:
+        assert "status 4" in str(error)  # noqa: PT017  the server may refuse, or leave them out
+        run = start_run(deployed, "on-demand", settings)
+    run = wait_for_run(deployed, run)
+    assert run["state"]["message"].startswith("[trust_not_allowed]")
+    assert not mark.exists()

@@ -1,0 +1,116 @@
+"""A case that kills its worker is told from its neighbours, and is not tried again as it was."""
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from cohorts import write_tiny
+from distributed.diagnostics.plugin import SchedulerPlugin
+
+from unet_pipeline import cohort
+from unet_pipeline.cluster import backends
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cohort import open_run, segment_all
+from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
+from unet_pipeline.errors import CaseError
+from unet_pipeline.storage.store import Store
+
+
+def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_path, monkeypatch):
+    """Who is at fault dies again; its neighbour does not. Only the deaths are made up here."""
+    write_tiny(Store(), str(tmp_path), 3)
+    settings = SegmentSettings(
+        images=str(tmp_path / "images"), model="phantom", output=str(tmp_path / "out"),
+        cluster=ClusterSettings(kind="serial", threads=1), budget=Budget(memory_gb=2.0, retries=2),
+    )  # fmt: skip
+    tried, segment = [], cohort.segment_case
+
+    def dying(run, case, executor):
+        tried.append((case.name[-2:], run.settings.budget.memory_gb))
+        if case.name.endswith("01") or tried[-1] == ("02", 2.0):
+            error = CaseError(cohort.LOST, found="a death", wanted="none", remedy="Look")
+            return cohort.quarantined(case, error)
+        return segment(run, case, executor)
+
+    monkeypatch.setattr(cohort, "segment_case", dying)
+    records = {r.case[-2:]: r for r in segment_all(open_run(settings), SerialExecutor())}
+    assert tried == [("01", 2.0), ("02", 2.0), ("03", 2.0), ("01", 1.0), ("02", 1.0)]
+    assert {name: r.code or r.status for name, r in records.items()} == {
+        "01": "worker_lost", "02": "done", "03": "done",
+    }  # fmt: skip
+    assert "half the memory budget" in records["01"].message
+
+
+def write_thin(path: Path, gigabytes: float) -> None:
+    """Write a volume of float64 that takes hardly any disk: one bright plane, else zeros.
+
+    Its voxels are of 0.05 mm, so the network sees few.
+    """
+    shape = (500, 500, round(gigabytes * 1e9 / 8 / 500**2))
+    header = nib.Nifti1Header()
+    header.set_data_dtype(np.float64)
+    header.set_data_shape(shape)
+    header.set_sform(np.diag([0.05, 0.05, 0.05, 1]), code=1)
+    header.set_qform(np.diag([0.05, 0.05, 0.05, 1]), code=1)
+    header["magic"], header["vox_offset"] = b"n+1", 352
+    with path.open("wb") as file:
+        header.write_to(file)
+        file.seek(352)
+        file.write(np.ones(500**2).tobytes())
+        file.truncate(352 + 8 * 500**2 * shape[2])
+
+
+class Deaths(SchedulerPlugin):
+    """Counts the workers that a scheduler loses."""
+
+    name, workers = "deaths", 0
+
+    def remove_worker(self, *_args, **_more) -> None:
+        self.workers += 1
+
+
+def segmented(folder, monkeypatch, failures: int, memory_gb: float):
+    """Segment a folder on a worker of 1.2 GB, of which it needs a third for itself.
+
+    Returns the records by name, and how many workers died.
+    """
+    monkeypatch.setattr(backends, "MEMORY_LIMIT", 1_200_000_000)
+    monkeypatch.setitem(backends._CONFIG, "distributed.scheduler.allowed-failures", failures)
+    settings = SegmentSettings(
+        images=str(folder / "images"), model="phantom", output=str(folder / "out"),
+        cluster=ClusterSettings(kind="local", workers=1, threads=1),
+        budget=Budget(memory_gb=memory_gb),
+    )  # fmt: skip
+    with backends.open_executor(settings.cluster.spec()) as executor:
+        deaths = Deaths()
+        executor.client.cluster.scheduler.add_plugin(deaths)
+        records = {r.case: r for r in segment_all(open_run(settings), executor)}
+        return records, deaths.workers
+
+
+@pytest.mark.slow
+def test_a_case_that_kills_its_worker_twice_is_quarantined_and_its_neighbour_is_done(
+    tmp_path, monkeypatch
+):
+    """Real deaths, by Dask's nanny; of one worker for each try, to be short."""
+    write_tiny(Store(), str(tmp_path), 1)
+    write_thin(tmp_path / "images" / "a-huge.nii", 1.5)
+    records, deaths = segmented(tmp_path, monkeypatch, failures=0, memory_gb=4.0)
+    assert {name: r.code or r.status for name, r in records.items()} == {
+        "a-huge": "worker_lost", "phantom-01": "done",
+    }  # fmt: skip
+    assert "half the memory budget" in records["a-huge"].message
+    assert deaths == 2
+
+
+@pytest.mark.soak
+def test_a_case_that_half_the_memory_is_enough_for_is_done(tmp_path, monkeypatch):
+    """As built: Dask begins a call again once, so each try may take two workers along."""
+    write_tiny(Store(), str(tmp_path), 3)
+    write_thin(tmp_path / "images" / "a-large.nii", 1.0)
+    records, deaths = segmented(tmp_path, monkeypatch, failures=1, memory_gb=1.6)
+    assert {name: r.code or r.status for name, r in records.items()} == {
+        "a-large": "done", **{f"phantom-0{n}": "done" for n in (1, 2, 3)},
+    }  # fmt: skip
+    assert deaths >= 2

@@ -1,0 +1,141 @@
+"""Nothing of the user's is ever destroyed, and a stranger's sidecar ends no run."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from bundles import random_bundle
+from cohorts import write_tiny
+
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
+from unet_pipeline.config import ClusterSettings, SegmentSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.storage.store import Store
+
+SERIAL = ClusterSettings(kind="serial", threads=1)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Two images and masks, a small bundle, and what a run writes of them."""
+    root = tmp_path_factory.mktemp("ours")
+    write_tiny(Store(), str(root), 2)
+    bundle = random_bundle(root / "bundle", features=(4, 8))
+    run_on(root / "images", bundle, root / "out")
+    return root
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    for name in ("images", "masks", "out"):
+        shutil.copytree(made / name, tmp_path / name)
+    return tmp_path, str(made / "bundle")
+
+
+def run_on(images, bundle, output, **changes):
+    settings = SegmentSettings(
+        images=str(images), model=bundle, output=str(output), cluster=SERIAL, **changes
+    )
+    run = open_run(settings)
+    records = [*faults_of(run), *segment_all(run, SerialExecutor())]
+    close_run(run, records, seconds=1.0, workers=1)
+    return {record.case: record for record in records}
+
+
+def test_an_experts_mask_beside_its_image_is_never_replaced(place):
+    root, bundle = place
+    expert = root / "images" / "phantom-01_dseg.nii.gz"
+    shutil.copy(root / "masks" / "phantom-01.nii.gz", expert)
+    before = expert.read_bytes()
+    records = run_on(root / "images", bundle, root / "images")
+    assert records["phantom-01"].code == "output_foreign"
+    assert records["phantom-02"].status == "done"
+    (root / "images" / "phantom-02_dseg.nii.gz").unlink()
+    with pytest.raises(RequestError) as caught:
+        run_on(root / "images", bundle, root / "images", masks=str(root / "images"))
+    assert caught.value.code == "output_is_input"
+    assert expert.read_bytes() == before
+
+
+def test_an_image_that_is_called_like_its_label_map_is_refused(place):
+    root, bundle = place
+    image = root / "images" / "scan_dseg.nii.gz"
+    shutil.copy(root / "images" / "phantom-01.nii.gz", image)
+    manifest = root / "images" / "m.csv"
+    manifest.write_text(f"case,image\nscan,{image}\n")
+    with pytest.raises(RequestError) as caught:
+        run_on(manifest, bundle, root / "images")
+    assert caught.value.code == "output_is_input"
+
+
+def test_a_label_map_that_was_edited_by_hand_stays_and_is_named(place):
+    root, bundle = place
+    edited = root / "out" / "phantom-01_dseg.nii.gz"
+    edited.write_bytes(edited.read_bytes()[:-1] + b"x")  # of the same size
+    records = run_on(root / "images", bundle, root / "out")
+    assert records["phantom-01"].code == "output_foreign"
+    assert records["phantom-02"].status == "skipped"
+    assert edited.read_bytes().endswith(b"x")
+    records = run_on(root / "images", bundle, root / "out", resume=False)
+    assert records["phantom-01"].code == "output_foreign"
+    assert records["phantom-02"].status == "done"
+    assert edited.read_bytes().endswith(b"x")
+
+
+def test_a_sidecar_of_another_program_is_never_replaced(place):
+    root, bundle = place
+    for path in (root / "out").glob("phantom-01*"):
+        path.unlink()
+    sidecar = root / "out" / "phantom-01_dseg.json"
+    sidecar.write_text('{"RawSources": ["sub-01"], "Manual": true}')
+    assert run_on(root / "images", bundle, root / "out")["phantom-01"].code == "output_foreign"
+    assert json.loads(sidecar.read_text())["Manual"] is True
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda record: record.pop("gate"),
+        lambda record: record.update(seconds="much"),
+        lambda record: record.update(seconds={"read": "text"}),
+        lambda record: record.update(dice={"1": float("nan")}),
+        lambda record: record.update(dice={"1": 10**400}),
+        lambda record: record["gate"].update(verdict="warn", codes=[]),
+        lambda record: record.update(windows="8"),
+        lambda record: record.pop("output"),
+        lambda record: record.pop("written"),
+        lambda record: record.update(inputs=[{}]),
+    ],
+)
+def test_a_damaged_sidecar_means_not_done_and_is_made_again(place, damage):
+    root, bundle = place
+    sidecar, labels = (root / "out" / f"phantom-01_dseg{end}" for end in (".json", ".nii.gz"))
+    record, before = json.loads(sidecar.read_text()), labels.read_bytes()
+    damage(record)
+    picture = root / "out" / "phantom-01_dseg.png"
+    if "written" not in record:
+        picture.unlink()  # its digest stood there alone
+    sidecar.write_text(json.dumps(record))
+    records = run_on(root / "images", bundle, root / "out")
+    assert (records["phantom-01"].status, records["phantom-02"].status) == ("done", "skipped")
+    assert labels.read_bytes() == before
+    assert run_on(root / "images", bundle, root / "out")["phantom-01"].status == "skipped"
+
+
+def test_the_digest_of_a_label_map_is_looked_at_on_resume(place):
+    root, bundle = place
+    labels = root / "out" / "phantom-01_dseg.nii.gz"
+    shutil.copy(root / "out" / "phantom-02_dseg.nii.gz", labels)
+    record = json.loads((root / "out" / "phantom-01_dseg.json").read_text())
+    record["output"]["bytes"] = labels.stat().st_size
+    (root / "out" / "phantom-01_dseg.json").write_text(json.dumps(record))
+    assert run_on(root / "images", bundle, root / "out")["phantom-01"].code == "output_foreign"
+
+
+def test_an_archive_that_was_copied_is_done(place):
+    root, bundle = place
+    records = run_on(root / "images", bundle, root / "out")
+    assert {record.status for record in records.values()} == {"skipped"}
+    assert np.isfinite(records["phantom-01"].seconds["total"])

@@ -1,0 +1,151 @@
+"""The end of a cohort run: its table, its report, and what it all came to."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+
+import unet_pipeline
+from unet_pipeline import stopping
+from unet_pipeline.cost import run_cost
+from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.model import Model
+from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
+from unet_pipeline.report.page import MAX_FIGURES, report_html
+from unet_pipeline.report.table import attention_order, cases_csv
+from unet_pipeline.request import Run, rate_of
+from unet_pipeline.storage.outage import write_somewhere
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.urls import parent
+
+
+def close_run(
+    run: Run,
+    records: Sequence[CaseRecord],
+    *,
+    seconds: float,
+    workers: int,
+    stopped: RunStopped | None = None,
+) -> RunSummary:
+    """Write the table and the report of a run, and return its summary.
+
+    Where the output cannot be written they go to a new folder of this machine, which the summary
+    names.
+
+    Parameters
+    ----------
+    records
+        Of all cases, those of ``faults_of`` included.
+    seconds
+        Wall time from the first case to the last.
+    stopped
+        Why the run did not come to its end, if so.
+    """
+    records = sorted(
+        (record for record in records if record.code != stopping.CODE), key=lambda one: one.case
+    )
+    counts = {
+        status: sum(record.status == status for record in records)
+        for status in ("done", "skipped", "quarantined")
+    }
+    cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
+    summary = RunSummary(
+        run_id=run.run_id,
+        counts=counts,
+        mean_dice=_mean_dice(records),
+        labels={str(number): name for number, name in run.model.bundle.labels.items()},
+        seconds=round(seconds, 3),
+        cases_per_minute=60 * counts["done"] / seconds if seconds else 0.0,
+        forward_share=cost.busy_share,
+        report="",
+        table="",
+        cost=cost,
+        files=None if run.accounting is None else run.accounting.as_dict(),
+        mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
+    )
+
+    def lies_in(folder: str, fault: RunStopped | None) -> RunSummary:
+        why = stopped or fault
+        return replace(
+            summary,
+            report=join(folder, "report.html"),
+            table=join(folder, "cases.csv"),
+            stopped="" if why is None else _stopped(run, counts, why),
+        )
+
+    def write(said: RunSummary, store: Store) -> None:
+        _write_report(run, records, said, store)
+
+    return write_somewhere(run.store, run.folder, lies_in, write)
+
+
+def _stopped(run: Run, counts: Mapping[str, int], why: RunStopped) -> str:
+    finished, total = counts["done"] + counts["skipped"], len(run.cases) + len(run.faults)
+    return f"{finished} of {total} done. {why} Run again: what is done stays."
+
+
+def _write_report(
+    run: Run, records: Sequence[CaseRecord], summary: RunSummary, store: Store
+) -> None:
+    page = report_html(summary, records, _figures(run, records), _context(run))
+    folder = parent(summary.report)
+    store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
+    store.write(summary.report, page.encode())
+    store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
+    store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))
+
+
+def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:
+    values: dict[str, list[float]] = {}
+    for record in records:
+        for label, dice in (record.dice or {}).items():
+            if dice is not None:
+                values.setdefault(label, []).append(dice)
+    return {label: sum(dice) / len(dice) for label, dice in sorted(values.items())}
+
+
+def _figures(run: Run, records: Sequence[CaseRecord]) -> dict[str, bytes]:
+    """Read the pictures that the report shows: the cases that most want a look."""
+    drawn = [record for record in attention_order(records) if record.figure is not None]
+    figures = {}
+    for record in drawn[:MAX_FIGURES]:
+        with suppress(PipelineError):  # a report without a picture is better than none
+            if record.figure is not None and run.store.exists(record.figure):
+                figures[record.case] = run.store.read(record.figure)
+    return figures
+
+
+def _context(run: Run) -> dict[str, str]:
+    settings, model = run.settings, run.model
+    return {
+        "Model": f"{model.bundle.name} ({model.bundle.weights_digest[:19]})",
+        "Images": settings.images,
+        "Files": str(run.accounting or "not counted"),
+        "Masks": masks_text(settings.masks, run.cases),
+        "Output": settings.output,
+        "Cluster": settings.cluster.kind,
+        "Windows": _windows(model),
+        "Engine": _engine(run),
+        **(
+            {"Postprocessing not done": ", ".join(model.bundle.not_done)}
+            if model.bundle.not_done
+            else {}
+        ),
+        "Version": unet_pipeline.__version__,
+    }
+
+
+def _windows(model: Model) -> str:
+    if model.bundle.whole:
+        return "the whole volume, padded to the network's stride"
+    size, spec = " x ".join(map(str, model.spec.roi_size)), model.spec
+    return f"roi_size {size}, overlap {model.overlap:g}, {spec.blend}, batch {spec.batch}"
+
+
+def _engine(run: Run) -> str:
+    engine = run.model.spec.engine
+    if run.engine is None:
+        return engine
+    timed = sorted(run.engine.seconds_per_window.items(), key=lambda item: item[1])
+    times = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in timed)
+    return f"{engine} (a window: {times})" if times else engine

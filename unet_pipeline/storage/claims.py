@@ -1,0 +1,161 @@
+"""What of an output is ours and may be replaced. Nothing else ever is.
+
+A file is ours if a record of ours says so and its digest is still the one that was written: a label
+map that a person has edited since is his. Records are never edited by hand: one that says that it
+is ours may be replaced.
+
+Before a case writes, its record is put in the state ``begun``: it names the digests of what is
+about to be written and of what may be replaced. So whatever a killed run leaves is known as ours by
+the next one, and the record of a finished label map still comes last.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from unet_pipeline.errors import CaseError, PipelineError, RequestError
+from unet_pipeline.storage.fingerprint import Fingerprint
+from unet_pipeline.storage.ledger import MOST_BYTES, digest_bytes, digest_object
+from unet_pipeline.storage.objects import Data
+from unet_pipeline.storage.sidecar import BEGUN, FORMAT, MADE_BY, digests_in, is_ours, run_of
+from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.urls import LOCAL, basename, canonical, protocol_of, redact
+
+RECORD = ".json"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one case may replace.
+
+    Attributes
+    ----------
+    output
+        URL of its files, without suffix.
+    digests
+        Of files of ours that may lie there.
+    record
+        Digest of the record that lies there, or None.
+    """
+
+    output: str
+    run_id: str
+    digests: frozenset[str] = frozenset()
+    record: str | None = None
+
+    def begin(self, store: Store, files: Iterable[Data]) -> "Claim":
+        """Say in the record what is about to be written, and return the claim on that, too."""
+        new = {digest_bytes(data) for data in files}
+        written = sorted(self.digests | new)
+        state = {"made_by": MADE_BY, "format": FORMAT, "state": BEGUN}
+        record = json.dumps({**state, "run_id": self.run_id, "written": written}, indent=2)
+        data = (record + "\n").encode()
+        self.write_record(store, data)
+        return Claim(self.output, self.run_id, frozenset(written), digest_bytes(data))
+
+    def write(self, store: Store, suffix: str, data: Data) -> Fingerprint:
+        """Write a file where there is none, or one of ours."""
+        url = f"{self.output}{suffix}"
+        there = store.find(url)
+        if there is not None and digest_object(store, url) not in self.digests:
+            raise foreign(url, recorded=self.record is not None)
+        return store.write(url, data, over=there)
+
+    def write_record(self, store: Store, data: Data) -> None:
+        """Replace the record that was seen, or one of the same run (a call that is repeated)."""
+        url = f"{self.output}{RECORD}"
+        there = store.find(url)
+        if there is not None:
+            now = store.read_at_most(url, MOST_BYTES)
+            if digest_bytes(now) != self.record and run_of(now) != self.run_id:
+                raise (busy if is_ours(now) else foreign)(url)
+        store.write(url, data, over=there)
+
+
+def claim(
+    store: Store, output: str, run_id: str, record: bytes | None, suffixes: Iterable[str]
+) -> Claim:
+    """Claim an output before any work on it.
+
+    Parameters
+    ----------
+    record
+        What lies at ``output`` with ``.json`` behind it, or None for nothing.
+
+    Raises
+    ------
+    CaseError
+        ``output_foreign`` if a file lies there that no record of ours knows as it is.
+    """
+    if record is not None and not is_ours(record):
+        raise foreign(f"{output}{RECORD}")
+    digests = digests_in(record) if record is not None else frozenset[str]()
+    for suffix in suffixes:
+        url = f"{output}{suffix}"
+        if store.find(url) is not None and digest_object(store, url) not in digests:
+            raise foreign(url, recorded=record is not None)
+    return Claim(output, run_id, digests, None if record is None else digest_bytes(record))
+
+
+def refuse_inputs(outputs: Iterable[str], inputs: Iterable[str]) -> None:
+    """Refuse a request that would write over what it reads, links followed.
+
+    Raises
+    ------
+    RequestError
+        ``output_is_input``.
+    """
+    real = _Real()
+    read = {real.of(url): url for url in inputs}
+    for url in outputs:
+        if real.of(url) in read:
+            raise RequestError(
+                "output_is_input",
+                subject=redact(url),
+                found=f"a file to be written that is read, too ({basename(read[real.of(url)])})",
+                wanted="an output that holds no images and no masks of the cohort",
+                remedy="Take another --output, best a new folder",
+            )
+
+
+class _Real:
+    """Where URLs lead; the links of a folder are followed once."""
+
+    def __init__(self) -> None:
+        self._folders: dict[str, str] = {}
+
+    def of(self, url: str) -> str:
+        whole = canonical(url)
+        if protocol_of(whole) != LOCAL:
+            return whole
+        folder, name = os.path.split(whole)
+        if folder not in self._folders:
+            self._folders[folder] = os.path.realpath(folder)
+        return f"{self._folders[folder]}/{name}"
+
+
+def foreign(
+    url: str, *, recorded: bool = False, kind: type[PipelineError] = CaseError
+) -> PipelineError:
+    """Return the error of a file that is not ours, or that was changed since we wrote it."""
+    return kind(
+        "output_foreign",
+        subject=redact(url),
+        found="a file that was changed since it was written"
+        if recorded
+        else "a file that no record here calls ours",
+        wanted="nothing of that name, or a file as this program wrote it",
+        remedy=f"Move {basename(url)} elsewhere if it is worth keeping, or take another output",
+    )
+
+
+def busy(url: str) -> CaseError:
+    """Return the error of a record that another run has written meanwhile."""
+    return CaseError(
+        "output_busy",
+        subject=redact(url),
+        found="a record that another run wrote while this case was under way",
+        wanted="one run at a time for an output",
+        remedy="Wait until the other run has ended, then run again",
+    )

@@ -1,0 +1,79 @@
+"""Read and write one object as its protocol has it: on a condition, and knowing its version."""
+
+import os
+from pathlib import Path
+from typing import Any, Literal
+
+from unet_pipeline.storage.faults import is_past_end
+from unet_pipeline.storage.fingerprint import (
+    Fingerprint,
+    fingerprint_of,
+    mark_from,
+    mark_of,
+    of_info,
+    strong_etag,
+)
+from unet_pipeline.storage.local import open_regular, write_atomically
+from unet_pipeline.storage.s3 import PreconditionFailedError, get, put
+from unet_pipeline.storage.urls import LOCAL, S3, protocol_of
+
+Data = bytes | bytearray | memoryview
+Over = Fingerprint | Literal["anything"] | None
+
+
+def put_object(url: str, files: Any, path: str, data: Data, over: Over) -> str | None:
+    """Store ``data`` and return its etag, where the store says which it is."""
+    protocol = protocol_of(url)
+    if protocol == LOCAL:
+        _write_local(Path(path), data, over)
+        return None
+    whole = data if isinstance(data, bytes | bytearray) else bytes(data)
+    if protocol != S3:
+        files.pipe_file(path, whole)
+        return None
+    etag = put(files, path, whole, _condition(over))
+    return strong_etag({"ETag": etag})
+
+
+def _write_local(path: Path, data: Data, over: Over) -> None:
+    def unchanged() -> None:
+        if over not in ("anything", None) and mark_of(path) != over:
+            raise PreconditionFailedError(str(path))
+
+    try:
+        write_atomically(path, data, new=over is None, before=unchanged)
+    except FileExistsError as error:
+        if over is not None:
+            raise
+        raise PreconditionFailedError(str(path)) from error
+
+
+def _condition(over: Over) -> dict[str, str]:
+    if over is None:
+        return {"IfNoneMatch": "*"}
+    return {"IfMatch": f'"{over.etag}"'} if isinstance(over, Fingerprint) and over.etag else {}
+
+
+def read_marked(
+    url: str, files: Any, path: str, start: int, length: int
+) -> tuple[bytes, Fingerprint]:
+    """Return a range of an object, from the end where ``start`` is below 0, and its version."""
+    protocol = protocol_of(url)
+    if protocol == LOCAL:
+        with open_regular(path) as file:
+            mark = mark_from(os.fstat(file.fileno()))
+            file.seek(max(0, mark.size + start) if start < 0 else start)
+            return file.read(length), mark
+    if protocol == S3:
+        wanted = f"bytes={start}" if start < 0 else f"bytes={start}-{start + length - 1}"
+        try:
+            data, info = get(files, path, wanted)
+        except OSError as error:
+            if is_past_end(error):
+                return b"", fingerprint_of(url, files, path)
+            raise
+        return data, of_info(protocol, info)
+    mark = fingerprint_of(url, files, path)
+    begin = max(0, mark.size + start) if start < 0 else min(start, mark.size)
+    data = files.cat_file(path, start=begin, end=begin + length) if begin < mark.size else b""
+    return bytes(data), mark
