@@ -1,5 +1,6 @@
 """A Prefect server whose database is busy is asked again, for a while."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,8 @@ import pytest
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import prefect_server
+from unet_pipeline.local.busy import Patient
+from unet_pipeline.local.door import App, Message
 from unet_pipeline.local.password import Password
 from unet_pipeline.local.prefect_server import PrefectServer
 
@@ -64,3 +67,67 @@ def test_other_faults_are_not_asked_again():
     ):
         server.api("/anything")
     assert len(answered) == 1
+
+
+def behind(*statuses: int) -> tuple[App, list[tuple[int, bytes]]]:
+    """Return an application with these answers, the last for ever, and what it saw of requests."""
+    seen: list[tuple[int, bytes]] = []
+
+    async def app(scope, receive, send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        status = statuses[min(len(seen), len(statuses) - 1)]
+        seen.append((status, body))
+        scope["path"] = "spoilt"  # as routers do to a scope
+        await send({"type": "http.response.start", "status": status, "headers": []})
+        await send({"type": "http.response.body", "body": b"busy" if status == BUSY else b"made"})
+        if status >= BUSY:
+            raise OSError("database is locked")  # as Starlette raises it, for the log
+
+    return app, seen
+
+
+def asked(app: App, method: str = "POST") -> list[Message]:
+    """Put a request in two parts to an application that waits for a busy one; return its answer."""
+    parts = iter([(b"begin ", True), (b"end", False)])
+    answer: list[Message] = []
+
+    async def receive() -> Message:
+        body, more = next(parts)
+        return {"type": "http.request", "body": body, "more_body": more}
+
+    async def send(message: Message) -> None:
+        answer.append(message)
+
+    scope = {"type": "http", "method": method, "path": "/api/flow_runs/"}
+    asyncio.run(Patient(app, pauses=(0.01, 0.01))(scope, receive, send))
+    return answer
+
+
+def test_a_click_is_put_again_and_answered_once():
+    app, seen = behind(BUSY, BUSY, HTTPStatus.CREATED)
+    start, body = asked(app)
+    assert (start["status"], body["body"]) == (201, b"made")
+    assert [request for _, request in seen] == [b"begin end"] * 3
+
+
+def test_a_database_that_stays_busy_is_said_at_last():
+    app, seen = behind(BUSY)
+    with pytest.raises(OSError, match="locked"):
+        asked(app)
+    assert len(seen) == 3
+
+
+def test_reading_and_probes_are_answered_at_once():
+    app, seen = behind(BUSY)
+    with pytest.raises(OSError, match="locked"):
+        asked(app, "GET")
+    assert len(seen) == 1
+
+
+def test_other_answers_are_handed_on_as_they_come():
+    app, seen = behind(HTTPStatus.UNPROCESSABLE_ENTITY, OK)
+    assert asked(app)[0]["status"] == 422
+    assert len(seen) == 1

@@ -22,6 +22,7 @@ from typing import Any
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
+from unet_pipeline.local.busy import BUSY_PAUSES
 from unet_pipeline.local.password import AUTH, SERVER_AUTH, Password, password_of, write_profile
 from unet_pipeline.private import own_folder
 from unet_pipeline.records import json_text
@@ -29,7 +30,6 @@ from unet_pipeline.records import json_text
 DEFAULT_PORT = 4200
 POOL = "local"
 START_SECONDS = 120.0
-BUSY_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2)  # seconds
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
