@@ -14,7 +14,6 @@ from cohorts import SmallCohort
 from unet_pipeline.local.prefect_server import PrefectServer
 from unet_pipeline.storage.store import join
 
-ROOT = Path(__file__).resolve().parents[1]
 OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -34,14 +33,14 @@ def start_flow(
     server: PrefectServer,
     settings: Mapping[str, Any],
     folder: Path,
-    module: str = "flows.segment_cohort",
+    module: str = "unet_pipeline_flows.segment_cohort",
 ) -> subprocess.Popen[str]:
     """Start the flow as plain Python, in a process of its own."""
     request = folder / "settings.json"
     request.write_text(json.dumps(settings))
     return subprocess.Popen(
         [sys.executable, "-m", module, request],
-        env={**server.env, **aws_variables(), "PYTHONPATH": str(ROOT)},
+        env={**server.env, **aws_variables()},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

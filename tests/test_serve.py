@@ -1,11 +1,9 @@
 """``unet-pipeline up``, as a user starts and stops it."""
 
-import os
 import signal
 import socket
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -14,8 +12,6 @@ from flow_runs import wait_until
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local.prefect_server import prefect_server
 from unet_pipeline.serve import local_time_zone
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +28,6 @@ def test_up_serves_until_it_is_stopped_and_leaves_nothing(folder, number):
         up = subprocess.Popen(
             [sys.executable, "-m", "unet_pipeline", "up", "--home", "home", "--port", "0"],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
             stdout=file,
             stderr=subprocess.STDOUT,
         )

@@ -6,7 +6,6 @@ label maps, logs) is copied to a folder.
 
 import csv
 import io
-import os
 import re
 import secrets
 import sys
@@ -126,8 +125,8 @@ def _run_flow(demo: DemoRun, env: Mapping[str, str], output: Path, status: Statu
     """Run the flow ``segment-cohort`` in a process of its own, and show how far it is."""
     request, log = demo.work / "settings.json", demo.work / "flow.log"
     request.write_text(demo.settings.model_dump_json())
-    command = [sys.executable, "-m", "flows.segment_cohort", str(request)]
-    process = processes.start(command, env={**env, "PYTHONPATH": _import_path()}, log=log)
+    command = [sys.executable, "-m", "unet_pipeline_flows.segment_cohort", str(request)]
+    process = processes.start(command, env=env, log=log)
     try:
         deadline = time.monotonic() + LIMIT_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
@@ -183,9 +182,3 @@ def _print(rows: Sequence[Mapping[str, str]], report: Path, seconds: float) -> N
 def _counts(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
     found = [row["status"] for row in rows]
     return {status: found.count(status) for status in sorted(set(found))}
-
-
-def _import_path() -> str:
-    """Return the import path that lets the flow's process find ``flows`` as this one does."""
-    parent = str(Path(__file__).parent.parent)
-    return os.pathsep.join(filter(None, (parent, os.environ.get("PYTHONPATH"))))

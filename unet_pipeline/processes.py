@@ -26,7 +26,7 @@ from typing import Any
 from unet_pipeline.texts import shown
 
 _GIB = 2**30
-_OURS = frozenset({"unet_pipeline", "flows"})  # loggers
+_OURS = frozenset({"unet_pipeline", "unet_pipeline_flows"})  # loggers
 _MALLOC_ARENA_MAX, _MMAP_THRESHOLD, _TRIM_THRESHOLD = 1, _GIB, 2 * _GIB - 1
 _PARAMETERS = {-8: _MALLOC_ARENA_MAX, -3: _MMAP_THRESHOLD, -1: _TRIM_THRESHOLD}  # of mallopt
 

@@ -137,7 +137,7 @@ def test_prefects_server_answers_under_its_own_names_only():
     """By the door of ours, which asks for a password always."""
     values = dotenv() | dict.fromkeys(SECRETS, "x")
     server = interpolated(SERVICES["prefect-server"], values)
-    assert server["command"][:3] == ["python", "-m", "flows.server"]
+    assert server["command"][:3] == ["python", "-m", "unet_pipeline_flows.server"]
     urls = server["environment"]["UNET_PIPELINE_PREFECT_URLS"].split(",")
     clients = interpolated(SERVICES["prefect-worker"], values)["environment"]["PREFECT_API_URL"]
     assert urls == [values["PREFECT_URL"], clients.removesuffix("/api")]

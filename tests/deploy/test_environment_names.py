@@ -22,7 +22,7 @@ OF_OTHERS = {
     "RCLONE_AUTH_KEY", "RCLONE_CONFIG",
 }  # fmt: skip
 
-READERS = ("unet_pipeline/config/allowed.py", "flows/server.py")
+READERS = ("unet_pipeline/config/allowed.py", "flows/unet_pipeline_flows/server.py")
 
 
 def names() -> set[str]:

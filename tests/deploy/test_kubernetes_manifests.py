@@ -273,7 +273,7 @@ def test_no_policy_lets_pods_out_to_the_whole_network():
 
 def test_prefects_server_answers_under_its_own_names_only():
     values = yaml.safe_load((KUBERNETES / "values/prefect-server.yaml").read_text())
-    assert values["server"]["args"][:3] == ["python", "-m", "flows.server"]
+    assert values["server"]["args"][:3] == ["python", "-m", "unet_pipeline_flows.server"]
     assert values["server"]["basicAuth"]["enabled"] is True
     env = {one["name"]: one["value"] for one in values["global"]["prefect"]["env"]}
     page = values["server"]["uiConfig"]["prefectUiApiUrl"].removesuffix("/api")

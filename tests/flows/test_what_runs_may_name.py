@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from flow_runs import ROOT, deployment, start_run, wait_for_run
+from flow_runs import deployment, start_run, wait_for_run
 from strange_pages import bundle_that_leaves_a_mark
 
 from unet_pipeline.config.allowed import VARIABLE
@@ -44,11 +44,13 @@ def states(server, model, mark):
     requests = []
     for flow, module in WITH_TRUST.items():
         own = {"models": [model, "phantom"]} if flow == "compare-bundles" else {"model": model}
-        requests.append((f"flows.{module}", {**given, **own, "trust": True}))
-    requests += [(f"flows.{module}", {**given, **own}) for module, own, _ in OTHERS.values()]
+        requests.append((f"unet_pipeline_flows.{module}", {**given, **own, "trust": True}))
+    requests += [
+        (f"unet_pipeline_flows.{module}", {**given, **own}) for module, own, _ in OTHERS.values()
+    ]
     file = mark.parent / "requests.json"
     file.write_text(json.dumps(requests))
-    environment = {**server.env, "PYTHONPATH": str(ROOT), VARIABLE["prefix"]: place}
+    environment = {**server.env, VARIABLE["prefix"]: place}
     subprocess.run([sys.executable, SCRIPT, file], env=environment, check=True, timeout=200)
     return {name: _last(server, name) for name in (*WITH_TRUST, *OTHERS)}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from cohorts import tiny_cohort
-from flow_runs import ROOT, aws_variables
+from flow_runs import aws_variables
 
 from unet_pipeline.storage.store import join
 
@@ -38,13 +38,14 @@ def states(server, s3, tmp_path_factory):
     small = tiny_cohort(s3.store, join(bucket, "scans"))
     given = {"images": small.images, "masks": small.masks, "output": join(bucket, "out")}
     requests = [
-        (f"flows.{module}", {**given, **changes}) for module, changes, _ in REQUESTS.values()
+        (f"unet_pipeline_flows.{module}", {**given, **changes})
+        for module, changes, _ in REQUESTS.values()
     ]
     file = tmp_path_factory.mktemp("wrong") / "requests.json"
     file.write_text(json.dumps(requests))
     variables = {**aws_variables(), **s3.server.environment()}
     ran = subprocess.run(
-        [sys.executable, SCRIPT, file], env={**server.env, **variables, "PYTHONPATH": str(ROOT)},
+        [sys.executable, SCRIPT, file], env={**server.env, **variables},
         capture_output=True, check=False, text=True, timeout=200,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr

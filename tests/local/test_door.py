@@ -66,8 +66,8 @@ def test_probes_of_pods_pass_and_nothing_beside_them():
 def test_the_server_does_not_start_with_an_open_door(variables, said):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run(
-        [sys.executable, "-m", "flows.server", "--port", "0"], env={**kept, **variables},
-        capture_output=True, text=True, timeout=60, check=False,
+        [sys.executable, "-m", "unet_pipeline_flows.server", "--port", "0"],
+        env={**kept, **variables}, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.returncode == 1
     assert said in done.stderr

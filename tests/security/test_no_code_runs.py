@@ -20,8 +20,8 @@ from bundles import CT, random_bundle
 from cohorts import write_tiny
 from nnunet_models import write_model
 
-import flows
 import unet_pipeline
+import unet_pipeline_flows
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
@@ -61,7 +61,7 @@ HARMLESS = {"re.compile", "torch.compile", "torch_tensorrt.dynamo.compile"}
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
-    for package in (unet_pipeline, flows):
+    for package in (unet_pipeline, unet_pipeline_flows):
         folder = Path(package.__file__).parent
         for path in sorted(folder.rglob("*.py")):
             yield path.relative_to(folder).as_posix(), ast.parse(path.read_text())

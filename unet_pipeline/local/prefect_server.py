@@ -149,7 +149,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
         password = password_of(home)
         write_profile(home, url, password)
         env |= {AUTH: password.text}
-        command = ["flows.server", "--port", str(port)]
+        command = ["unet_pipeline_flows.server", "--port", str(port)]
         guarded = {**env, SERVER_AUTH: password.text}
         with _running(command, guarded, home / "server.log") as process:
             _wait(lambda: _answers(f"{url}/api/health"), process, home)
@@ -270,7 +270,7 @@ def _free_port(wanted: int | None) -> int:
 def deployment_file(name: str) -> Path:
     """Return a file of ``deploy``: of the checkout, or of the installed package."""
     root = Path(__file__).parents[2]
-    for path in (root / "deploy" / name, root / "flows" / name):
+    for path in (root / "deploy" / name, root / "unet_pipeline_flows" / name):
         if path.is_file():
             return path
     raise prefect_failed(f"an installation without {name}", root)

@@ -27,7 +27,6 @@ from prefect.states import Completed
 from prefect.task_runners import ThreadPoolTaskRunner
 from prefect.tasks import exponential_backoff
 
-from flows.requests import cancellable, check_request, failed, link_to, run_by_hand, stopped
 from unet_pipeline import stopping
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
@@ -55,6 +54,14 @@ from unet_pipeline.report.table import (
     table_rows,
 )
 from unet_pipeline.request import Run
+from unet_pipeline_flows.requests import (
+    cancellable,
+    check_request,
+    failed,
+    link_to,
+    run_by_hand,
+    stopped,
+)
 
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is cases.csv
 UNFINISHED = {"cluster_closed", stopping.CODE}  # codes of cases that a run's end cut short
@@ -244,5 +251,5 @@ def _state(summary: RunSummary) -> State[dict[str, Any]]:
     return Completed(name=name, message=message, data=data)
 
 
-if __name__ == "__main__":  # python -m flows.segment_cohort SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.segment_cohort SETTINGS.json
     run_by_hand(segment_cohort, SegmentSettings)

@@ -18,7 +18,6 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.requests import check_request, failed, link_to, run_by_hand, stopped
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
@@ -27,6 +26,7 @@ from unet_pipeline.inspection.run import inspect_layers as run_inspection
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store
+from unet_pipeline_flows.requests import check_request, failed, link_to, run_by_hand, stopped
 
 
 @flow(
@@ -90,5 +90,5 @@ def _markdown(layers: Sequence[LayerRecord], summary: LayersSummary) -> str:
     return "\n\n".join([*parts, f"Report: {as_code(summary.report)}", ""])
 
 
-if __name__ == "__main__":  # python -m flows.inspect_layers SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.inspect_layers SETTINGS.json
     run_by_hand(inspect_layers, LayersSettings)

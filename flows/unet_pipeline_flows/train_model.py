@@ -20,7 +20,6 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.requests import check_request, failed, link_to, run_by_hand
 from unet_pipeline.config import CardSettings, TrainSettings
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.report.table import as_code
@@ -29,6 +28,7 @@ from unet_pipeline.training.history import History
 from unet_pipeline.training.report import TrainReport
 from unet_pipeline.training.run import train
 from unet_pipeline.training.trail import curves_of
+from unet_pipeline_flows.requests import check_request, failed, link_to, run_by_hand
 
 NO_CARD = CardSettings()
 
@@ -118,5 +118,5 @@ def _state(report: TrainReport) -> State[dict[str, Any]]:
     return Completed(name=name, message=_outcome(report), data=report.as_dict())
 
 
-if __name__ == "__main__":  # python -m flows.train_model SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.train_model SETTINGS.json
     run_by_hand(train_model, TrainSettings)

@@ -18,7 +18,6 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.requests import cancellable, check_request, failed, link_to, stopped
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.errors import PipelineError
@@ -27,6 +26,7 @@ from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
 from unet_pipeline.report.speed_plot import speed_plot
 from unet_pipeline.report.table import as_code
+from unet_pipeline_flows.requests import cancellable, check_request, failed, link_to, stopped
 
 OnCase = Callable[[str, CaseRecord], None]
 Run = Callable[[Any, Executor, OnCase], Evaluation]

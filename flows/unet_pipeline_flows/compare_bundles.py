@@ -5,10 +5,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.evaluations import evaluate
-from flows.requests import run_by_hand
 from unet_pipeline.config import CompareSettings
 from unet_pipeline.selection.compare import open_compare, run_compare
+from unet_pipeline_flows.evaluations import evaluate
+from unet_pipeline_flows.requests import run_by_hand
 
 
 @flow(
@@ -22,5 +22,5 @@ def compare_bundles(settings: CompareSettings) -> State[dict[str, Any]]:
     return evaluate(settings, open_compare, run_compare)
 
 
-if __name__ == "__main__":  # python -m flows.compare_bundles SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.compare_bundles SETTINGS.json
     run_by_hand(compare_bundles, CompareSettings)

@@ -5,10 +5,10 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 
-from flows.evaluations import evaluate
-from flows.requests import run_by_hand
 from unet_pipeline.config import DepthsSettings
 from unet_pipeline.selection.depths import open_depths, run_depths
+from unet_pipeline_flows.evaluations import evaluate
+from unet_pipeline_flows.requests import run_by_hand
 
 
 @flow(
@@ -22,5 +22,5 @@ def select_depth(settings: DepthsSettings) -> State[dict[str, Any]]:
     return evaluate(settings, open_depths, run_depths)
 
 
-if __name__ == "__main__":  # python -m flows.select_depth SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.select_depth SETTINGS.json
     run_by_hand(select_depth, DepthsSettings)

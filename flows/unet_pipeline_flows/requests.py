@@ -26,8 +26,8 @@ STOPPED = "StoppedByFault"
 def check_request(settings: BaseModel) -> None:
     """Refuse what a worker would lose, and what its site does not let runs name.
 
-    Who starts a flow by hand (``python -m flows.segment_cohort``) may name what he likes: he has
-    the rights already that the run would have.
+    Who starts a flow by hand (``python -m unet_pipeline_flows.segment_cohort``) may name what he
+    likes: he has the rights already that the run would have.
 
     Raises
     ------
@@ -106,7 +106,7 @@ def cancellable(report: Callable[[RunStopped], object] | None = None) -> Iterato
 
 def _by_hand() -> bool:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
-    return spec is not None and spec.name.startswith("flows.")
+    return spec is not None and spec.name.startswith("unet_pipeline_flows.")
 
 
 def link_to(place: str) -> str:

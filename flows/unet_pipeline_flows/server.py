@@ -1,4 +1,4 @@
-"""Prefect's server, behind a password and a door: ``python -m flows.server --port 4200``.
+"""Prefect's server, behind a password and a door: ``python -m unet_pipeline_flows.server``.
 
 ``prefect server start`` answers every page of every origin under every name. This one asks for a
 password always, and answers only under the addresses that it is told, by default loopback
@@ -19,7 +19,9 @@ URLS, AUTH = "UNET_PIPELINE_PREFECT_URLS", "PREFECT_SERVER_API_AUTH_STRING"
 
 def main() -> None:
     """Serve until SIGTERM or SIGINT."""
-    parser = argparse.ArgumentParser(prog="python -m flows.server", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m unet_pipeline_flows.server", description=__doc__
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=4200)
     parser.add_argument("--no-services", action="store_true", help="only the web server")

@@ -19,7 +19,6 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from flows.requests import cancellable, check_request, failed, link_to, run_by_hand, stopped
 from unet_pipeline.audit.run import Audit, check_all, close_audit, open_audit
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
@@ -28,6 +27,14 @@ from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.records import AuditSummary, CheckRecord
 from unet_pipeline.report.audit_table import attention_order, audit_markdown, audit_rows
 from unet_pipeline.report.table import as_code
+from unet_pipeline_flows.requests import (
+    cancellable,
+    check_request,
+    failed,
+    link_to,
+    run_by_hand,
+    stopped,
+)
 
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is check.csv
 
@@ -118,5 +125,5 @@ def _state(summary: AuditSummary) -> State[dict[str, Any]]:
     return Completed(name=name, message=message, data=summary.as_dict())
 
 
-if __name__ == "__main__":  # python -m flows.check_alignment SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.check_alignment SETTINGS.json
     run_by_hand(check_alignment, CheckSettings)
