@@ -8,9 +8,9 @@ from cohorts import small_cohort
 
 from unet_pipeline import cost
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
 from unet_pipeline.config import ClusterSettings, CostSettings, SegmentSettings
 from unet_pipeline.cost import added, device_seconds, run_cost, with_wait
+from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
 from unet_pipeline.records import CaseRecord, Rate
 from unet_pipeline.report.cost import cost_markdown, cost_sentence, shares_of
 from unet_pipeline.report.quantities import money_text

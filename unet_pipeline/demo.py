@@ -22,12 +22,12 @@ from rich.text import Text
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.console import STATUS_STYLE, err, out
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.up import ends_on_sigterm
 from unet_pipeline.local import processes
 from unet_pipeline.local.prefect_server import prefect_server
 from unet_pipeline.local.s3_server import S3Server, serve_s3
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.scratch import scratch_folder
-from unet_pipeline.serve import ends_on_sigterm
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import StorageOptions, Store, basename, join
 

@@ -19,11 +19,11 @@ from prefect.artifacts import (
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
-from unet_pipeline.audit.run import Audit, check_all, close_audit, open_audit
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.jobs.check import Audit, check_all, close_audit, open_audit
 from unet_pipeline.records import AuditSummary, CheckRecord
 from unet_pipeline.report.audit_table import attention_order, audit_markdown, audit_rows
 from unet_pipeline.report.table import as_code

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from unet_pipeline.config import CompareSettings
-from unet_pipeline.selection.compare import open_compare, run_compare
+from unet_pipeline.jobs.compare import open_compare, run_compare
 from unet_pipeline_flows.evaluations import evaluate
 from unet_pipeline_flows.requests import run_by_hand
 

@@ -21,8 +21,8 @@ from prefect.states import Completed
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
-from unet_pipeline.inspection.request import Inspection, open_inspection
-from unet_pipeline.inspection.run import inspect_layers as run_inspection
+from unet_pipeline.jobs.layers import inspect_layers as run_inspection
+from unet_pipeline.layer_analysis.request import Inspection, open_inspection
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store

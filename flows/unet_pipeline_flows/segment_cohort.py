@@ -30,7 +30,9 @@ from prefect.tasks import exponential_backoff
 from unet_pipeline import stopping
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
-from unet_pipeline.cohort import (
+from unet_pipeline.config import SegmentSettings
+from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.jobs.segment import (
     LOST,
     TRANSIENT,
     close_run,
@@ -41,8 +43,6 @@ from unet_pipeline.cohort import (
     segment_case,
     with_engine,
 )
-from unet_pipeline.config import SegmentSettings
-from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.report.cost import cost_markdown, cost_sentence
 from unet_pipeline.report.table import (

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 
 from unet_pipeline.config import DepthsSettings
-from unet_pipeline.selection.depths import open_depths, run_depths
+from unet_pipeline.jobs.depths import open_depths, run_depths
 from unet_pipeline_flows.evaluations import evaluate
 from unet_pipeline_flows.requests import run_by_hand
 

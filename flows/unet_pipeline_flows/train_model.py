@@ -22,11 +22,11 @@ from prefect.states import Completed
 
 from unet_pipeline.config import CardSettings, TrainSettings
 from unet_pipeline.errors import PipelineError
+from unet_pipeline.jobs.train import train
 from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import TrainingNote
 from unet_pipeline.training.history import History
 from unet_pipeline.training.report import TrainReport
-from unet_pipeline.training.run import train
 from unet_pipeline.training.trail import curves_of
 from unet_pipeline_flows.requests import check_request, failed, link_to, run_by_hand
 

@@ -14,10 +14,10 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cluster.sites import SlurmSite
 from unet_pipeline.cluster.slurm import job_options
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.storage.store import Store
 
 UNDER_WAY = {"PENDING", "RUNNING", "COMPLETING"}

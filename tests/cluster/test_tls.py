@@ -11,9 +11,9 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.certificates import make_certificates
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import CA, CERTIFICATE, KEY, security_of
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.storage.store import Store
 
 

@@ -9,8 +9,8 @@ from flow_runs import latest_run, start_flow
 from planted_names import write_planted
 
 from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.jobs.up import deploy
 from unet_pipeline.local.prefect_server import prefect_server, worker
-from unet_pipeline.serve import deploy
 from unet_pipeline.storage.store import Store, join
 
 HASTE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # a worker asks for runs every ten seconds else

@@ -17,8 +17,8 @@ from flow_runs import (
     wait_until,
 )
 
+from unet_pipeline.jobs.up import deploy
 from unet_pipeline.local.prefect_server import close_abandoned_runs
-from unet_pipeline.serve import deploy
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow

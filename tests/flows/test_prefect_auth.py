@@ -6,8 +6,8 @@ import urllib.request
 import pytest
 from flow_runs import start_run, wait_for_run
 
+from unet_pipeline.jobs.up import deploy
 from unet_pipeline.local.prefect_server import prefect_server, worker
-from unet_pipeline.serve import deploy
 
 pytestmark = pytest.mark.slow
 PASSWORD = "canary-of-prefect-0123456789"

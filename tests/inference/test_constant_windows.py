@@ -9,12 +9,12 @@ import torch
 from bundles import random_bundle
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference import predictor as predictor_module
 from unet_pipeline.inference.constant import ScoreCache, constant_value
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.jobs.segment import open_run, segment_case
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network

@@ -15,9 +15,9 @@ from bundles import CT, random_bundle
 from safetensors.torch import save_file
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.trusted import BundleCode

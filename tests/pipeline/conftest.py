@@ -12,5 +12,5 @@ def proxy(s3_env, monkeypatch):
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         monkeypatch.setattr(outage, "WAITS_SECONDS", (0.05, 0.05))
         monkeypatch.setattr(outage, "UPLOAD_WAITS_SECONDS", (0.05,) * 4)
-        monkeypatch.setattr("unet_pipeline.cohort.FIRST_PAUSE_SECONDS", 0.05)
+        monkeypatch.setattr("unet_pipeline.jobs.segment.FIRST_PAUSE_SECONDS", 0.05)
         yield proxy

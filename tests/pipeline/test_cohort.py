@@ -14,9 +14,9 @@ import pytest
 from cohorts import SmallCohort, small_cohort, tiny_cohort
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
 from unet_pipeline.storage.store import Store, join
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -138,7 +138,7 @@ def test_a_killed_worker_loses_nothing(long_cohort):
 
     from unet_pipeline.cluster.backends import open_executor
     from unet_pipeline.cluster.spec import ClusterSpec
-    from unet_pipeline.cohort import segment_case
+    from unet_pipeline.jobs.segment import segment_case
 
     bucket, small = long_cohort
     windows = WindowSettings(tile=(24, 24, 24), overlap=0.75)

@@ -9,9 +9,9 @@ import pytest
 from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.bundle_tools import prune_bundle

@@ -11,8 +11,8 @@ from bundles import CT, random_bundle, transform
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
-from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.jobs.segment import open_run, segment_case
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.nifti import encode_volume
 from unet_pipeline.volume.nifti_header import header_of

@@ -11,8 +11,8 @@ from command_line import cli
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels

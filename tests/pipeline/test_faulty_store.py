@@ -14,9 +14,9 @@ from faulty_s3 import CUT, EXPIRED, PASS, RESET, SLOW_DOWN, Answer
 
 from unet_pipeline import pipeline
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
 from unet_pipeline.storage import outage
 from unet_pipeline.storage.faults import of_system
 from unet_pipeline.storage.ledger import digest_bytes

@@ -9,8 +9,8 @@ from bundles import random_bundle
 from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, GateSettings, SegmentSettings
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)

@@ -8,12 +8,12 @@ import pytest
 from cohorts import write_tiny
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from unet_pipeline import cohort
 from unet_pipeline.cluster import backends
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError
+from unet_pipeline.jobs import segment
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.storage.store import Store
 
 
@@ -24,16 +24,16 @@ def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_
         images=str(tmp_path / "images"), model="phantom", output=str(tmp_path / "out"),
         cluster=ClusterSettings(kind="serial", threads=1), budget=Budget(memory_gb=2.0, retries=2),
     )  # fmt: skip
-    tried, segment = [], cohort.segment_case
+    tried, one = [], segment.segment_case
 
     def dying(run, case, executor):
         tried.append((case.name[-2:], run.settings.budget.memory_gb))
         if case.name.endswith("01") or tried[-1] == ("02", 2.0):
-            error = CaseError(cohort.LOST, found="a death", wanted="none", remedy="Look")
-            return cohort.quarantined(case, error)
-        return segment(run, case, executor)
+            error = CaseError(segment.LOST, found="a death", wanted="none", remedy="Look")
+            return segment.quarantined(case, error)
+        return one(run, case, executor)
 
-    monkeypatch.setattr(cohort, "segment_case", dying)
+    monkeypatch.setattr(segment, "segment_case", dying)
     records = {r.case[-2:]: r for r in segment_all(open_run(settings), SerialExecutor())}
     assert tried == [("01", 2.0), ("02", 2.0), ("03", 2.0), ("01", 1.0), ("02", 1.0)]
     assert {name: r.code or r.status for name, r in records.items()} == {

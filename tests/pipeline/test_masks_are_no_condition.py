@@ -10,8 +10,8 @@ import pytest
 from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
 from unet_pipeline.config import CheckSettings, ClusterSettings, SegmentSettings
+from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
 from unet_pipeline.request import list_cohort
 from unet_pipeline.storage.store import Store
 

@@ -10,12 +10,12 @@ from bundles import random_bundle
 from command_line import cli, said
 
 from unet_pipeline.config import TrainSettings
+from unet_pipeline.jobs.train import train
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.records import Part
 from unet_pipeline.storage.names import Volume
 from unet_pipeline.storage.parts import in_parts, parts_of
 from unet_pipeline.training.card import TrainingNote
-from unet_pipeline.training.run import train
 
 PHANTOM = make_phantom(3, shape=(40, 36, 30), spacing_mm=(2.2, 2.2, 3.0))
 NAMES = {1: "Left kidney", 2: "liver"}

@@ -23,9 +23,9 @@ with warnings.catch_warnings():
 from nnunet_models import LINEAR, RESIDUAL, teach, write_model
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box

@@ -10,10 +10,10 @@ from bundles import random_bundle
 
 from unet_pipeline import tasks
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import inspect
+from unet_pipeline.jobs.segment import open_run, segment_case
 from unet_pipeline.records import Case
 from unet_pipeline.storage.store import Store
 

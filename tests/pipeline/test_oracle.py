@@ -12,9 +12,9 @@ from bundles import CT, random_bundle, transform
 from monai.inferers import sliding_window_inference
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import SegmentSettings, WindowSettings
 from unet_pipeline.evaluation.metrics import dice_per_label
+from unet_pipeline.jobs.segment import open_run, segment_case
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.registry import final_scores
 from unet_pipeline.storage.store import Store

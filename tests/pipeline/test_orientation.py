@@ -9,8 +9,8 @@ import pytest
 from bundles import CT, random_bundle, transform
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.phantoms import make_phantom
 
 TILT = np.array([[0.96, -0.28, 0, 4], [0.28, 0.96, 0, -9], [0, 0, 1, 2], [0, 0, 0, 1.0]])

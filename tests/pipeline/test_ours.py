@@ -9,9 +9,9 @@ from bundles import random_bundle
 from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import close_run, faults_of, open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)

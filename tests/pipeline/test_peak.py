@@ -14,7 +14,7 @@ prepare_process()
 import numpy as np
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
-from unet_pipeline.cohort import open_run, segment_case
+from unet_pipeline.jobs.segment import open_run, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.volume.nifti_header import header_bytes, header_of
 

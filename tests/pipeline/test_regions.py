@@ -19,9 +19,9 @@ from monai.inferers import SlidingWindowInferer
 from monai.networks.nets.segresnet import SegResNet
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.storage.store import Store

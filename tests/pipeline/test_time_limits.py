@@ -16,8 +16,8 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.watch import _state
-from unet_pipeline.cohort import open_run, segment_all, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.jobs.segment import open_run, segment_all, segment_case
 from unet_pipeline.storage.store import Store
 
 

@@ -58,7 +58,7 @@ def test_what_imports_the_compiler_beside_its_work_makes_no_such_folder(tmp_path
     code = """
 import os, torch
 from unet_pipeline.inference.engines.protocol import Problem, exported
-from unet_pipeline.inspection.probe import fit_probe
+from unet_pipeline.layer_analysis.probe import fit_probe
 from unet_pipeline.training.recipe import Recipe
 
 network, seen = torch.nn.Conv3d(1, 2, 1), torch.arange(8.0)[:, None]

@@ -21,9 +21,9 @@ import torch
 from bundles import random_bundle
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT
 from unet_pipeline.networks.weights import MOST_BYTES as MOST_WEIGHTS

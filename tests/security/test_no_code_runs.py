@@ -23,10 +23,10 @@ from nnunet_models import write_model
 import unet_pipeline
 import unet_pipeline_flows
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_all
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_all
 from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.storage.store import Store

@@ -6,10 +6,10 @@ import pytest
 from bundles import random_bundle
 from command_line import cli
 
-from unet_pipeline.audit.run import check_all, close_audit, open_audit
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.check import check_all, close_audit, open_audit
 from unet_pipeline.networks.bundle_tools import convert_bundle, prune_bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.folders import OwnFiles

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from unet_pipeline.config import TrainSettings
+from unet_pipeline.jobs.train import train
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
-from unet_pipeline.training.run import train
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]

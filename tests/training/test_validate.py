@@ -6,9 +6,9 @@ import pytest
 from bundles import random_bundle
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.jobs.segment import open_run, segment_case
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort

@@ -244,7 +244,7 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
 
     with starting(settings.cluster.spec(settings.windows.batch)) as opened:
         with lasting_imports():  # while the workers start and do the same
-            from unet_pipeline.cohort import (
+            from unet_pipeline.jobs.segment import (
                 close_run,
                 faults_of,
                 open_run,
@@ -285,8 +285,8 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
 def _check(settings: CheckSettings, as_json: bool) -> int:
     """Check a cohort; return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.audit.run import check_all, close_audit, open_audit
     from unet_pipeline.cluster.backends import open_executor
+    from unet_pipeline.jobs.check import check_all, close_audit, open_audit
 
     with console.waiting("Listing the cohort"):
         audit = open_audit(settings)

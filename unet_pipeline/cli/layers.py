@@ -146,7 +146,7 @@ def _need_cohort(images: str | None, output: str | None) -> None:
 def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
     """Show the layers of a bundle; no case is looked at. Return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.inspection.request import bundle_layers
+    from unet_pipeline.layer_analysis.request import bundle_layers
 
     with console.waiting("Running one window"):
         found = [one for one in bundle_layers(settings) if every or one.block]
@@ -160,8 +160,8 @@ def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
 def _inspect(settings: LayersSettings, as_json: bool) -> int:
     """Look into the layers; return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.inspection.request import open_inspection
-    from unet_pipeline.inspection.run import inspect_layers
+    from unet_pipeline.jobs.layers import inspect_layers
+    from unet_pipeline.layer_analysis.request import open_inspection
 
     with console.waiting("Running one window, listing the cohort"):
         inspection = open_inspection(settings)

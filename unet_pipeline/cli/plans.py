@@ -36,7 +36,7 @@ from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.quantities import bytes_text, duration_text, money_text
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
-    from unet_pipeline.estimate import CasePlan, Estimate
+    from unet_pipeline.jobs.plan import CasePlan, Estimate
     from unet_pipeline.tiling.plan import TilePlan
 
 
@@ -79,7 +79,7 @@ def plan(
 
     Example: `unet-pipeline plan s3://scans/ --model hippocampus --workers 8 --hourly-rate 1.20`
     """
-    from unet_pipeline.estimate import is_one_image
+    from unet_pipeline.jobs.plan import is_one_image
 
     with request_errors():
         settings = settings_of(
@@ -115,7 +115,7 @@ def plan(
 
 def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.estimate import estimate_of, plan_one
+    from unet_pipeline.jobs.plan import estimate_of, plan_one
     from unet_pipeline.speed import measure_speed
 
     planning, case, tiles = plan_one(settings)
@@ -133,7 +133,7 @@ def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
 
 def _plan_cohort(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.estimate import estimate_of, largest_window, open_planning, plan_all
+    from unet_pipeline.jobs.plan import estimate_of, largest_window, open_planning, plan_all
     from unet_pipeline.speed import measure_speed
 
     with console.waiting("Listing the cohort"):

@@ -26,8 +26,8 @@ from unet_pipeline.config import CompareSettings, DepthsSettings
 
 if TYPE_CHECKING:  # these import torch, which takes seconds
     from unet_pipeline.evaluation.standing import Evaluation
-    from unet_pipeline.selection.compare import CompareRun
-    from unet_pipeline.selection.depths import DepthsRun
+    from unet_pipeline.jobs.compare import CompareRun
+    from unet_pipeline.jobs.depths import DepthsRun
 
 Masks = Annotated[
     str | None,
@@ -100,7 +100,7 @@ def depths(
     Example: `unet-pipeline depths s3://scans/val --masks s3://masks --model hippocampus
     --output s3://results/depths`
     """
-    from unet_pipeline.selection.depths import open_depths, run_depths
+    from unet_pipeline.jobs.depths import open_depths, run_depths
 
     with request_errors():
         settings = settings_of(
@@ -170,7 +170,7 @@ def compare(
     Example: `unet-pipeline compare s3://scans/val full=s3://models/a half=s3://models/b
     --masks s3://masks --output s3://results/compare`
     """
-    from unet_pipeline.selection.compare import open_compare, run_compare
+    from unet_pipeline.jobs.compare import open_compare, run_compare
 
     with request_errors():
         settings = settings_of(

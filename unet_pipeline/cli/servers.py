@@ -64,7 +64,7 @@ def up(
     The page asks for a password, which is made and shown at the first start. Runs may name only
     what you allow here or in the environment.
     """
-    from unet_pipeline.serve import run_up
+    from unet_pipeline.jobs.up import run_up
 
     allow = {
         "trust": trust, "prefix": prefix, "endpoint": endpoint, "profile": profile,

@@ -83,7 +83,7 @@ def train(
 
 def _train(settings: TrainSettings, note: "TrainingNote", as_json: bool) -> "TrainReport":
     from unet_pipeline import console
-    from unet_pipeline.training.run import train as run_training
+    from unet_pipeline.jobs.train import train as run_training
 
     with console.step_progress(settings.steps) as (on_step, on_history):
         report = run_training(settings, note, on_step, on_history)

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from unet_pipeline.cluster.executor import Executor, Handle
-from unet_pipeline.cohort import segment_all
 from unet_pipeline.config import CompareSettings, DepthsSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.evaluation.scores import LabelScore, score_labels
 from unet_pipeline.evaluation.standing import LeftOut, Remark
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import read_reference
+from unet_pipeline.jobs.segment import segment_all
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import Run, open_run
 from unet_pipeline.storage.faults import of_case

@@ -7,10 +7,10 @@ from statistics import fmean, median
 import torch
 
 from unet_pipeline.cluster.executor import Executor
-from unet_pipeline.cohort import with_engine
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.standing import Price
 from unet_pipeline.gate.examine import examine
+from unet_pipeline.jobs.segment import with_engine
 from unet_pipeline.model import Model
 from unet_pipeline.networks.bundle_tools import parameters_of
 from unet_pipeline.networks.costs import multiply_adds

@@ -12,8 +12,8 @@ from isal import igzip
 
 import unet_pipeline
 from unet_pipeline.cluster.executor import Executor
-from unet_pipeline.cohort import close_run, segment_all
 from unet_pipeline.inference.predictor import ModelSpec, predictor_for
+from unet_pipeline.jobs.segment import close_run, segment_all
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.request import Run
 from unet_pipeline.tiling.compiling import start_compiled

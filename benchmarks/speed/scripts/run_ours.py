@@ -26,7 +26,7 @@ def main() -> None:
         with lasting_imports():  # while the worker starts, as the command line does
             from ours import measured
 
-            from unet_pipeline.cohort import open_run, with_engine
+            from unet_pipeline.jobs.segment import open_run, with_engine
         run = open_run(settings)
         executor = opened()
         run = with_engine(run, executor)

@@ -4,8 +4,8 @@ import pytest
 from bundles import random_bundle
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.compare import check_same_task, parse_models
 from unet_pipeline.networks.loading import load_bundle
-from unet_pipeline.selection.compare import check_same_task, parse_models
 from unet_pipeline.storage.store import Store
 
 

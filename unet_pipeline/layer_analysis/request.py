@@ -10,9 +10,9 @@ from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.gate.examine import examine
 from unet_pipeline.inference.predictor import Predictor
-from unet_pipeline.inspection.catalog import choose_layers, list_layers
-from unet_pipeline.inspection.subject import Subject
-from unet_pipeline.inspection.wiring import wired
+from unet_pipeline.layer_analysis.catalog import choose_layers, list_layers
+from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.wiring import wired
 from unet_pipeline.model import Model, open_model
 from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.records import Case

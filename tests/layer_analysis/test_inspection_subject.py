@@ -5,7 +5,7 @@ import torch
 from small_networks import hooks_on, known
 from torch import nn
 
-from unet_pipeline.inspection.subject import Subject
+from unet_pipeline.layer_analysis.subject import Subject
 
 
 def test_features_are_what_the_layer_gives_and_nothing_after_it_runs():

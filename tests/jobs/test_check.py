@@ -6,10 +6,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from unet_pipeline.audit.run import check_all, close_audit, open_audit
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import CheckSettings, GateSettings, StorageSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.check import check_all, close_audit, open_audit
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.report.audit_table import reasons
 from unet_pipeline.storage.store import Store

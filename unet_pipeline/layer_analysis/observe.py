@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from unet_pipeline.inspection.cases import OUTSIDE, CaseBlock
-from unet_pipeline.inspection.probe import Probe, balanced_voxels, features_at, fit_probe
-from unet_pipeline.inspection.subject import Hook, Subject
+from unet_pipeline.layer_analysis.cases import OUTSIDE, CaseBlock
+from unet_pipeline.layer_analysis.probe import Probe, balanced_voxels, features_at, fit_probe
+from unet_pipeline.layer_analysis.subject import Hook, Subject
 
 
 @dataclass(frozen=True)

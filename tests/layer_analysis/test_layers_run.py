@@ -9,8 +9,8 @@ from small_networks import hooks_on
 
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.inspection.request import bundle_layers, open_inspection
-from unet_pipeline.inspection.run import inspect_layers
+from unet_pipeline.jobs.layers import inspect_layers
+from unet_pipeline.layer_analysis.request import bundle_layers, open_inspection
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store

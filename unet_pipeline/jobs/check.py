@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 import unet_pipeline
 from unet_pipeline import stopping
-from unet_pipeline.audit.fixing import mend
-from unet_pipeline.audit.pictures import pair_picture
+from unet_pipeline.checking.fixing import mend
+from unet_pipeline.checking.pictures import pair_picture
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import PipelineError, RunStopped

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from unet_pipeline.inspection.probe import Probe, balanced_voxels, features_at, fit_probe
+from unet_pipeline.layer_analysis.probe import Probe, balanced_voxels, features_at, fit_probe
 
 
 def accuracy(probe, features, targets):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.evaluation.layer_records import LayerRecord
-from unet_pipeline.inspection.subject import Hook, Subject
+from unet_pipeline.layer_analysis.subject import Hook, Subject
 from unet_pipeline.networks.nested import NestedUNet
 
 _NESTED = re.compile(r"(?P<kind>conv|upcat|final_conv)_(?P<level>\d+)_(?P<step>\d+)")

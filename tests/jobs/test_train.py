@@ -3,9 +3,10 @@ import json
 import pytest
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import open_run, segment_case
 from unet_pipeline.config import SegmentSettings, TrainSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.train import train
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.folders import OwnFiles
@@ -13,7 +14,6 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.training.card import CardFacts, TrainingNote, model_card
 from unet_pipeline.training.command import command_line
 from unet_pipeline.training.history import Spread
-from unet_pipeline.training.run import train
 
 STORE = Store()
 NOTE = TrainingNote(

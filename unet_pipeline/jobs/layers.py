@@ -9,12 +9,12 @@ import unet_pipeline
 from unet_pipeline.errors import CaseError, RequestError, RunStopped
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.evaluation.metrics import mean_dice
-from unet_pipeline.inspection.cases import CaseBlock, load_block
-from unet_pipeline.inspection.drawing import feature_figures
-from unet_pipeline.inspection.findings import advice, mean_per_label, side_of, with_findings
-from unet_pipeline.inspection.observe import Observer
-from unet_pipeline.inspection.request import Inspection
-from unet_pipeline.inspection.scoring import CaseScores, Question, score_case
+from unet_pipeline.layer_analysis.cases import CaseBlock, load_block
+from unet_pipeline.layer_analysis.drawing import feature_figures
+from unet_pipeline.layer_analysis.findings import advice, mean_per_label, side_of, with_findings
+from unet_pipeline.layer_analysis.observe import Observer
+from unet_pipeline.layer_analysis.request import Inspection
+from unet_pipeline.layer_analysis.scoring import CaseScores, Question, score_case
 from unet_pipeline.records import Case, json_bytes, masks_text
 from unet_pipeline.report.layers_page import layers_html
 from unet_pipeline.report.layers_table import layers_csv

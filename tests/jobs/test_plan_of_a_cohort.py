@@ -6,7 +6,7 @@ import pytest
 from bundles import CT, random_bundle, transform
 
 from unet_pipeline.config import ClusterSettings, CostSettings, SegmentSettings
-from unet_pipeline.estimate import (
+from unet_pipeline.jobs.plan import (
     CasePlan,
     estimate,
     is_one_image,

@@ -7,10 +7,10 @@ from small_networks import hooks_on, known
 
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.inspection.catalog import choose_layers, list_layers
-from unet_pipeline.inspection.request import open_subject
-from unet_pipeline.inspection.subject import Subject
-from unet_pipeline.inspection.wiring import direct_links, wired
+from unet_pipeline.layer_analysis.catalog import choose_layers, list_layers
+from unet_pipeline.layer_analysis.request import open_subject
+from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.wiring import direct_links, wired
 from unet_pipeline.model import open_model
 from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.family import network_def, unetpp_def

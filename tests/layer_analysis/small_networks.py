@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from unet_pipeline.inspection.cases import CaseBlock, cut_block
-from unet_pipeline.inspection.subject import Subject
+from unet_pipeline.layer_analysis.cases import CaseBlock, cut_block
+from unet_pipeline.layer_analysis.subject import Subject
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.views import ArrayView
 

@@ -9,7 +9,7 @@ from scipy.stats import t as student
 
 from unet_pipeline.evaluation.layer_records import LayerRecord, SideRecord
 from unet_pipeline.evaluation.metrics import mean_dice
-from unet_pipeline.inspection.scoring import CaseScores, Dice
+from unet_pipeline.layer_analysis.scoring import CaseScores, Dice
 
 LITTLE = 0.001  # Dice
 FAILED = 0.3  # Dice below which a network's losses say nothing

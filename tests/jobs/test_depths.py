@@ -13,15 +13,15 @@ from bundles import random_bundle
 from cohorts import tiny_cohort, write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cohort import segment_all
 from unet_pipeline.config import ClusterSettings, DepthsSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.scores import score_labels
+from unet_pipeline.jobs.depths import open_depths, run_depths
+from unet_pipeline.jobs.segment import segment_all
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import depths_of
 from unet_pipeline.request import open_run
-from unet_pipeline.selection.depths import open_depths, run_depths
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from unet_pipeline.inspection.cases import CaseBlock
-from unet_pipeline.inspection.subject import Subject
+from unet_pipeline.layer_analysis.cases import CaseBlock
+from unet_pipeline.layer_analysis.subject import Subject
 from unet_pipeline.report.feature_maps import Slice, feature_sheet
 from unet_pipeline.report.planes import VIEWS, View, ras_axes
 

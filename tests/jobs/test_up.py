@@ -10,8 +10,8 @@ import pytest
 from flow_runs import wait_until
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.up import local_time_zone
 from unet_pipeline.local.prefect_server import prefect_server
-from unet_pipeline.serve import local_time_zone
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from unet_pipeline.inspection.cases import OUTSIDE, cut_block, foreground_windows
+from unet_pipeline.layer_analysis.cases import OUTSIDE, cut_block, foreground_windows
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.views import ArrayView
 

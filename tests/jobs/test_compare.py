@@ -11,7 +11,7 @@ from cohorts import tiny_cohort
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, CompareSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.selection.compare import open_compare, run_compare
+from unet_pipeline.jobs.compare import open_compare, run_compare
 from unet_pipeline.storage.store import Store
 
 COARSE = (*CT[:3], transform("Spacingd", pixdim=[4.0, 4.0, 4.0], mode="bilinear"), *CT[3:])

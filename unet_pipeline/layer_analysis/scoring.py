@@ -11,10 +11,10 @@ from torch import Tensor
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.importance import Blend, importance_map
-from unet_pipeline.inspection.cases import OUTSIDE, CaseBlock
-from unet_pipeline.inspection.observe import Observed
-from unet_pipeline.inspection.probe import Probe
-from unet_pipeline.inspection.subject import Subject
+from unet_pipeline.layer_analysis.cases import OUTSIDE, CaseBlock
+from unet_pipeline.layer_analysis.observe import Observed
+from unet_pipeline.layer_analysis.probe import Probe
+from unet_pipeline.layer_analysis.subject import Subject
 from unet_pipeline.tiling.decision import Decision, Highest
 
 Dice = Mapping[int, float | None]

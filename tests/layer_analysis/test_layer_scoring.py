@@ -9,10 +9,10 @@ from torch import nn
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.layer_records import LayerRecord, SideRecord
-from unet_pipeline.inspection.findings import advice, mean_per_label, side_of, with_findings
-from unet_pipeline.inspection.observe import Observer
-from unet_pipeline.inspection.scoring import Question, channel_groups, score_case
-from unet_pipeline.inspection.subject import Subject
+from unet_pipeline.layer_analysis.findings import advice, mean_per_label, side_of, with_findings
+from unet_pipeline.layer_analysis.observe import Observer
+from unet_pipeline.layer_analysis.scoring import Question, channel_groups, score_case
+from unet_pipeline.layer_analysis.subject import Subject
 from unet_pipeline.tiling.decision import Highest
 
 LAYERS = ["answer", "down", "noise", "unused", "head"]

@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.layer_records import LayerRecord
-from unet_pipeline.inspection.subject import Hook, Subject
+from unet_pipeline.layer_analysis.subject import Hook, Subject
 
 Scale = tuple[float, ...]
 _MOST_SCALES = 2  # of a block; a decoder that is given the skips of all scales is none

@@ -1,0 +1,1 @@
+"""What the program does, a module for each job: the commands and the flows call these."""
