@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help pins venv demo bench test lint types contract unit soak clean
+.PHONY: help pins venv demo bench test lint types contract unit soak dist clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -32,6 +32,9 @@ test: venv lint types contract unit  ## Run all checks and tests
 pins: venv  ## Write the image's packages with their hashes (deploy/requirements*.txt)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'uv>=0.9'
 	PATH="$(BIN):$$PATH" $(BIN)/python deploy/pin
+
+dist:  ## Build sdist and wheel, try them in an empty environment (docs/releasing.md)
+	deploy/release $(PYTHON)
 
 lint: venv  ## Check style
 	$(BIN)/ruff check .
