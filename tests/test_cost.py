@@ -10,7 +10,7 @@ from unet_pipeline import cost
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, CostSettings, SegmentSettings
 from unet_pipeline.cost import added, device_seconds, run_cost, with_wait
-from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
+from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.records import CaseRecord, Rate
 from unet_pipeline.report.cost import cost_markdown, cost_sentence, shares_of
 from unet_pipeline.report.quantities import money_text
@@ -105,9 +105,9 @@ def runs(tmp_path_factory):
 
 
 def _run(settings):
-    run = open_run(settings)
-    records = [*faults_of(run), *segment_all(run, SerialExecutor())]
-    return records, close_run(run, records, seconds=100.0, workers=1)
+    run = open_segment(settings)
+    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
+    return records, close_segment(run, records, seconds=100.0, workers=1)
 
 
 def _sidecars(records):

@@ -19,7 +19,7 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
 
 
-def close_run(
+def close_segment(
     run: Run,
     records: Sequence[CaseRecord],
     *,

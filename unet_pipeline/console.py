@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unet_pipeline.errors import PipelineError
-from unet_pipeline.records import AuditSummary, CaseRecord, CheckRecord, RunSummary
+from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSummary
 from unet_pipeline.report.cost import cost_sentence
 from unet_pipeline.report.quantities import bytes_text
 from unet_pipeline.report.table import attention_order, dice_sentence
@@ -246,8 +246,8 @@ def print_check(progress: Progress, record: CheckRecord) -> None:
     (progress.console if err.is_terminal else out).print(line, soft_wrap=True)
 
 
-def print_audit(summary: AuditSummary) -> None:
-    """Print an audit in a few lines, and where its report lies."""
+def print_check_summary(summary: CheckSummary) -> None:
+    """Print a check in a few lines, and where its report lies."""
     rate = f"{summary.cases_per_second:.1f} cases per second"
     out.print(
         _counts(summary.counts, VERDICT_STYLE)

@@ -274,8 +274,8 @@ class CheckRecord:
 
 
 @dataclass(frozen=True)
-class AuditSummary:
-    """One audit of a cohort, after its last case.
+class CheckSummary:
+    """One check of a cohort, after its last case.
 
     Attributes
     ----------
@@ -292,7 +292,7 @@ class AuditSummary:
     outside
         Prefixes that a run must allow to read that manifest, for sound files that stay in place.
     stopped
-        Why the audit did not come to its end; empty if it did.
+        Why the check did not come to its end; empty if it did.
     files
         As in ``RunSummary``.
     """

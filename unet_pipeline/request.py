@@ -84,7 +84,7 @@ class Run:
         return join(self.settings.output, case.output_name)
 
 
-def open_run(settings: SegmentSettings) -> Run:
+def open_segment(settings: SegmentSettings) -> Run:
     """Check everything about a request that can be checked before work starts.
 
     Raises

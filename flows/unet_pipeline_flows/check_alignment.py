@@ -23,9 +23,9 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import PipelineError, RunStopped
-from unet_pipeline.jobs.check import Audit, check_all, close_audit, open_audit
-from unet_pipeline.records import AuditSummary, CheckRecord
-from unet_pipeline.report.audit_table import attention_order, audit_markdown, audit_rows
+from unet_pipeline.jobs.check import CheckRun, close_check, open_check, run_check
+from unet_pipeline.records import CheckRecord, CheckSummary
+from unet_pipeline.report.check_table import attention_order, check_markdown, check_rows
 from unet_pipeline.report.table import as_code
 from unet_pipeline_flows.requests import (
     cancellable,
@@ -51,15 +51,15 @@ def check_alignment(settings: CheckSettings) -> State[dict[str, Any]]:
     logger = get_run_logger()
     try:
         check_request(settings)
-        audit = open_audit(settings)
+        audit = open_check(settings)
         logger.info("audit %s: %d cases", audit.run_id, len(audit.cases) + len(audit.faults))
         with open_executor(settings.cluster.spec()) as executor:
             records: list[CheckRecord] = []
             begin = perf_counter()
 
-            def close(stopped: RunStopped | None) -> AuditSummary:
+            def close(stopped: RunStopped | None) -> CheckSummary:
                 seconds = perf_counter() - begin
-                return close_audit(audit, records, seconds=seconds, stopped=stopped)
+                return close_check(audit, records, seconds=seconds, stopped=stopped)
 
             with cancellable(close):
                 summary = close(_with_progress(audit, executor, records))
@@ -70,7 +70,7 @@ def check_alignment(settings: CheckSettings) -> State[dict[str, Any]]:
 
 
 def _with_progress(
-    audit: Audit, executor: Executor, records: list[CheckRecord]
+    audit: CheckRun, executor: Executor, records: list[CheckRecord]
 ) -> RunStopped | None:
     """Check all cases, add their records, show how far it is, and return what stopped it."""
     total = len(audit.cases) + len(audit.faults)
@@ -79,7 +79,7 @@ def _with_progress(
     )
     shown = 0
     try:
-        for record in check_all(audit, executor):
+        for record in run_check(audit, executor):
             records.append(record)
             percent = int(100 * len(records) / total)
             if percent > shown:
@@ -90,20 +90,20 @@ def _with_progress(
     return None
 
 
-def _publish(summary: AuditSummary, records: list[CheckRecord]) -> None:
+def _publish(summary: CheckSummary, records: list[CheckRecord]) -> None:
     ordered = attention_order(records)
     create_table_artifact(
-        table=audit_rows(ordered[:TABLE_ROWS]),
+        table=check_rows(ordered[:TABLE_ROWS]),
         key="alignment",
         description=f"Cases of audit {summary.run_id}",
     )
-    create_markdown_artifact(_headline(summary) + audit_markdown(ordered, 50), key="summary")
+    create_markdown_artifact(_headline(summary) + check_markdown(ordered, 50), key="summary")
     if summary.report:
         report = summary.report
         create_link_artifact(link_to(report), link_text="Report of the audit", key="report")
 
 
-def _headline(summary: AuditSummary) -> str:
+def _headline(summary: CheckSummary) -> str:
     counts = ", ".join(f"{count} {verdict}" for verdict, count in summary.counts.items())
     megabytes = summary.bytes_read / 1e6
     lines = [
@@ -115,7 +115,7 @@ def _headline(summary: AuditSummary) -> str:
     return "\n\n".join([*lines, ""]) + "\n"
 
 
-def _state(summary: AuditSummary) -> State[dict[str, Any]]:
+def _state(summary: CheckSummary) -> State[dict[str, Any]]:
     """Return a completed state, whose name says if some case needs a look; or what stopped it."""
     if summary.stopped:
         return stopped(summary.stopped, summary.report)

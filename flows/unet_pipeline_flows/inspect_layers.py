@@ -21,8 +21,8 @@ from prefect.states import Completed
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
-from unet_pipeline.jobs.layers import inspect_layers as run_inspection
-from unet_pipeline.layer_analysis.request import Inspection, open_inspection
+from unet_pipeline.jobs.layers import run_layers
+from unet_pipeline.layer_analysis.request import LayersRun, open_layers
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store
@@ -41,7 +41,7 @@ def inspect_layers(settings: LayersSettings) -> State[dict[str, Any]]:
     logger = get_run_logger()
     try:
         check_request(settings)
-        inspection = open_inspection(settings)
+        inspection = open_layers(settings)
         logger.info("inspection %s: %d layers", inspection.run_id, len(inspection.chosen))
         layers, summary = _with_progress(inspection)
         where = Store() if summary.stopped else inspection.store
@@ -55,11 +55,11 @@ def inspect_layers(settings: LayersSettings) -> State[dict[str, Any]]:
     return Completed(name=name, message=_headline(summary), data=summary.as_dict())
 
 
-def _with_progress(inspection: Inspection) -> tuple[list[LayerRecord], LayersSummary]:
+def _with_progress(inspection: LayersRun) -> tuple[list[LayerRecord], LayersSummary]:
     """Look into the layers, and show on the run's page how far it is."""
     description = f"Cases of inspection {inspection.run_id}"
     progress = cast(UUID, create_progress_artifact(0.0, description=description))
-    return run_inspection(
+    return run_layers(
         inspection,
         lambda _, done, of: cast(
             None, update_progress_artifact(progress, progress=100 * done / of)
@@ -90,5 +90,5 @@ def _markdown(layers: Sequence[LayerRecord], summary: LayersSummary) -> str:
     return "\n\n".join([*parts, f"Report: {as_code(summary.report)}", ""])
 
 
-if __name__ == "__main__":  # python -m unet_pipeline_flows.inspect_layers SETTINGS.json
+if __name__ == "__main__":  # python -m unet_pipeline_flows.run_layers SETTINGS.json
     run_by_hand(inspect_layers, LayersSettings)

@@ -35,10 +35,10 @@ from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.jobs.segment import (
     LOST,
     TRANSIENT,
-    close_run,
+    close_segment,
     faults_of,
     lost_cases,
-    open_run,
+    open_segment,
     segment_alone,
     segment_case,
     with_engine,
@@ -87,7 +87,7 @@ class CaseWork:
 
     def close(self, stopped: RunStopped | None) -> RunSummary:
         """Write table and report of what was done."""
-        return close_run(
+        return close_segment(
             self.run,
             self.records,
             seconds=perf_counter() - self.begin,
@@ -135,7 +135,7 @@ def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
     logger = get_run_logger()
     try:
         check_request(settings)
-        run = open_run(settings)
+        run = open_segment(settings)
         logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
         with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
             work = CaseWork(run, executor)

@@ -22,7 +22,7 @@ from prefect.states import Completed
 
 from unet_pipeline.config import CardSettings, TrainSettings
 from unet_pipeline.errors import PipelineError
-from unet_pipeline.jobs.train import train
+from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import TrainingNote
 from unet_pipeline.training.history import History
@@ -45,7 +45,7 @@ def train_model(settings: TrainSettings, card: CardSettings = NO_CARD) -> State[
     try:
         check_request(settings)
         page = _Page(settings.steps, TrainingNote(**card.model_dump()))
-        report = train(settings, page.note, page.after_step, page.so_far)
+        report = run_train(open_train(settings, page.note), page.after_step, page.so_far)
     except PipelineError as error:
         return failed(error)
     _publish(report)

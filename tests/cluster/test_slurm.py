@@ -17,7 +17,7 @@ from unet_pipeline.cluster.slurm import job_options
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.storage.store import Store
 
 UNDER_WAY = {"PENDING", "RUNNING", "COMPLETING"}
@@ -62,10 +62,10 @@ def cohort_on_slurm(tmp_path, site, **changes):
 
 
 def run_all(settings, during=lambda records: None):
-    run = open_run(settings)
+    run = open_segment(settings)
     with open_executor(settings.cluster.spec()) as executor:
         records = []
-        for record in segment_all(run, executor):
+        for record in run_segment(run, executor):
             records.append(record)
             during(records)
     return {record.case: record for record in records}
@@ -85,7 +85,7 @@ def test_a_job_is_cancelled_in_the_middle_and_the_cohort_ends_complete(slurm, si
 
     records = run_all(there, cancel)
     assert slurm.job_states()[cancelled[0]] == "CANCELLED"
-    expected = {r.case: r for r in segment_all(open_run(here), SerialExecutor())}
+    expected = {r.case: r for r in run_segment(open_segment(here), SerialExecutor())}
     assert {name: record.status for name, record in records.items()} == {
         name: record.status for name, record in expected.items()
     }

@@ -13,7 +13,7 @@ from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import CA, CERTIFICATE, KEY, security_of
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.storage.store import Store
 
 
@@ -32,7 +32,7 @@ def test_a_cohort_runs_between_processes_that_show_certificates(certificates, tm
     )  # fmt: skip
     with open_executor(settings.cluster.spec()) as executor:
         assert executor.client.scheduler.address.startswith("tls://")
-        records = {record.case: record for record in segment_all(open_run(settings), executor)}
+        records = {record.case: record for record in run_segment(open_segment(settings), executor)}
     assert records[scans.sound[0]].status == "done"
 
 

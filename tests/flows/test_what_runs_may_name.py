@@ -15,7 +15,7 @@ from unet_pipeline.errors import RequestError
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "wrong_requests.py"
 WITH_TRUST = {
-    "segment-cohort": "segment_cohort", "inspect-layers": "inspect_layers",
+    "segment-cohort": "segment_cohort", "inspect-layers": "run_layers",
     "select-depth": "select_depth", "compare-bundles": "compare_bundles",
 }  # fmt: skip
 OTHERS = {

@@ -18,7 +18,7 @@ REQUESTS = {
     "check-alignment": ("check_alignment", {"images": "s3://no-such-bucket-here/x"}, "bucket"),
     "segment-cohort": ("segment_cohort", {"model": "nonsense"}, "nonsense: found no configs"),
     "inspect-layers": (
-        "inspect_layers", {"model": "phantom", "layers": ["bottleneck"]},
+        "run_layers", {"model": "phantom", "layers": ["bottleneck"]},
         "found layer 'bottleneck'",
     ),
     "select-depth": ("select_depth", {"model": "phantom", "masks": None}, "0 of 4 cases"),

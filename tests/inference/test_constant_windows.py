@@ -14,7 +14,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.inference import predictor as predictor_module
 from unet_pipeline.inference.constant import ScoreCache, constant_value
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
-from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
@@ -138,7 +138,7 @@ def test_the_label_map_of_a_ct_with_air_is_the_same_and_the_sidecar_counts(tmp_p
         images=str(tmp_path / "images"), model=folder, output=str(tmp_path / "out"),
         cluster=ClusterSettings(kind="serial", threads=1), resume=False,
     )  # fmt: skip
-    run = open_run(settings)
+    run = open_segment(settings)
     spec = run.model.spec
     label_maps, reused = [], []
     for predictor in (Predictor(spec, reuse_bytes=0), Predictor(spec)):

@@ -1,4 +1,4 @@
-"""The audit of a cohort: verdicts, report, pictures, and mended files that pass."""
+"""The check of a cohort: verdicts, report, pictures, and mended files that pass."""
 
 import json
 
@@ -9,16 +9,16 @@ import pytest
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import CheckSettings, GateSettings, StorageSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.check import check_all, close_audit, open_audit
+from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.phantoms import write_cohort
-from unet_pipeline.report.audit_table import reasons
+from unet_pipeline.report.check_table import reasons
 from unet_pipeline.storage.store import Store
 
 
-def audit(**settings):
-    opened = open_audit(CheckSettings(**settings))
-    records = list(check_all(opened, SerialExecutor()))
-    return {record.case: record for record in records}, close_audit(opened, records, seconds=1.0)
+def checked(**settings):
+    opened = open_check(CheckSettings(**settings))
+    records = list(run_check(opened, SerialExecutor()))
+    return {record.case: record for record in records}, close_check(opened, records, seconds=1.0)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ CONTENT = GateSettings(content=True)
 
 def test_headers_tell_what_headers_can(cohort):
     folder, names = cohort
-    records, summary = audit(**places(folder), gate=HEADERS)
+    records, summary = checked(**places(folder), gate=HEADERS)
     assert [records[name].verdict for name in names] == ["pass", "fail", "fail", "pass", "fail"]
     assert [reasons(records[name]) for name in names] == [
         [], ["axes_reordered"], ["origin_mismatch"], [], ["forms_conflict"],
@@ -69,7 +69,7 @@ def test_headers_tell_what_headers_can(cohort):
 
 def test_voxels_tell_the_rest_and_the_report_shows_it(cohort):
     folder, names = cohort
-    records, summary = audit(**places(folder), gate=CONTENT, output=str(folder / "out"))
+    records, summary = checked(**places(folder), gate=CONTENT, output=str(folder / "out"))
     assert records[names[3]].verdict == "warn"
     assert "flipped along axis 1" in records[names[3]].message
     assert records[names[0]].verdict == "pass"
@@ -85,14 +85,14 @@ def test_what_can_be_put_right_is_written_and_then_passes(cohort):
     folder, names = cohort
     remedies = ("reorient", "resample-mask", "sform")
     gate = GateSettings(remedies=remedies)
-    records, summary = audit(**places(folder), gate=gate, fix=str(folder / "mended"))
+    records, summary = checked(**places(folder), gate=gate, fix=str(folder / "mended"))
     assert [records[name].verdict for name in names] == ["pass"] * 5
     assert [records[name].fixed for name in names] == [
         (), ("mask: reorient",), ("mask: resample-mask",), (), ("mask: sform",),
     ]  # fmt: skip
     assert summary.counts["fail"] == 0
     allowed = StorageSettings(allow=(str(folder),))  # sound files stay where they are
-    again, _ = audit(images=str(folder / "mended/manifest.jsonl"), gate=HEADERS, storage=allowed)
+    again, _ = checked(images=str(folder / "mended/manifest.jsonl"), gate=HEADERS, storage=allowed)
     assert [again[name].verdict for name in names] == ["pass"] * 5
     assert not any(again[name].fixed for name in names)
 
@@ -112,7 +112,7 @@ def test_what_can_be_put_right_is_written_and_then_passes(cohort):
 def test_only_what_was_asked_for_is_put_right(cohort):
     folder, names = cohort
     gate = GateSettings(remedies=("reorient",))
-    records, _ = audit(**places(folder), gate=gate, fix=str(folder / "mended"))
+    records, _ = checked(**places(folder), gate=gate, fix=str(folder / "mended"))
     assert records[names[1]].verdict == "pass"
     assert records[names[2]].verdict == records[names[4]].verdict == "fail"
     listed = (folder / "mended/manifest.jsonl").read_text().splitlines()
@@ -124,21 +124,21 @@ def test_channels_and_labels_are_held_against_a_bundle(cohort):
     where = places(folder)
     two = f"{where['images']}/{names[0]}.nii.gz"
     (folder / "two.csv").write_text(f"case,image\ntwo,{two};{two}\n")
-    records, _ = audit(images=str(folder / "two.csv"), model="phantom", gate=HEADERS)
+    records, _ = checked(images=str(folder / "two.csv"), model="phantom", gate=HEADERS)
     assert records["two"].codes[0] == "channels_mismatch"
     path = folder / "scans/masks" / f"{names[0]}.nii.gz"
     image = nib.load(path)
     array = np.asanyarray(image.dataobj).astype(np.uint8)
     array[array == array.max()] = 77
     nib.save(nib.Nifti1Image(array, image.affine, image.header), path)
-    records, _ = audit(**where, model="phantom", gate=CONTENT)
+    records, _ = checked(**where, model="phantom", gate=CONTENT)
     assert records[names[0]].codes[0] == "labels_undeclared"
     assert "77" in records[names[0]].message
 
 
 def test_a_wrong_request_stops_before_any_work(tmp_path):
     with pytest.raises(RequestError) as caught:
-        open_audit(CheckSettings(images=str(tmp_path / "nowhere")))
+        open_check(CheckSettings(images=str(tmp_path / "nowhere")))
     assert caught.value.code == "folder_missing"
     with pytest.raises(ValueError, match="sform or qform, not both"):
         GateSettings(remedies=("sform", "qform"))

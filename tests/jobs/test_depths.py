@@ -17,11 +17,11 @@ from unet_pipeline.config import ClusterSettings, DepthsSettings, SegmentSetting
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.scores import score_labels
 from unet_pipeline.jobs.depths import open_depths, run_depths
-from unet_pipeline.jobs.segment import segment_all
+from unet_pipeline.jobs.segment import run_segment
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import depths_of
-from unet_pipeline.request import open_run
+from unet_pipeline.request import open_segment
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 
@@ -116,7 +116,7 @@ def test_label_maps_are_those_of_a_nightly_run(place, finished, tmp_path):
         images=str(folder / "images"), model=str(folder / "model"), output=str(tmp_path),
         cluster=SERIAL, depth="2",
     )  # fmt: skip
-    done = [r for r in segment_all(open_run(settings), SerialExecutor()) if r.output]
+    done = [r for r in run_segment(open_segment(settings), SerialExecutor()) if r.output]
     for record in done:
         if record.case in small.sound:
             again = folder / "out/labels/L2" / f"{record.case}_dseg.nii.gz"

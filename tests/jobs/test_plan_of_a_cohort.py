@@ -10,9 +10,9 @@ from unet_pipeline.jobs.plan import (
     CasePlan,
     estimate,
     is_one_image,
-    open_planning,
-    plan_all,
+    open_plan,
     plan_one,
+    run_plan,
 )
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.records import CaseRecord, Rate
@@ -49,8 +49,8 @@ def test_without_a_measurement_there_are_no_seconds_and_no_price():
 def test_a_cohort_of_real_headers(shared_data):
     """The case plans add up, and each is that of the image planned alone."""
     images = shared_data / "hippocampus" / "images" / "hippocampus_00*.nii.gz"
-    planning = open_planning(settings_of(images, "hippocampus"))
-    plans = {plan.case: plan for plan in plan_all(planning)}
+    planning = open_plan(settings_of(images, "hippocampus"))
+    plans = {plan.case: plan for plan in run_plan(planning)}
     assert len(plans) == len(list(images.parent.glob(images.name))) > 1
     found = estimate(list(plans.values()))
     assert found.windows == sum(plan.windows for plan in plans.values()) > 0
@@ -65,8 +65,7 @@ def test_a_faulty_header_is_counted_and_named(tmp_path):
     (name,) = write_cohort(Store(), str(tmp_path), 1)
     (tmp_path / "images" / "broken.nii.gz").write_bytes(b"no volume")
     found = {
-        one.case: one
-        for one in plan_all(open_planning(settings_of(tmp_path / "images", "phantom")))
+        one.case: one for one in run_plan(open_plan(settings_of(tmp_path / "images", "phantom")))
     }
     assert isinstance(found[name], CasePlan)
     assert isinstance(found["broken"], CaseRecord)
@@ -101,7 +100,7 @@ def test_this_machine_is_measured(tmp_path):
         cost=CostSettings(hourly_rate=1.0),
     )  # fmt: skip
     write_cohort(Store(), str(tmp_path), 1)
-    planning = open_planning(settings.model_copy(update={"images": str(tmp_path / "images")}))
+    planning = open_plan(settings.model_copy(update={"images": str(tmp_path / "images")}))
     speed = measure_speed(planning.model)
     assert speed.seconds_per_window > 0
     assert speed.decoded_per_second > 1e5

@@ -1,12 +1,12 @@
 import json
 
 import pytest
+from trainings import train
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import SegmentSettings, TrainSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_case
-from unet_pipeline.jobs.train import train
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.folders import OwnFiles
@@ -96,7 +96,7 @@ def test_its_dice_is_that_of_segment(cohort, tmp_path):
         "output": str(tmp_path / "out"),
         "cluster": {"kind": "serial", "threads": 1},
     }
-    run = open_run(SegmentSettings.model_validate(request))
+    run = open_segment(SegmentSettings.model_validate(request))
     (case,) = (case for case in run.cases if case.name in report.held_out)
     found = segment_case(run, case, SerialExecutor()).dice
     assert {int(label): value for label, value in found.items()} == report.dice

@@ -9,8 +9,8 @@ from small_networks import hooks_on
 
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.layers import inspect_layers
-from unet_pipeline.layer_analysis.request import bundle_layers, open_inspection
+from unet_pipeline.jobs.layers import run_layers
+from unet_pipeline.layer_analysis.request import bundle_layers, open_layers
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store
@@ -44,8 +44,8 @@ def settings_for(cohort, model, tmp_path, **changes) -> LayersSettings:
 def test_a_cohort_with_faults(tmp_path, cohort):
     model = random_bundle(tmp_path / "model", features=(4, 8), classes=3)
     done = []
-    inspection = open_inspection(settings_for(cohort, model, tmp_path, score_cases=3))
-    layers, summary = inspect_layers(inspection, lambda *step: done.append(step))
+    inspection = open_layers(settings_for(cohort, model, tmp_path, score_cases=3))
+    layers, summary = run_layers(inspection, lambda *step: done.append(step))
     assert hooks_on(inspection.subject.network) == 0
     assert {f["case"]: f["code"] for f in summary.faults} == {
         cohort.misaligned: "origin_mismatch",
@@ -75,14 +75,14 @@ def test_cases_that_a_manifest_gives_to_training_are_not_looked_at(tmp_path, coh
         lines.append(f"{name},{cohort.images}/{file},{cohort.masks}/{file},{split}")
     (tmp_path / "cohort.csv").write_text("\n".join(lines))
     images = str(tmp_path / "cohort.csv")
-    inspection = open_inspection(settings_for(cohort, model, tmp_path, images=images, masks=None))
+    inspection = open_layers(settings_for(cohort, model, tmp_path, images=images, masks=None))
     assert [case.name for case in inspection.cases] == ["b", "c"]
 
 
 def test_the_same_request_gives_the_same_numbers(tmp_path, cohort):
     model = random_bundle(tmp_path / "model", features=(4, 8), classes=3)
     settings = settings_for(cohort, model, tmp_path)
-    first, second = (inspect_layers(open_inspection(settings)) for _ in range(2))
+    first, second = (run_layers(open_layers(settings)) for _ in range(2))
     for one, other in zip(first[0], second[0], strict=True):
         assert (one.probe_dice, one.lost_cases, one.lost_groups) == (
             other.probe_dice, other.lost_cases, other.lost_groups,
@@ -106,8 +106,8 @@ SIZES = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}
 )  # fmt: skip
 def test_networks_of_others_are_inspected(tmp_path, cohort, network_def, window):
     model = bundle_of(tmp_path / "model", network_def, (window,) * 3)
-    inspection = open_inspection(settings_for(cohort, model, tmp_path, groups=0))
-    layers, summary = inspect_layers(inspection)
+    inspection = open_layers(settings_for(cohort, model, tmp_path, groups=0))
+    layers, summary = run_layers(inspection)
     assert len(layers) == len(inspection.blocks) > 4
     assert all(one.lost is not None and one.figures for one in layers)
     shallow = [one for one in layers if one.layer in ("final_conv_0_1", "final_conv_0_2")]
@@ -125,7 +125,7 @@ def test_a_2d_network_is_inspected_slice_by_slice(tmp_path, cohort):
     config["inferer"] = {"_target_": "SliceInferer", "roi_size": [32, 32], "spatial_dim": 2}
     (folder / "configs/inference.json").write_text(json.dumps(config))
     settings = settings_for(cohort, str(folder), tmp_path, windows=3, groups=0)
-    layers, _ = inspect_layers(open_inspection(settings))
+    layers, _ = run_layers(open_layers(settings))
     assert {one.shape for one in layers if one.layer == "down_1"} == {(4, 16, 16)}
     assert all(one.lost is not None and one.figures for one in layers)
 
@@ -141,7 +141,7 @@ def test_named_layers_and_slices(tmp_path, cohort):
         view="coronal",
         windows=512,
     )
-    layers, summary = inspect_layers(open_inspection(settings))
+    layers, summary = run_layers(open_layers(settings))
     assert {one.side for one in layers} == {"encoder"}
     assert all("conv.unit" in one.layer for one in layers)
     assert all(len(one.figures) == 2 for one in layers)  # there is no slice 9999
@@ -153,7 +153,7 @@ def test_without_masks_nothing_can_be_scored(tmp_path, cohort):
     model = random_bundle(tmp_path / "model", features=(4, 8))
     settings = settings_for(cohort, model, tmp_path, masks=None)
     with pytest.raises(RequestError) as caught:
-        inspect_layers(open_inspection(settings))
+        run_layers(open_layers(settings))
     assert caught.value.code == "inspection_impossible"
     assert "mask_missing" in caught.value.found
     assert not list((tmp_path / "out").rglob("layers.*"))
@@ -162,7 +162,7 @@ def test_without_masks_nothing_can_be_scored(tmp_path, cohort):
 def test_a_wrong_layer_is_said_before_any_work(tmp_path, cohort):
     model = random_bundle(tmp_path / "model", features=(4, 8))
     with pytest.raises(RequestError) as caught:
-        open_inspection(settings_for(cohort, model, tmp_path, layers=("encoder",)))
+        open_layers(settings_for(cohort, model, tmp_path, layers=("encoder",)))
     assert caught.value.code == "layer_unknown"
 
 
@@ -183,7 +183,7 @@ def test_real_cases_of_the_bundle_that_comes_with_the_package(tmp_path, shared_d
         output=str(tmp_path), layers=("conv_0_0", "upcat_0_2", "upcat_0_4", "final_conv_0_1"),
         **{**QUICK, "groups": 0, "voxels": 12_000},
     )  # fmt: skip
-    layers, summary = inspect_layers(open_inspection(settings))
+    layers, summary = run_layers(open_layers(settings))
     by_name = {one.layer: one for one in layers}
     first, middle, last = (by_name[name] for name in ("conv_0_0", "upcat_0_2", "upcat_0_4"))
     assert summary.mean_dice > 0.75

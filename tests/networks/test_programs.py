@@ -13,7 +13,7 @@ from bundles import random_bundle
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
@@ -52,7 +52,7 @@ def label_map(place: Path, model: Path, *, trust: bool) -> np.ndarray:
         images=str(place / "images"), model=str(model), output=str(place / f"out-{model.name}"),
         cluster=ClusterSettings(kind="serial", threads=1), trust=trust, resume=False,
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     return np.asanyarray(nib.load(record.output).dataobj)
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.trusted import BundleCode
@@ -218,7 +218,7 @@ def segmented(folder: Path, images: Path, output: Path) -> np.ndarray:
         images=str(images), model=str(folder), output=str(output), trust=True,
         cluster=ClusterSettings(kind="serial", threads=1),
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     return np.asanyarray(nib.load(record.output).dataobj)
 

@@ -16,16 +16,16 @@ from cohorts import SmallCohort, small_cohort, tiny_cohort
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
+from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.storage.store import Store, join
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
 
 
 def run_all(settings: SegmentSettings):
-    run = open_run(settings)
-    records = [*faults_of(run), *segment_all(run, SerialExecutor())]
-    summary = close_run(run, records, seconds=1.0, workers=1)
+    run = open_segment(settings)
+    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
+    summary = close_segment(run, records, seconds=1.0, workers=1)
     return {record.case: record for record in records}, summary
 
 
@@ -143,7 +143,7 @@ def test_a_killed_worker_loses_nothing(long_cohort):
     bucket, small = long_cohort
     windows = WindowSettings(tile=(24, 24, 24), overlap=0.75)
     settings = settings_of(bucket, small, windows=windows, resume=False)
-    run = open_run(settings)
+    run = open_segment(settings)
     case = next(c for c in run.cases if c.name == small.sound[0])
     expected = Store().read(segment_case(run, case, SerialExecutor()).output)
     with open_executor(ClusterSpec("local", 2)) as executor:
@@ -203,7 +203,7 @@ def test_no_patient_text_leaves_the_input(tmp_path):
 def test_a_wrong_request_stops_before_any_work(cohort, changes, code):
     bucket, small = cohort
     with pytest.raises(RequestError) as caught:
-        open_run(settings_of(bucket, small, **changes))
+        open_segment(settings_of(bucket, small, **changes))
     assert caught.value.code == code
     assert not [u for u in Store().list_files(bucket) if "/out/" in u]
 
@@ -212,7 +212,7 @@ def test_wrong_keys_stop_before_any_work(cohort, monkeypatch):
     bucket, small = cohort
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong-secret-wrong-secret")
     with pytest.raises(RequestError) as caught:
-        open_run(settings_of(bucket, small))
+        open_segment(settings_of(bucket, small))
     assert caught.value.code == "access_denied"
     assert "wrong-secret" not in str(caught.value)
 

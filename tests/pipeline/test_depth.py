@@ -11,7 +11,7 @@ from cohorts import write_tiny
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.bundle_tools import prune_bundle
@@ -37,7 +37,7 @@ def label_map(place: Path, name: str, **changes) -> bytes:
         images=str(place / "images"), output=str(place / name), cluster=SERIAL, resume=False,
         **changes,
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     return Path(record.output).read_bytes()
 
@@ -87,7 +87,7 @@ def test_the_depth_is_in_the_sidecar_and_part_of_what_is_done(place):
         images=str(place / "images"), output=str(place / "twice"), cluster=SERIAL,
         model=str(place / "model"), depth="1",
     )  # fmt: skip
-    (record,) = segment_all(open_run(again), SerialExecutor())
+    (record,) = run_segment(open_segment(again), SerialExecutor())
     assert record.status == "done"  # not skipped
 
 
@@ -99,7 +99,7 @@ def test_a_depth_that_cannot_be_stops_before_any_work(place, depth, code):
         images=str(place / "images"), model="phantom", output=str(place / "no"), depth=depth
     )
     with pytest.raises(RequestError) as caught:
-        open_run(settings)
+        open_segment(settings)
     assert caught.value.code == code
 
 

@@ -12,7 +12,7 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
-from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.nifti import encode_volume
 from unet_pipeline.volume.nifti_header import header_of
@@ -50,7 +50,7 @@ def label_bytes(place: Path, tile, executor, budget_gb: float = 2.0) -> bytes:
         budget=Budget(memory_gb=budget_gb, scratch=str(place)),
         resume=False,
     )
-    run = open_run(settings)
+    run = open_segment(settings)
     record = segment_case(run, run.cases[0], executor)
     assert record.status == "done", record.message
     return Store().read(record.output)
@@ -88,7 +88,7 @@ def test_nothing_is_left_in_scratch_of_a_case_that_fails(place, tmp_path):
         cluster=ClusterSettings(kind="serial", threads=1),
         budget=Budget(memory_gb=0.0001, scratch=str(tmp_path)),
     )  # fmt: skip
-    run = open_run(settings)
+    run = open_segment(settings)
     with open_executor(ClusterSpec("serial")) as executor:
         record = segment_case(run, run.cases[0], executor)
     assert record.code == "file_corrupt"

@@ -12,7 +12,7 @@ from command_line import cli
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels
@@ -46,7 +46,7 @@ def segmented(place: Path, name: str, executor, engine: str, tile=None) -> CaseR
         windows=WindowSettings(tile=tile, batch=2, engine=engine),
         cluster=ClusterSettings(kind="serial", threads=1),
     )
-    (record,) = segment_all(open_run(settings), executor)
+    (record,) = run_segment(open_segment(settings), executor)
     assert record.status == "done", record.message
     return record
 

@@ -16,7 +16,7 @@ from unet_pipeline import pipeline
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import PipelineError, RunStopped
-from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
+from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.storage import outage
 from unet_pipeline.storage.faults import of_system
 from unet_pipeline.storage.ledger import digest_bytes
@@ -56,17 +56,17 @@ def opened(bucket, bundle, output="out", **changes):
         images=join(bucket, "images"), masks=join(bucket, "masks"), model=bundle,
         output=join(bucket, output), cluster=SERIAL, **changes,
     )  # fmt: skip
-    return open_run(settings)
+    return open_segment(settings)
 
 
 def run_through(run):
     """Return records by case, the summary, and why the run was stopped, if it was."""
     records, stopped = faults_of(run), None
     try:
-        records += segment_all(run, SerialExecutor())
+        records += run_segment(run, SerialExecutor())
     except RunStopped as error:
         stopped = error
-    summary = close_run(run, records, seconds=1.0, workers=1, stopped=stopped)
+    summary = close_segment(run, records, seconds=1.0, workers=1, stopped=stopped)
     return {record.case: record for record in records}, summary, stopped
 
 
@@ -300,7 +300,7 @@ def test_a_name_that_is_too_long_costs_its_case(bundle, tmp_path):
     write_tiny(Store(), str(tmp_path), 2)
     image = tmp_path / "images" / "phantom-01.nii.gz"
     image.rename(image.with_name(f"{'n' * 245}.nii.gz"))
-    run = open_run(SegmentSettings(
+    run = open_segment(SegmentSettings(
         images=str(tmp_path / "images"), model=bundle, output=str(tmp_path / "out"), cluster=SERIAL,
     ))  # fmt: skip
     records, _, stopped = run_through(run)

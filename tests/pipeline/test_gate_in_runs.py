@@ -10,7 +10,7 @@ from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, GateSettings, SegmentSettings
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -21,8 +21,8 @@ def run(images, masks, output, *, model="phantom", **gate):
         images=str(images), masks=masks and str(masks), model=str(model), output=str(output),
         cluster=SERIAL, gate=GateSettings(**gate), require_masks=True,
     )  # fmt: skip
-    opened = open_run(settings)
-    return {record.case: record for record in segment_all(opened, SerialExecutor())}
+    opened = open_segment(settings)
+    return {record.case: record for record in run_segment(opened, SerialExecutor())}
 
 
 def sidecar_of(record):

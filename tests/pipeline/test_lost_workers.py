@@ -13,7 +13,7 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError
 from unet_pipeline.jobs import segment
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.storage.store import Store
 
 
@@ -34,7 +34,7 @@ def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_
         return one(run, case, executor)
 
     monkeypatch.setattr(segment, "segment_case", dying)
-    records = {r.case[-2:]: r for r in segment_all(open_run(settings), SerialExecutor())}
+    records = {r.case[-2:]: r for r in run_segment(open_segment(settings), SerialExecutor())}
     assert tried == [("01", 2.0), ("02", 2.0), ("03", 2.0), ("01", 1.0), ("02", 1.0)]
     assert {name: r.code or r.status for name, r in records.items()} == {
         "01": "worker_lost", "02": "done", "03": "done",
@@ -85,7 +85,7 @@ def segmented(folder, monkeypatch, failures: int, memory_gb: float):
     with backends.open_executor(settings.cluster.spec()) as executor:
         deaths = Deaths()
         executor.client.cluster.scheduler.add_plugin(deaths)
-        records = {r.case: r for r in segment_all(open_run(settings), executor)}
+        records = {r.case: r for r in run_segment(open_segment(settings), executor)}
         return records, deaths.workers
 
 

@@ -11,7 +11,7 @@ from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import CheckSettings, ClusterSettings, SegmentSettings
-from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
+from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.request import list_cohort
 from unet_pipeline.storage.store import Store
 
@@ -25,9 +25,9 @@ def settings_of(folder, **changes):
 
 
 def run_all(folder, **changes):
-    run = open_run(settings_of(folder, **changes))
-    records = [*faults_of(run), *segment_all(run, SerialExecutor())]
-    summary = close_run(run, records, seconds=1.0, workers=1)
+    run = open_segment(settings_of(folder, **changes))
+    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
+    summary = close_segment(run, records, seconds=1.0, workers=1)
     return {record.case: record for record in records}, summary
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bundles import random_bundle
 from command_line import cli, said
+from trainings import train
 
 from unet_pipeline.config import TrainSettings
-from unet_pipeline.jobs.train import train
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.records import Part
 from unet_pipeline.storage.names import Volume
@@ -77,7 +77,7 @@ def test_parts_are_joined_by_the_names_of_the_labels(archive, bundle, tmp_path):
 
 def test_check_says_so_and_writes_them_as_one(archive, bundle, tmp_path):
     where = (archive, "--masks", archive, "--model", bundle, "--content")
-    found = said("check", *where, "--fix", tmp_path / "mended", "--output", tmp_path / "audit")
+    found = said("check", *where, "--fix", tmp_path / "mended", "--output", tmp_path / "checked")
     assert {one["verdict"] for one in found.values()} == {"pass"}
     written = nib.load(tmp_path / "mended/s1/ct_mask.nii.gz")
     np.testing.assert_array_equal(written.dataobj, PHANTOM.mask_XYZ)
@@ -91,7 +91,7 @@ def test_overlaps_and_structures_without_a_file_are_named(archive, bundle, tmp_p
     save(archive / "s1/segmentations/liver.nii.gz", both)
     (archive / "s2/segmentations/left_kidney.nii.gz").unlink()
     where = (archive, "--masks", archive, "--model", bundle)
-    found = said("check", *where, "--content", "--output", tmp_path / "audit")
+    found = said("check", *where, "--content", "--output", tmp_path / "checked")
     assert found["s1/ct"]["codes"][0] == "mask_parts_overlap"
     assert "both Left kidney and liver" in found["s1/ct"]["message"]
     assert found["s2/ct"]["codes"] == ["mask_in_parts"]

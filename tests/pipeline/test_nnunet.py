@@ -25,7 +25,7 @@ from nnunet_models import LINEAR, RESIDUAL, teach, write_model
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
@@ -93,7 +93,7 @@ def segmented(
         windows=WindowSettings(mirror=mirror, tile=tile),
         budget=Budget(memory_gb=memory_gb, scratch=str(output / "scratch")),
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     return np.asanyarray(nib.load(record.output).dataobj)
 

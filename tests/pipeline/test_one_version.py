@@ -13,7 +13,7 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import inspect
-from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.records import Case
 from unet_pipeline.storage.store import Store
 
@@ -44,7 +44,7 @@ def opened(root, bundle, output):
         images=str(root / "now"), masks=str(root / "now"), model=bundle, output=str(output),
         cluster=SERIAL, resume=False,
     )  # fmt: skip
-    run = open_run(settings)
+    run = open_segment(settings)
     return run, run.cases[0]
 
 

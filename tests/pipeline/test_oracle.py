@@ -14,7 +14,7 @@ from monai.inferers import sliding_window_inference
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import SegmentSettings, WindowSettings
 from unet_pipeline.evaluation.metrics import dice_per_label
-from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.registry import final_scores
 from unet_pipeline.storage.store import Store
@@ -26,7 +26,7 @@ def segment(image: Path, bundle: str, output: Path, **windows) -> np.ndarray:
     settings = SegmentSettings(
         images=str(image), model=bundle, output=str(output), windows=WindowSettings(**windows)
     )
-    run = open_run(settings)
+    run = open_segment(settings)
     (case,) = run.cases
     record = segment_case(run, case, SerialExecutor())
     assert record.status == "done", record.message

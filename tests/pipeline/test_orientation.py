@@ -10,7 +10,7 @@ from bundles import CT, random_bundle, transform
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.phantoms import make_phantom
 
 TILT = np.array([[0.96, -0.28, 0, 4], [0.28, 0.96, 0, -9], [0, 0, 1, 2], [0, 0, 0, 1.0]])
@@ -50,8 +50,8 @@ def test_all_48_storage_orders_give_one_result(tmp_path, affine):
         output=str(tmp_path / "out"),
         cluster=ClusterSettings(kind="serial", threads=1),
     )
-    run = open_run(settings)
-    records = {record.case: record for record in segment_all(run, SerialExecutor())}
+    run = open_segment(settings)
+    records = {record.case: record for record in run_segment(run, SerialExecutor())}
     results = []
     for name, _, _ in written:
         image = nib.load(tmp_path / "images" / f"{name}.nii.gz")

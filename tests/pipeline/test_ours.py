@@ -11,7 +11,7 @@ from cohorts import write_tiny
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import close_run, faults_of, open_run, segment_all
+from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -38,9 +38,9 @@ def run_on(images, bundle, output, **changes):
     settings = SegmentSettings(
         images=str(images), model=bundle, output=str(output), cluster=SERIAL, **changes
     )
-    run = open_run(settings)
-    records = [*faults_of(run), *segment_all(run, SerialExecutor())]
-    close_run(run, records, seconds=1.0, workers=1)
+    run = open_segment(settings)
+    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
+    close_segment(run, records, seconds=1.0, workers=1)
     return {record.case: record for record in records}
 
 

@@ -14,7 +14,7 @@ prepare_process()
 import numpy as np
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
-from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.volume.nifti_header import header_bytes, header_of
 
@@ -27,7 +27,7 @@ with open(f"{folder}/images/a.nii", "wb") as file:
     file.write(header_bytes(shape, np.dtype(np.int16), header))
     for _ in range(shape[2]):
         file.write(np.arange(512 * 512, dtype=np.int16).tobytes())
-run = open_run(SegmentSettings(
+run = open_segment(SegmentSettings(
     images=f"{folder}/images", model=f"{folder}/bundle", output=f"{folder}/out",
     cluster=ClusterSettings(kind="serial", threads=1),
     budget=Budget(memory_gb=0.1, scratch=folder),

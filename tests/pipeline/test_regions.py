@@ -21,7 +21,7 @@ from monai.networks.nets.segresnet import SegResNet
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.storage.store import Store
@@ -92,7 +92,7 @@ def segmented(model: Path, images: Path, output: Path, masks: Path | None = None
         images=str(images), masks=masks and str(masks), model=str(model), output=str(output),
         windows=WindowSettings(**windows), cluster=ClusterSettings(kind="serial", threads=1),
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     return np.asanyarray(nib.load(record.output).dataobj), record
 
@@ -206,7 +206,7 @@ def test_what_needs_channels_that_exclude_each_other_is_refused(images, tmp_path
     def opened(depth):
         cluster = ClusterSettings(kind="serial")
         output = str(tmp_path / "out")
-        return open_run(SegmentSettings(images=str(one), model=str(model), output=output,
+        return open_segment(SegmentSettings(images=str(one), model=str(model), output=output,
                                         depth=depth, cluster=cluster))  # fmt: skip
 
     assert opened("2").model.bundle.decision == Combined()

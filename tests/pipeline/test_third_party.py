@@ -30,7 +30,7 @@ from monai.transforms import (
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 
@@ -118,7 +118,7 @@ def segmented(model: str, image: Path, output: Path) -> np.ndarray:
         images=str(image), model=model, output=str(output),
         cluster=ClusterSettings(kind="serial", threads=1),
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     return np.asanyarray(nib.load(record.output).dataobj)
 

@@ -17,7 +17,7 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.watch import _state
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
-from unet_pipeline.jobs.segment import open_run, segment_all, segment_case
+from unet_pipeline.jobs.segment import open_segment, run_segment, segment_case
 from unet_pipeline.storage.store import Store
 
 
@@ -64,7 +64,7 @@ def test_identical_cases_that_wait_longer_than_their_limit_are_all_done(executor
     values = np.random.default_rng(0).integers(0, 300, (40, 40, 40)).astype(np.int16)
     for index in range(11):
         write(tmp_path / "images" / f"case-{index:02d}.nii.gz", values, 2)
-    run = open_run(settings_of(tmp_path, tmp_path / "out", 3600))
+    run = open_segment(settings_of(tmp_path, tmp_path / "out", 3600))
     spec = replace(run.model.spec, threads=1)  # two would wait for each other on a busy machine
     run = replace(run, model=replace(run.model, spec=spec))
     _, *alone = (segment_case(run, case, executor) for case in run.cases[:3])  # the first loads
@@ -84,10 +84,10 @@ def test_endless_cases_end_at_their_limit_and_the_others_are_done(scans, executo
     first = settings_of(scans, tmp_path / "first", 3600).model_copy(
         update={"images": str(scans / "images" / "phantom-0[12].nii.gz")}
     )
-    *_, last = segment_all(open_run(first), executor)
+    *_, last = run_segment(open_segment(first), executor)
     (worker,) = executor.client.run(os.getpid).values()
     settings = settings_of(scans, tmp_path, max(2.0, 4 * own_seconds(last)))
-    found = {r.case: r.code or r.status for r in segment_all(open_run(settings), executor)}
+    found = {r.case: r.code or r.status for r in run_segment(open_segment(settings), executor)}
     endless = {name: code for name, code in found.items() if "endless" in name}
     assert list(endless.values()) == ["time_limit"] * 3
     assert [found[name] for name in sorted(found) if name not in endless] == ["done"] * 8
@@ -105,5 +105,5 @@ def test_a_case_in_this_process_ends_at_its_limit_too(scans, tmp_path):
     settings = settings_of(scans, tmp_path, 3, "serial").model_copy(
         update={"images": str(scans / "images" / "a-endless-0.nii.gz")}
     )
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.code == "time_limit"

@@ -23,7 +23,7 @@ from bundles import random_bundle
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT
 from unet_pipeline.networks.weights import MOST_BYTES as MOST_WEIGHTS
@@ -109,7 +109,7 @@ def test_a_case_over_the_budget_writes_nothing_and_the_next_is_done(tmp_path):
         cluster=ClusterSettings(kind="serial", threads=1),
         budget=Budget(memory_gb=1e-5, scratch=str(scratch), max_volume_gb=1e-3),
     )  # fmt: skip
-    records = {r.case: r for r in segment_all(open_run(settings), SerialExecutor())}
+    records = {r.case: r for r in run_segment(open_segment(settings), SerialExecutor())}
     assert (records["huge"].status, records["huge"].code) == ("quarantined", "volume_too_large")
     assert "--max-volume-gb" in records["huge"].message
     assert records["sound"].status == "done", records["sound"].message

@@ -68,13 +68,13 @@ import json, resource, sys, time
 import dynamic_network_architectures.architectures.unet
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.request import open_run
+from unet_pipeline.request import open_segment
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + {most}, held + {most}))
 for folder in sys.argv[1:]:
     begin = time.process_time()
     try:
-        open_run(SegmentSettings(images=folder, model=folder, output=folder + "/out"))
+        open_segment(SegmentSettings(images=folder, model=folder, output=folder + "/out"))
         said = "opened"
     except RequestError as error:
         said = error.code

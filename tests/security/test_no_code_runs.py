@@ -26,7 +26,7 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.segment import open_run, segment_all
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.storage.store import Store
@@ -302,6 +302,6 @@ def test_extensions_of_a_volume_and_npy_files_beside_it(tmp_path, mark):
         images=str(tmp_path / "images"), model="phantom", output=str(tmp_path / "out"),
         cluster=ClusterSettings(kind="serial", threads=1),
     )  # fmt: skip
-    (record,) = segment_all(open_run(settings), SerialExecutor())
+    (record,) = run_segment(open_segment(settings), SerialExecutor())
     assert record.status == "done", record.message
     assert not mark.exists()

@@ -9,7 +9,7 @@ from command_line import cli
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.jobs.check import check_all, close_audit, open_audit
+from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.networks.bundle_tools import convert_bundle, prune_bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.folders import OwnFiles
@@ -93,29 +93,29 @@ def volume(path, affine, mask=False):
     nib.save(image, path)
 
 
-def audit(root, fix):
+def checked(root, fix):
     settings = CheckSettings(
         images=str(root / "images"), masks=str(root / "masks"), fix=str(fix),
         gate={"remedies": ("resample-mask",)}, cluster={"kind": "serial"},
     )  # fmt: skip
-    opened = open_audit(settings)
-    records = list(check_all(opened, SerialExecutor()))
-    close_audit(opened, records, seconds=1.0)
+    opened = open_check(settings)
+    records = list(run_check(opened, SerialExecutor()))
+    close_check(opened, records, seconds=1.0)
     return records[0]
 
 
 def test_fix_replaces_only_what_it_wrote(tmp_path):
     volume(tmp_path / "images" / "a.nii.gz", np.diag([2.0, 2, 2, 1]))
     volume(tmp_path / "masks" / "a.nii.gz", np.diag([1.9, 2, 2, 1]), mask=True)
-    assert audit(tmp_path, tmp_path / "mended").verdict != "fail"
-    assert audit(tmp_path, tmp_path / "mended").verdict != "fail"  # ours
+    assert checked(tmp_path, tmp_path / "mended").verdict != "fail"
+    assert checked(tmp_path, tmp_path / "mended").verdict != "fail"  # ours
     mended = tmp_path / "mended" / "a_mask.nii.gz"
     mended.write_bytes(b"edited")
-    assert "output_foreign" in audit(tmp_path, tmp_path / "mended").codes
+    assert "output_foreign" in checked(tmp_path, tmp_path / "mended").codes
     assert mended.read_bytes() == b"edited"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.jsonl").write_text("{}")
-    assert refused(audit, tmp_path, tmp_path / "other")
+    assert refused(checked, tmp_path, tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", ["report.html", "flow.log", "phantom-03_dseg.nii.gz"])

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trainings import train
 
 from unet_pipeline.config import TrainSettings
-from unet_pipeline.jobs.train import train
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 

@@ -8,7 +8,7 @@ from bundles import random_bundle
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
-from unet_pipeline.jobs.segment import open_run, segment_case
+from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
@@ -39,7 +39,7 @@ def test_the_label_map_and_its_dice_are_those_of_segment(tmp_path):
         "output": f"{tmp_path}/out",
         "cluster": {"kind": "serial", "threads": 1},
     }
-    run = open_run(SegmentSettings.model_validate(request))
+    run = open_segment(SegmentSettings.model_validate(request))
     bundle = load_bundle(model, STORE)
     spec = ModelSpec(bundle, STORE, bundle.roi_size, threads=1)
     predictor = Predictor(spec, load_network(bundle, STORE))

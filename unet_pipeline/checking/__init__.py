@@ -1,1 +1,1 @@
-"""The audit: the gate's word on every case of a cohort, as a table, a report, and mended files."""
+"""What the job ``check`` does with a doubtful case: mended files, and pictures of the pair."""

@@ -245,14 +245,14 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
     with starting(settings.cluster.spec(settings.windows.batch)) as opened:
         with lasting_imports():  # while the workers start and do the same
             from unet_pipeline.jobs.segment import (
-                close_run,
+                close_segment,
                 faults_of,
-                open_run,
-                segment_all,
+                open_segment,
+                run_segment,
                 with_engine,
             )
         with console.waiting("Checking the request"):
-            run = open_run(settings)
+            run = open_segment(settings)
         records = faults_of(run)
         begin = perf_counter()
         with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
@@ -262,13 +262,13 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
                 print_json(record.as_dict(), when=as_json)
             with until_stopped() as stop:
                 run = with_engine(run, executor)
-                for record in segment_all(run, executor):
+                for record in run_segment(run, executor):
                     records.append(record)
                     console.advance(progress, record)
                     print_json(record.as_dict(), when=as_json)
             seconds, workers = perf_counter() - begin, executor.workers
         # before the cluster ends: that may take longer than a signal leaves
-        summary = close_run(run, records, seconds=seconds, workers=workers, stopped=stop.why)
+        summary = close_segment(run, records, seconds=seconds, workers=workers, stopped=stop.why)
         if as_json:
             print_json(summary.as_dict())
         else:
@@ -286,10 +286,10 @@ def _check(settings: CheckSettings, as_json: bool) -> int:
     """Check a cohort; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.cluster.backends import open_executor
-    from unet_pipeline.jobs.check import check_all, close_audit, open_audit
+    from unet_pipeline.jobs.check import close_check, open_check, run_check
 
     with console.waiting("Listing the cohort"):
-        audit = open_audit(settings)
+        audit = open_check(settings)
     records = []
     begin = perf_counter()
     with open_executor(settings.cluster.spec()) as executor:
@@ -297,17 +297,17 @@ def _check(settings: CheckSettings, as_json: bool) -> int:
             console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
             until_stopped() as stop,
         ):
-            for record in check_all(audit, executor):
+            for record in run_check(audit, executor):
                 records.append(record)
                 console.advance_check(progress, records, perf_counter() - begin)
                 print_json(record.as_dict(), when=as_json)
                 if not as_json and record.verdict != "pass":
                     console.print_check(progress, record)
         seconds = perf_counter() - begin
-        summary = close_audit(audit, records, seconds=seconds, stopped=stop.why)
+        summary = close_check(audit, records, seconds=seconds, stopped=stop.why)
         if not as_json:
             console.print_accounting(audit.cohort.accounting)
-            console.print_audit(summary)
+            console.print_check_summary(summary)
         if summary.stopped:
             console.say_stopped(summary.stopped)
             stop.go_on()

@@ -146,7 +146,7 @@ def _need_cohort(images: str | None, output: str | None) -> None:
 def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
     """Show the layers of a bundle; no case is looked at. Return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.layer_analysis.request import bundle_layers
+    from unet_pipeline.jobs.layers import bundle_layers
 
     with console.waiting("Running one window"):
         found = [one for one in bundle_layers(settings) if every or one.block]
@@ -160,18 +160,17 @@ def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
 def _inspect(settings: LayersSettings, as_json: bool) -> int:
     """Look into the layers; return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.jobs.layers import inspect_layers
-    from unet_pipeline.layer_analysis.request import open_inspection
+    from unet_pipeline.jobs.layers import open_layers, run_layers
 
     with console.waiting("Running one window, listing the cohort"):
-        inspection = open_inspection(settings)
+        inspection = open_layers(settings)
     total = settings.fit_cases + settings.score_cases
     with console.case_progress(total, "Looking inside") as progress:
 
         def advance(what: str, done: int, of: int) -> None:
             progress.update(progress.task_ids[0], completed=done, total=of, last=what)
 
-        found, summary = inspect_layers(inspection, advance)
+        found, summary = run_layers(inspection, advance)
     for one in found:
         print_json({**_listed(one), "dice_lost": one.lost, **_probe(one)}, when=as_json)
     if as_json:

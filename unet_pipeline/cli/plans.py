@@ -115,14 +115,14 @@ def plan(
 
 def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.jobs.plan import estimate_of, plan_one
+    from unet_pipeline.jobs.plan import close_plan, plan_one
     from unet_pipeline.speed import measure_speed
 
     planning, case, tiles = plan_one(settings)
     with console.waiting("Timing a window"):
         asked, window = settings.windows.engine, tiles.roi_size
         speed = measure_speed(planning.model, asked, window) if measure else None
-    found = estimate_of(planning, [case], 0, speed)
+    found = close_plan(planning, [case], 0, speed)
     if as_json:
         print_json({**found.as_dict(), **tiles.as_dict()})
     else:
@@ -133,17 +133,17 @@ def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
 
 def _plan_cohort(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.jobs.plan import estimate_of, largest_window, open_planning, plan_all
+    from unet_pipeline.jobs.plan import close_plan, largest_window, open_plan, run_plan
     from unet_pipeline.speed import measure_speed
 
     with console.waiting("Listing the cohort"):
-        planning = open_planning(settings)
+        planning = open_plan(settings)
     plans: list[CasePlan] = []
     faults: list[CaseRecord] = []
     with console.case_progress(
         len(planning.cohort.cases) + len(planning.cohort.faults), "Planning"
     ) as progress:
-        for one in plan_all(planning):
+        for one in run_plan(planning):
             print_json(one.as_dict(), when=as_json)
             if isinstance(one, CaseRecord):
                 faults.append(one)
@@ -155,7 +155,7 @@ def _plan_cohort(settings: SegmentSettings, measure: bool, as_json: bool) -> int
         asked = settings.windows.engine
         window = largest_window(plans) if plans else None
         speed = measure_speed(planning.model, asked, window) if measure and plans else None
-    found = estimate_of(planning, plans, len(faults), speed)
+    found = close_plan(planning, plans, len(faults), speed)
     if as_json:
         print_json(found.as_dict())
     else:

@@ -83,10 +83,10 @@ def train(
 
 def _train(settings: TrainSettings, note: "TrainingNote", as_json: bool) -> "TrainReport":
     from unet_pipeline import console
-    from unet_pipeline.jobs.train import train as run_training
+    from unet_pipeline.jobs.train import open_train, run_train
 
     with console.step_progress(settings.steps) as (on_step, on_history):
-        report = run_training(settings, note, on_step, on_history)
+        report = run_train(open_train(settings, note), on_step, on_history)
     if as_json:
         print_json(report.as_dict())
     else:

@@ -1,4 +1,4 @@
-"""The gate with a look at the voxels: of a cohort under audit, and of a case being segmented."""
+"""The gate with a look at the voxels, for ``check`` and for a case that is being segmented."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""An audit run: check each case and report. Neither Prefect nor a terminal here.
+"""A check of a cohort: look at each case and report. Neither Prefect nor a terminal here.
 
 Headers only: many requests at once from this process, for the wait is for the store. With a look
 at the voxels: a case per worker of the executor.
@@ -22,9 +22,9 @@ from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import inspect
 from unet_pipeline.model import policy_of
 from unet_pipeline.networks.loading import load_bundle
-from unet_pipeline.records import AuditSummary, Case, CheckRecord, json_bytes, masks_text
-from unet_pipeline.report.audit_page import MAX_FIGURES, audit_html
-from unet_pipeline.report.audit_table import attention_order, audit_csv
+from unet_pipeline.records import Case, CheckRecord, CheckSummary, json_bytes, masks_text
+from unet_pipeline.report.check_page import MAX_FIGURES, check_html
+from unet_pipeline.report.check_table import attention_order, check_csv
 from unet_pipeline.request import cohort_of, new_run_id, open_store
 from unet_pipeline.storage.cases import Cohort, Fault
 from unet_pipeline.storage.faults import of_case
@@ -39,8 +39,8 @@ HEADERS_AT_ONCE = 32  # requests under way
 
 
 @dataclass(frozen=True)
-class Audit:
-    """A checked request for an audit."""
+class CheckRun:
+    """A checked request for an run."""
 
     run_id: str
     settings: CheckSettings
@@ -65,7 +65,7 @@ class Audit:
         return None if output is None else join(output, "runs", self.run_id)
 
 
-def open_audit(settings: CheckSettings) -> Audit:
+def open_check(settings: CheckSettings) -> CheckRun:
     """Check everything about a request that can be checked before work starts.
 
     Raises
@@ -84,10 +84,10 @@ def open_audit(settings: CheckSettings) -> Audit:
     policy = policy_of(settings.gate, settings.limits, bundle)
     if bundle is None:
         policy = replace(policy, file_channels=cohort.channels)
-    return Audit(new_run_id(), settings, store, policy, cohort)
+    return CheckRun(new_run_id(), settings, store, policy, cohort)
 
 
-def check_all(audit: Audit, executor: Executor) -> Iterator[CheckRecord]:
+def run_check(run: CheckRun, executor: Executor) -> Iterator[CheckRecord]:
     """Check all cases, many at once, and yield each record as it is ready.
 
     Raises
@@ -95,12 +95,12 @@ def check_all(audit: Audit, executor: Executor) -> Iterator[CheckRecord]:
     RunStopped
         Behind the records of the cases that were under way, for a fault that concerns all.
     """
-    for case, error in audit.faults:
+    for case, error in run.faults:
         yield Examined(case.name, None, (as_finding(error),)).record()
-    at_once = cases_at_once(executor) if audit.settings.gate.content else HEADERS_AT_ONCE
+    at_once = cases_at_once(executor) if run.settings.gate.content else HEADERS_AT_ONCE
     lost: list[str] = []  # cases whose workers died: of each worker, its own or another's fault
     with stopping.pool(at_once) as pool:
-        futures = [pool.submit(_check_or_stop, audit, case, executor) for case in audit.cases]
+        futures = [pool.submit(_check_or_stop, run, case, executor) for case in run.cases]
         stopped = None
         for future in as_completed(futures):
             if future.cancelled():
@@ -118,19 +118,19 @@ def check_all(audit: Audit, executor: Executor) -> Iterator[CheckRecord]:
                 yield record
     if stopped is not None:
         raise stopped
-    policy = replace(audit.policy, memory_bytes=audit.policy.memory_bytes // 2)
-    for case in audit.cases:
+    policy = replace(run.policy, memory_bytes=run.policy.memory_bytes // 2)
+    for case in run.cases:
         if case.name in lost:  # once more, alone and with half the memory
-            yield _check_or_stop(replace(audit, policy=policy), case, executor)
+            yield _check_or_stop(replace(run, policy=policy), case, executor)
 
 
-def _check_or_stop(audit: Audit, case: Case, executor: Executor) -> CheckRecord:
-    """Check a case; a fault that concerns all cases stops the audit."""
-    record = _check(audit, case, executor)
-    settings = audit.settings
+def _check_or_stop(run: CheckRun, case: Case, executor: Executor) -> CheckRecord:
+    """Check a case; a fault that concerns all cases stops the run."""
+    record = _check(run, case, executor)
+    settings = run.settings
     read = (settings.images, settings.masks)
     for code in record.codes:
-        outage = find_outage(audit.store, code, record.message, read, settings.fix)
+        outage = find_outage(run.store, code, record.message, read, settings.fix)
         if outage is not None:
             raise outage
     return record
@@ -152,48 +152,48 @@ def check_case(
         return examined.record()
 
 
-def close_audit(
-    audit: Audit,
+def close_check(
+    run: CheckRun,
     records: Sequence[CheckRecord],
     *,
     seconds: float,
     stopped: PipelineError | None = None,
-) -> AuditSummary:
+) -> CheckSummary:
     """Write table, report and manifest where the request names a place, and sum up.
 
-    An audit that was stopped writes no manifest: it would hold some of the cases only.
+    A check that was stopped writes no manifest: it would hold some of the cases only.
     """
     records = sorted(
         (record for record in records if stopping.CODE not in record.codes),
         key=lambda record: record.case,
     )
-    fix = None if stopped else audit.settings.fix
-    so_far = f"{len(records)} of {len(audit.cases) + len(audit.faults)} checked"
+    fix = None if stopped else run.settings.fix
+    so_far = f"{len(records)} of {len(run.cases) + len(run.faults)} checked"
     manifest, elsewhere = "", tuple[str, ...]()
     try:
         if fix is not None:
-            manifest, elsewhere = _write_manifest(audit, fix, records)
+            manifest, elsewhere = _write_manifest(run, fix, records)
     except PipelineError as error:
         stopped = RunStopped.because(error)
-    summary = AuditSummary(
-        run_id=audit.run_id,
+    summary = CheckSummary(
+        run_id=run.run_id,
         counts={v: sum(r.verdict == v for r in records) for v in ("pass", "warn", "fail")},
         codes=_codes(records),
-        content=audit.settings.gate.content,
+        content=run.settings.gate.content,
         seconds=round(seconds, 3),
         cases_per_second=len(records) / seconds if seconds else 0.0,
         bytes_read=sum(record.bytes_read for record in records),
         report="",
         table="",
-        files=audit.cohort.accounting.as_dict(),
+        files=run.cohort.accounting.as_dict(),
         manifest=manifest,
         outside=elsewhere,
         stopped="" if stopped is None else f"{so_far}. {stopped}",
     )
-    if audit.folder is None:
+    if run.folder is None:
         return summary
 
-    def lies_in(folder: str, fault: RunStopped | None) -> AuditSummary:
+    def lies_in(folder: str, fault: RunStopped | None) -> CheckSummary:
         return replace(
             summary,
             report=join(folder, "check.html"),
@@ -201,27 +201,27 @@ def close_audit(
             stopped=summary.stopped or ("" if fault is None else f"{so_far}. {fault}"),
         )
 
-    def write(said: AuditSummary, store: Store) -> None:
-        _write_report(audit, records, said, store)
+    def write(said: CheckSummary, store: Store) -> None:
+        _write_report(run, records, said, store)
 
-    return write_somewhere(audit.store, audit.folder, lies_in, write)
+    return write_somewhere(run.store, run.folder, lies_in, write)
 
 
 def _write_report(
-    audit: Audit, records: Sequence[CheckRecord], summary: AuditSummary, store: Store
+    run: CheckRun, records: Sequence[CheckRecord], summary: CheckSummary, store: Store
 ) -> None:
-    page = audit_html(summary, records, _figures(audit, records), _context(audit))
-    store.write(summary.table, audit_csv(records).encode())
+    page = check_html(summary, records, _figures(run, records), _context(run))
+    store.write(summary.table, check_csv(records).encode())
     store.write(summary.report, page.encode())
     store.write(join(parent(summary.report), "check.json"), json_bytes(summary.as_dict()))
 
 
-def _check(audit: Audit, case: Case, executor: Executor) -> CheckRecord:
-    content, fix = audit.settings.gate.content, audit.settings.fix
+def _check(run: CheckRun, case: Case, executor: Executor) -> CheckRecord:
+    content, fix = run.settings.gate.content, run.settings.fix
     try:
         if not content:
-            return check_case(audit.store, case, audit.policy, False, fix)
-        handle = executor.submit(check_case, audit.store, case, audit.policy, True, fix)
+            return check_case(run.store, case, run.policy, False, fix)
+        handle = executor.submit(check_case, run.store, case, run.policy, True, fix)
         record: CheckRecord = executor.result(handle)
     except RunStopped:
         raise
@@ -239,23 +239,23 @@ def _codes(records: Sequence[CheckRecord]) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _figures(audit: Audit, records: Sequence[CheckRecord]) -> dict[str, bytes]:
+def _figures(run: CheckRun, records: Sequence[CheckRecord]) -> dict[str, bytes]:
     """Draw the pairs that most want a look; a case that cannot be drawn has no picture."""
-    cases = {case.name: case for case in audit.cases}
+    cases = {case.name: case for case in run.cases}
     doubtful = [record for record in attention_order(records) if record.verdict != "pass"]
     drawn: dict[str, bytes] = {}
     for record in doubtful:
         if len(drawn) == MAX_FIGURES:
             break
         case = cases.get(record.case)
-        picture = pair_picture(audit.store, case, audit.policy) if case else None
+        picture = pair_picture(run.store, case, run.policy) if case else None
         if picture is not None:
             drawn[record.case] = picture
     return drawn
 
 
 def _write_manifest(
-    audit: Audit, place: str, records: Sequence[CheckRecord]
+    run: CheckRun, place: str, records: Sequence[CheckRecord]
 ) -> tuple[str, tuple[str, ...]]:
     """List every sound case with the files to use: those that were mended, else the originals.
 
@@ -263,28 +263,28 @@ def _write_manifest(
     """
     by_name = {record.case: record for record in records}
     sound = []
-    for case in audit.cases:
+    for case in run.cases:
         record = by_name[case.name]
         if record.verdict == "fail":
             continue
         if record.fixed:
-            files = json.loads(audit.store.read(join(place, f"{case.name}.json")))["files"]
+            files = json.loads(run.store.read(join(place, f"{case.name}.json")))["files"]
             case = replace(case, images=tuple(files["image"].split(";")), mask=files.get("mask"))
         sound.append(case)
     url = join(place, _MANIFEST)
-    OwnFiles(audit.store, place).write({_MANIFEST: manifest_bytes(sound, url)})
+    OwnFiles(run.store, place).write({_MANIFEST: manifest_bytes(sound, url)})
     return url, outside(sound, url)
 
 
-def _context(audit: Audit) -> Mapping[str, str]:
-    settings, tolerance = audit.settings, audit.policy.tolerance
+def _context(run: CheckRun) -> Mapping[str, str]:
+    settings, tolerance = run.settings, run.policy.tolerance
     return {
         "Images": settings.images,
-        "Files": str(audit.cohort.accounting),
-        "Masks": masks_text(settings.masks, audit.cases),
+        "Files": str(run.cohort.accounting),
+        "Masks": masks_text(settings.masks, run.cases),
         "Model": settings.model or "any",
         "Tolerance": f"{tolerance.affine_voxels:g} voxels",
-        "Remedies": ", ".join(sorted(audit.policy.fixes)) or "none",
+        "Remedies": ", ".join(sorted(run.policy.fixes)) or "none",
         **({} if settings.gate.volume is None else {"Volume": str(settings.gate.volume)}),
         "Voxels": "looked at" if settings.gate.content else "not read, headers only",
         "Version": unet_pipeline.__version__,

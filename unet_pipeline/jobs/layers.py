@@ -1,4 +1,4 @@
-"""An inspection: fit on some cases, score others, draw, and write the report."""
+"""An run: fit on some cases, score others, draw, and write the report."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from unet_pipeline.layer_analysis.cases import CaseBlock, load_block
 from unet_pipeline.layer_analysis.drawing import feature_figures
 from unet_pipeline.layer_analysis.findings import advice, mean_per_label, side_of, with_findings
 from unet_pipeline.layer_analysis.observe import Observer
-from unet_pipeline.layer_analysis.request import Inspection
+from unet_pipeline.layer_analysis.request import LayersRun, bundle_layers, open_layers
 from unet_pipeline.layer_analysis.scoring import CaseScores, Question, score_case
 from unet_pipeline.records import Case, json_bytes, masks_text
 from unet_pipeline.report.layers_page import layers_html
@@ -25,6 +25,8 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
 from unet_pipeline.tasks import VolumeJob
 
+__all__ = ["LayersRun", "bundle_layers", "open_layers", "run_layers"]
+
 log = logging.getLogger(__name__)
 
 SIDES = ("encoder", "decoder")
@@ -33,8 +35,8 @@ _Faults = list[tuple[str, CaseError]]
 _Figures = list[tuple[str, bytes]]
 
 
-def inspect_layers(
-    inspection: Inspection, on_case: OnCase | None = None
+def run_layers(
+    run: LayersRun, on_case: OnCase | None = None
 ) -> tuple[list[LayerRecord], LayersSummary]:
     """Look into the chosen layers, and write report, table and pictures.
 
@@ -56,22 +58,20 @@ def inspect_layers(
         For a fault of the store that concerns all cases.
     """
     with under_way():
-        return _inspect(inspection, on_case)
+        return _inspect(run, on_case)
 
 
-def _inspect(
-    inspection: Inspection, on_case: OnCase | None
-) -> tuple[list[LayerRecord], LayersSummary]:
-    begin, faults = perf_counter(), list(inspection.faults)
-    to_fit, to_score = _split(inspection, faults)
+def _inspect(run: LayersRun, on_case: OnCase | None) -> tuple[list[LayerRecord], LayersSummary]:
+    begin, faults = perf_counter(), list(run.faults)
+    to_fit, to_score = _split(run, faults)
     done = _Counter(on_case, len(to_fit) + len(to_score))
-    names = [one.layer for one in inspection.chosen]
-    observer = _fit(inspection, to_fit, names, faults, done)
-    question = _question(inspection, observer)
-    scores, figures = _score(inspection, to_score, question, faults, done)
+    names = [one.layer for one in run.chosen]
+    observer = _fit(run, to_fit, names, faults, done)
+    question = _question(run, observer)
+    scores, figures = _score(run, to_score, question, faults, done)
     _require(bool(scores), faults, "score")
-    layers = [with_findings(one, scores) for one in inspection.chosen]
-    summary = _summary(inspection, layers, observer.names, scores, faults, begin)
+    layers = [with_findings(one, scores) for one in run.chosen]
+    summary = _summary(run, layers, observer.names, scores, faults, begin)
 
     def lies_in(folder: str, fault: RunStopped | None) -> tuple[list[LayerRecord], LayersSummary]:
         there = replace(
@@ -84,9 +84,9 @@ def _inspect(
         return [_with_figures(one, figures, folder) for one in layers], there
 
     def write(said: tuple[list[LayerRecord], LayersSummary], store: Store) -> None:
-        _write(inspection, store, *said, figures)
+        _write(run, store, *said, figures)
 
-    return write_somewhere(inspection.store, inspection.folder, lies_in, write)
+    return write_somewhere(run.store, run.folder, lies_in, write)
 
 
 class _Counter:
@@ -101,24 +101,24 @@ class _Counter:
             self.on_case(what, self.count, self.total)
 
 
-def _split(inspection: Inspection, faults: _Faults) -> tuple[list[VolumeJob], list[VolumeJob]]:
+def _split(run: LayersRun, faults: _Faults) -> tuple[list[VolumeJob], list[VolumeJob]]:
     """Choose cases whose headers are sound: the first to fit on, the next to score."""
-    settings, jobs = inspection.settings, list[VolumeJob]()
-    for case in inspection.shuffled():
+    settings, jobs = run.settings, list[VolumeJob]()
+    for case in run.shuffled():
         if len(jobs) == settings.fit_cases + settings.score_cases:
             break
         try:
             with of_case(case.name):
-                jobs.append(_job(inspection, case))
+                jobs.append(_job(run, case))
         except CaseError as error:
-            _leave_out(inspection, faults, case.name, error)
+            _leave_out(run, faults, case.name, error)
     _require(len(jobs) > 1, faults, "fit on and to score")
     share = settings.fit_cases / (settings.fit_cases + settings.score_cases)
     to_fit = min(max(1, round(share * len(jobs))), len(jobs) - 1)
     return jobs[:to_fit], jobs[to_fit:]
 
 
-def _job(inspection: Inspection, case: Case) -> VolumeJob:
+def _job(run: LayersRun, case: Case) -> VolumeJob:
     if case.mask is None:
         raise CaseError(
             "mask_missing",
@@ -127,40 +127,40 @@ def _job(inspection: Inspection, case: Case) -> VolumeJob:
             remedy="Give masks with --masks, or in the manifest's column mask",
             subject=case.name,
         )
-    return inspection.job(case)
+    return run.job(case)
 
 
 def _fit(
-    inspection: Inspection,
+    run: LayersRun,
     jobs: Sequence[VolumeJob],
     names: Sequence[str],
     faults: _Faults,
     done: _Counter,
 ) -> Observer:
-    labels = sorted(inspection.model.bundle.labels)
-    each = -(-inspection.settings.voxels // len(jobs))
-    observer = Observer(inspection.subject, names, labels, each, inspection.settings.seed)
-    for block in _blocks(inspection, jobs, faults):
+    labels = sorted(run.model.bundle.labels)
+    each = -(-run.settings.voxels // len(jobs))
+    observer = Observer(run.subject, names, labels, each, run.settings.seed)
+    for block in _blocks(run, jobs, faults):
         observer.add(block)
         done(f"fitted on {block.name}")
     _require(bool(observer.names), faults, "fit on")
     return observer
 
 
-def _question(inspection: Inspection, observer: Observer) -> Question:
-    compared = inspection.blocks if not inspection.settings.layers else ()
+def _question(run: LayersRun, observer: Observer) -> Question:
+    compared = run.blocks if not run.settings.layers else ()
     return Question(
         layers=dict(observer.fitted()),
         sides={side: [one.layer for one in compared if one.side == side] for side in SIDES},
-        groups=inspection.settings.groups,
-        decision=inspection.model.bundle.decision,
+        groups=run.settings.groups,
+        decision=run.model.bundle.decision,
         labels=observer.labels,
-        blend=inspection.model.spec.blend,
+        blend=run.model.spec.blend,
     )
 
 
 def _score(
-    inspection: Inspection,
+    run: LayersRun,
     jobs: Sequence[VolumeJob],
     question: Question,
     faults: _Faults,
@@ -169,44 +169,42 @@ def _score(
     """Score the cases; the first is also drawn."""
     scores: list[CaseScores] = []
     figures: _Figures = []
-    for block in _blocks(inspection, jobs, faults):
+    for block in _blocks(run, jobs, faults):
         try:
             with of_case(block.name):
-                scores.append(score_case(inspection.subject, block, question))
+                scores.append(score_case(run.subject, block, question))
         except CaseError as error:
-            _leave_out(inspection, faults, block.name, error)
+            _leave_out(run, faults, block.name, error)
             continue
         if not figures:
             figures = list(
                 feature_figures(
-                    inspection.subject,
+                    run.subject,
                     block,
-                    [one.layer for one in inspection.chosen],
-                    inspection.settings.view,
-                    inspection.settings.slices,
+                    [one.layer for one in run.chosen],
+                    run.settings.view,
+                    run.settings.slices,
                 )
             )
         done(f"scored {block.name}")
     return scores, figures
 
 
-def _blocks(
-    inspection: Inspection, jobs: Sequence[VolumeJob], faults: _Faults
-) -> Iterator[CaseBlock]:
+def _blocks(run: LayersRun, jobs: Sequence[VolumeJob], faults: _Faults) -> Iterator[CaseBlock]:
     """Read one case after the other; only one is in memory."""
     for job in jobs:
         try:
             with of_case(job.case):
-                block = load_block(job, inspection.settings.windows)
+                block = load_block(job, run.settings.windows)
         except CaseError as error:
-            _leave_out(inspection, faults, job.case, error)
+            _leave_out(run, faults, job.case, error)
             continue
         yield block
 
 
-def _leave_out(inspection: Inspection, faults: _Faults, case: str, error: CaseError) -> None:
-    settings = inspection.settings
-    stop_for(inspection.store, error, (settings.images, settings.masks))
+def _leave_out(run: LayersRun, faults: _Faults, case: str, error: CaseError) -> None:
+    settings = run.settings
+    stop_for(run.store, error, (settings.images, settings.masks))
     faults.append((case, error))
     log.warning("%s is left out (%s)", case, error.code)
 
@@ -236,30 +234,30 @@ def _with_figures(layer: LayerRecord, figures: _Figures, folder: str) -> LayerRe
 
 
 def _summary(
-    inspection: Inspection,
+    run: LayersRun,
     layers: Sequence[LayerRecord],
     fitted: Sequence[str],
     scores: Sequence[CaseScores],
     faults: _Faults,
     begin: float,
 ) -> LayersSummary:
-    sides = {side: side_of(side, inspection.blocks, scores) for side in SIDES}
+    sides = {side: side_of(side, run.blocks, scores) for side in SIDES}
     dice = mean_per_label(scores)
     return LayersSummary(
-        run_id=inspection.run_id,
-        model=inspection.model.bundle.name,
+        run_id=run.run_id,
+        model=run.model.bundle.name,
         fitted=tuple(fitted),
         scored=tuple(one.case for one in scores),
         faults=tuple(
             {"case": case, "code": error.code, "message": str(error)} for case, error in faults
         ),
         dice=dice,
-        groups=inspection.settings.groups,
+        groups=run.settings.groups,
         sides=tuple(sides.values()),
         advice=advice(
             sides,
             [one for one in layers if one.block],
-            inspection.settings.groups,
+            run.settings.groups,
             mean_dice(dice.values()),
         ),
         seconds=round(perf_counter() - begin, 3),
@@ -270,7 +268,7 @@ def _summary(
 
 
 def _write(
-    inspection: Inspection,
+    run: LayersRun,
     store: Store,
     layers: Sequence[LayerRecord],
     summary: LayersSummary,
@@ -278,8 +276,8 @@ def _write(
 ) -> None:
     measured = {one.layer: one for one in layers}
     numbers = {one.layer: number for number, one in enumerate(layers, start=1)}
-    svg = u_picture([measured.get(one.layer, one) for one in inspection.blocks], numbers)
-    page = layers_html(summary, layers, svg, figures, _context(inspection))
+    svg = u_picture([measured.get(one.layer, one) for one in run.blocks], numbers)
+    page = layers_html(summary, layers, svg, figures, _context(run))
     folder = parent(summary.report)
     for title, png in figures:
         store.write(_place_of(title, folder), png)
@@ -290,15 +288,15 @@ def _write(
     store.write(join(folder, "layers.json"), json_bytes(content))
 
 
-def _context(inspection: Inspection) -> Mapping[str, str]:
-    settings, bundle = inspection.settings, inspection.model.bundle
+def _context(run: LayersRun) -> Mapping[str, str]:
+    settings, bundle = run.settings, run.model.bundle
     window = " x ".join(map(str, bundle.roi_size))
     return {
         "Images": settings.images,
-        "Masks": masks_text(settings.masks, inspection.cases),
+        "Masks": masks_text(settings.masks, run.cases),
         "Model": f"{settings.model} ({bundle.weights_digest})",
         "Depth": "all" if settings.depth is None else str(settings.depth),
-        "Windows": f"{window} voxels, overlap {inspection.model.overlap:g}, at most "
+        "Windows": f"{window} voxels, overlap {run.model.overlap:g}, at most "
         f"{settings.windows} of a case",
         "Probes": f"{settings.voxels:,} voxels, seed {settings.seed}",
         "Channel groups": str(settings.groups),

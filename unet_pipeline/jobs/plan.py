@@ -110,7 +110,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Planning:
+class PlanRun:
     """A checked request for a plan."""
 
     settings: SegmentSettings
@@ -159,14 +159,14 @@ def estimate(
     )
 
 
-def estimate_of(
-    planning: Planning, plans: Sequence[CasePlan], faults: int, speed: Speed | None
+def close_plan(
+    run: PlanRun, plans: Sequence[CasePlan], faults: int, speed: Speed | None
 ) -> Estimate:
     """Return the estimate of a request, for its number of workers and at its rate."""
-    settings = planning.settings
+    settings = run.settings
     workers, rate = settings.cluster.workers or 1, rate_of(settings.cost)
     found = estimate(plans, faults=faults, workers=workers, speed=speed, rate=rate)
-    accounting = planning.cohort.accounting
+    accounting = run.cohort.accounting
     return replace(found, files=accounting.as_dict() if accounting.images else None)
 
 
@@ -182,21 +182,21 @@ def is_one_image(settings: SegmentSettings) -> bool:
     return not open_store(settings.storage).is_pattern(settings.images)
 
 
-def open_planning(settings: SegmentSettings) -> Planning:
+def open_plan(settings: SegmentSettings) -> PlanRun:
     """List a cohort and open its bundle; nothing is written.
 
     Raises
     ------
     RequestError
-        As ``open_run``.
+        As ``open_segment``.
     """
     store = open_store(settings.storage)
     model = open_model(settings, store)
     cohort = cohort_of(settings, store, model.bundle)
-    return Planning(settings, store, model, cohort)
+    return PlanRun(settings, store, model, cohort)
 
 
-def plan_all(planning: Planning) -> Iterator[CasePlan | CaseRecord]:
+def run_plan(run: PlanRun) -> Iterator[CasePlan | CaseRecord]:
     """Plan all cases from their headers, many at once; a case at fault becomes a record.
 
     Raises
@@ -204,15 +204,15 @@ def plan_all(planning: Planning) -> Iterator[CasePlan | CaseRecord]:
     RunStopped
         For a fault of the store that concerns all cases.
     """
-    for case, error in planning.cohort.faults:
+    for case, error in run.cohort.faults:
         yield quarantined(case, error)
     with stopping.pool(HEADERS_AT_ONCE) as pool:
-        futures = [pool.submit(_plan_or_fault, planning, case) for case in planning.cohort.cases]
+        futures = [pool.submit(_plan_or_fault, run, case) for case in run.cohort.cases]
         for future in as_completed(futures):
             yield future.result()
 
 
-def plan_one(settings: SegmentSettings) -> tuple[Planning, CasePlan, TilePlan]:
+def plan_one(settings: SegmentSettings) -> tuple[PlanRun, CasePlan, TilePlan]:
     """Plan the image ``settings.images``, one channel, from its header alone.
 
     Raises
@@ -223,26 +223,26 @@ def plan_one(settings: SegmentSettings) -> tuple[Planning, CasePlan, TilePlan]:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     case = Case(settings.images, (settings.images,))
-    planning = Planning(settings, store, model, Cohort((case,), ()))
-    plan, tiles = _plan(planning, case, replace(model.policy, channels=None))
-    return planning, plan, tiles
+    run = PlanRun(settings, store, model, Cohort((case,), ()))
+    plan, tiles = _plan(run, case, replace(model.policy, channels=None))
+    return run, plan, tiles
 
 
-def _plan_or_fault(planning: Planning, case: Case) -> CasePlan | CaseRecord:
+def _plan_or_fault(run: PlanRun, case: Case) -> CasePlan | CaseRecord:
     try:
         with of_case(case.name):
-            return _plan(planning, case, planning.model.policy)[0]
+            return _plan(run, case, run.model.policy)[0]
     except PipelineError as error:
-        stop_for(planning.store, error, (planning.settings.images, planning.settings.masks))
+        stop_for(run.store, error, (run.settings.images, run.settings.masks))
         return quarantined(case, error)
 
 
-def _plan(planning: Planning, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]:
-    store, model = planning.store, planning.model
+def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]:
+    store, model = run.store, run.model
     examined = examine(store, case, policy)
     header = examined.sound_header()
     case = replace(case, mask=None, parts=()) if examined.mask_fault else case
-    job = job_of(planning.settings, model, case, {}, examined)
+    job = job_of(run.settings, model, case, {}, examined)
     tiles = plan_from_header(job, header)
     at_most = tiles is None
     tiles = tiles or _without_crops(job, header)

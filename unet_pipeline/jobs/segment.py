@@ -1,9 +1,9 @@
 """A cohort run: segment each case and report. Neither Prefect nor a terminal here.
 
-The flow and the command line call the same functions: ``open_run`` (everything that can be wrong
-with the request), ``with_engine`` (what executes the network), ``segment_case`` (never raises for
-what is the case's own fault) and ``close_run``. ``segment_all`` is the loop of the command line; a
-flow has a task per case instead.
+The flow and the command line call the same functions: ``open_segment`` (everything that can be
+wrong with the request), ``with_engine`` (what executes the network), ``segment_case`` (never raises
+for what is the case's own fault) and ``close_segment``. ``run_segment`` is the loop of the command
+line; a flow has a task per case instead.
 """
 
 import logging
@@ -13,7 +13,7 @@ from dataclasses import replace
 from time import perf_counter, sleep
 
 from unet_pipeline import stopping
-from unet_pipeline.closing import close_run
+from unet_pipeline.closing import close_segment
 from unet_pipeline.cluster.executor import Executor, SerialExecutor, cases_at_once
 from unet_pipeline.cost import with_wait
 from unet_pipeline.errors import CaseError, PipelineError, RunStopped
@@ -26,7 +26,7 @@ from unet_pipeline.records import (
     MaskFault,
     Status,
 )
-from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of, open_run
+from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of, open_segment
 from unet_pipeline.storage.claims import RECORD, claim
 from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.ledger import is_done, read_record
@@ -38,11 +38,11 @@ from unet_pipeline.volume.nifti_header import NiftiHeader
 __all__ = [
     "LOST",
     "TRANSIENT",
-    "close_run",
+    "close_segment",
     "faults_of",
     "lost_cases",
-    "open_run",
-    "segment_all",
+    "open_segment",
+    "run_segment",
     "segment_alone",
     "segment_case",
     "with_engine",
@@ -55,7 +55,7 @@ LOST = "worker_lost"  # tried once more, but not as it was: by ``segment_alone``
 FIRST_PAUSE_SECONDS = 2.0
 
 
-def segment_all(run: Run, executor: Executor) -> Iterator[CaseRecord]:
+def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
     """Segment all cases of a run, several at once, and yield each record as it is ready.
 
     Raises

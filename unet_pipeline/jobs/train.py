@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
 
@@ -26,11 +27,33 @@ from unet_pipeline.training.shelf import open_shelf
 from unet_pipeline.training.trail import CURVES, HISTORY, Trail
 
 
-def train(
-    settings: TrainSettings,
-    note: TrainingNote | None = None,
-    on_step: OnStep | None = None,
-    on_history: OnHistory | None = None,
+@dataclass(frozen=True)
+class TrainRun:
+    """A checked request for a training; ``note`` has what its model card says beside the data."""
+
+    settings: TrainSettings
+    store: Store
+    note: TrainingNote
+
+
+def open_train(settings: TrainSettings, note: TrainingNote | None = None) -> TrainRun:
+    """Check everything about a request that can be checked before the cohort is read.
+
+    Raises
+    ------
+    RequestError
+        For storage that cannot be reached or written, and a window that the network cannot take.
+    """
+    store = open_store(settings.storage)
+    check_window(describe(settings, 1, 2), settings.roi_size)
+    store.check_writable(settings.output)
+    OwnFiles(store, settings.output).check(BUNDLE_FILES)
+    OwnFiles(store, join(settings.output, FOLDER)).check((CURVES, HISTORY, NAME))
+    return TrainRun(settings, store, note or TrainingNote())
+
+
+def run_train(
+    run: TrainRun, on_step: OnStep | None = None, on_history: OnHistory | None = None
 ) -> TrainReport:
     """Train a network, score it on cases kept aside, and write it as a bundle.
 
@@ -38,8 +61,6 @@ def train(
 
     Parameters
     ----------
-    note
-        Texts of the model card that the data do not tell.
     on_step
         Called after each step with the number of steps done and the loss.
     on_history
@@ -48,31 +69,23 @@ def train(
     Raises
     ------
     RequestError
-        For storage, settings or a cohort that cannot be trained on; for labels, loss and channels
+        For a cohort that cannot be trained on; for labels, loss and channels
         that do not fit each other; ``checkpoint_other``; ``loss_not_finite``, after which nothing
         is left of the training.
     RunStopped
         For a fault of the store once the cohort is listed; the last checkpoint stays.
     """
-    note, store = note or TrainingNote(), open_store(settings.storage)
-    check_window(describe(settings, 1, 2), settings.roi_size)
-    store.check_writable(settings.output)
-    OwnFiles(store, settings.output).check(BUNDLE_FILES)
-    OwnFiles(store, join(settings.output, FOLDER)).check((CURVES, HISTORY, NAME))
+    settings = run.settings
     with _threads(settings.threads), open_shelf(1e9 * settings.memory_gb) as shelf:
-        data = gather(store, wanted_of(settings, note.label_names), shelf)
+        data = gather(run.store, wanted_of(settings, run.note.label_names), shelf)
         with under_way():
-            return _train(settings, note, store, data, on_step, on_history)
+            return _train(run, data, on_step, on_history)
 
 
 def _train(
-    settings: TrainSettings,
-    note: TrainingNote,
-    store: Store,
-    data: TrainingData,
-    on_step: OnStep | None,
-    on_history: OnHistory | None,
+    run: TrainRun, data: TrainingData, on_step: OnStep | None, on_history: OnHistory | None
 ) -> TrainReport:
+    settings, store, note = run.settings, run.store, run.note
     note.check(data.classes)
     making = Making.of(settings, store, data)
     making.check()

@@ -23,7 +23,7 @@ from unet_pipeline.tasks import VolumeJob
 
 
 @dataclass(frozen=True)
-class Inspection:
+class LayersRun:
     """A checked request.
 
     Attributes
@@ -74,7 +74,7 @@ class Inspection:
             yield ordered[index]
 
 
-def open_inspection(settings: LayersSettings) -> Inspection:
+def open_layers(settings: LayersSettings) -> LayersRun:
     """Check everything about a request that can be checked before work starts.
 
     Raises
@@ -97,7 +97,7 @@ def open_inspection(settings: LayersSettings) -> Inspection:
     subject = open_subject(model)
     layers = wired(subject, list_layers(subject))
     chosen = choose_layers(layers, settings.layers)
-    return Inspection(
+    return LayersRun(
         run_id=new_run_id(),
         settings=settings,
         store=store,

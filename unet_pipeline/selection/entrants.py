@@ -16,9 +16,9 @@ from unet_pipeline.evaluation.scores import LabelScore, score_labels
 from unet_pipeline.evaluation.standing import LeftOut, Remark
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import read_reference
-from unet_pipeline.jobs.segment import segment_all
+from unet_pipeline.jobs.segment import run_segment
 from unet_pipeline.records import Case, CaseRecord
-from unet_pipeline.request import Run, open_run
+from unet_pipeline.request import Run, open_segment
 from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store, join
@@ -143,10 +143,10 @@ def open_entrant(name: str, settings: SegmentSettings, parts: Sequence[str]) -> 
     Raises
     ------
     RequestError
-        What ``open_run`` and ``first_part`` raise; ``masks_missing`` if fewer than two cases of
+        What ``open_segment`` and ``first_part`` raise; ``masks_missing`` if fewer than two cases of
         the part have a mask.
     """
-    run = open_run(settings)
+    run = open_segment(settings)
     listed = [*run.cases, *(case for case, _ in run.faults)]
     part = first_part(listed, parts)
     members = [case for case in run.cases if part_of(case) == part]
@@ -169,7 +169,7 @@ def run_entrant(
     run = replace(entrant.run, cases=tuple(cases))
     by_name = {case.name: case for case in cases}
     found = _Gathered()
-    for record in segment_all(run, executor):
+    for record in run_segment(run, executor):
         if record.output is None:
             found.left_out.append(LeftOut(record.case, record.code, record.message))
         else:

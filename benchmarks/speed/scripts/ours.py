@@ -13,7 +13,7 @@ from isal import igzip
 import unet_pipeline
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.inference.predictor import ModelSpec, predictor_for
-from unet_pipeline.jobs.segment import close_run, segment_all
+from unet_pipeline.jobs.segment import close_segment, run_segment
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.request import Run
 from unet_pipeline.tiling.compiling import start_compiled
@@ -26,9 +26,9 @@ def measured(run: Run, executor: Executor) -> dict[str, Any]:
     spec = run.model.spec
     executor.result(executor.submit(_load, spec))
     begin = perf_counter()
-    records = list(segment_all(run, executor))
+    records = list(run_segment(run, executor))
     seconds = perf_counter() - begin
-    close_run(run, records, seconds=seconds, workers=executor.workers)
+    close_segment(run, records, seconds=seconds, workers=executor.workers)
     end = perf_counter()
     _check(records)
     return {

@@ -26,8 +26,8 @@ def main() -> None:
         with lasting_imports():  # while the worker starts, as the command line does
             from ours import measured
 
-            from unet_pipeline.jobs.segment import open_run, with_engine
-        run = open_run(settings)
+            from unet_pipeline.jobs.segment import open_segment, with_engine
+        run = open_segment(settings)
         executor = opened()
         run = with_engine(run, executor)
         found = {"prepared": True} if "prepare" in job else measured(run, executor)

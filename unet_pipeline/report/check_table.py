@@ -1,4 +1,4 @@
-"""The cases of an audit as tables: CSV for machines, Markdown and rows for the run's web page."""
+"""The cases of a check as tables: CSV for machines, Markdown and rows for the run's web page."""
 
 import csv
 import io
@@ -27,7 +27,7 @@ def reasons(record: CheckRecord) -> list[str]:
     return list(dict.fromkeys(codes))
 
 
-def audit_csv(records: Sequence[CheckRecord]) -> str:
+def check_csv(records: Sequence[CheckRecord]) -> str:
     """Return one line per case, in the order given, as RFC 4180.
 
     The columns are ``case, verdict, codes, residual_mm, message, fixed``; several codes are
@@ -51,7 +51,7 @@ def audit_csv(records: Sequence[CheckRecord]) -> str:
     return out.getvalue()
 
 
-def audit_rows(records: Sequence[CheckRecord]) -> list[dict[str, Cell]]:
+def check_rows(records: Sequence[CheckRecord]) -> list[dict[str, Cell]]:
     """Return one dictionary of JSON types per case, for a table artifact of a run."""
     return [
         {
@@ -66,7 +66,7 @@ def audit_rows(records: Sequence[CheckRecord]) -> list[dict[str, Cell]]:
     ]
 
 
-def audit_markdown(records: Sequence[CheckRecord], limit: int = 100) -> str:
+def check_markdown(records: Sequence[CheckRecord], limit: int = 100) -> str:
     """Return a Markdown table of at most ``limit`` cases that fail or warn."""
     doubtful = [record for record in records if record.verdict != "pass"]
     if not doubtful:

@@ -1,4 +1,4 @@
-"""The report and the tables of an audit: what is doubtful first, all of it escaped."""
+"""The report and the tables of a check: what is doubtful first, all of it escaped."""
 
 import csv
 import io
@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from unet_pipeline.gate.findings import Finding
-from unet_pipeline.records import AuditSummary, CheckRecord
-from unet_pipeline.report.audit_page import MAX_DOUBTFUL, MAX_ROWS, audit_html
-from unet_pipeline.report.audit_table import (
+from unet_pipeline.records import CheckRecord, CheckSummary
+from unet_pipeline.report.check_page import MAX_DOUBTFUL, MAX_ROWS, check_html
+from unet_pipeline.report.check_table import (
     attention_order,
-    audit_csv,
-    audit_markdown,
-    audit_rows,
+    check_csv,
+    check_markdown,
+    check_rows,
     reasons,
 )
 from unet_pipeline.report.overlay import overlay_png
@@ -42,9 +42,9 @@ UNREAD = record("<script>", "fail", finding("file_truncated"), residual=None)
 RECORDS = [SOUND, DOUBTFUL, NEAR, UNREAD, SHIFTED]
 
 
-def summary(records) -> AuditSummary:
+def summary(records) -> CheckSummary:
     counts = {v: sum(r.verdict == v for r in records) for v in ("pass", "warn", "fail")}
-    return AuditSummary("20261121T013000Z-3f2a", counts, {"origin_mismatch": 2, "x": 1}, True,
+    return CheckSummary("20261121T013000Z-3f2a", counts, {"origin_mismatch": 2, "x": 1}, True,
                         2.5, 2.0, 12_345_678, "s3://b/check.html", "s3://b/check.csv")  # fmt: skip
 
 
@@ -73,30 +73,30 @@ def test_remarks_are_no_reasons():
 
 
 def test_csv_has_all_codes_and_no_formula():
-    rows = list(csv.DictReader(io.StringIO(audit_csv([SHIFTED, record("=1+1")]), newline="")))
+    rows = list(csv.DictReader(io.StringIO(check_csv([SHIFTED, record("=1+1")]), newline="")))
     assert rows[0]["codes"] == "origin_mismatch unit_unknown"
     assert rows[0]["residual_mm"] == "5.0000"
     assert rows[1]["case"] == "'=1+1"
 
 
 def test_rows_are_json():
-    rows = json.loads(json.dumps(audit_rows(RECORDS)))
+    rows = json.loads(json.dumps(check_rows(RECORDS)))
     assert rows[0]["fixed"] == "mask: reorient"
     assert rows[3]["residual_mm"] is None
 
 
 def test_markdown_shows_what_is_doubtful_and_how_much_more_there_is():
-    table = audit_markdown(attention_order(RECORDS), 2)
+    table = check_markdown(attention_order(RECORDS), 2)
     assert "`b`" in table
     assert "`d`" not in table
     assert "2 more cases are in `check.csv`" in table
-    assert audit_markdown([SOUND]) == "Every case passes.\n"
+    assert check_markdown([SOUND]) == "Every case passes.\n"
 
 
 def test_the_page_says_what_is_wrong_and_what_to_do():
     image = np.random.default_rng(0).normal(size=(20, 20, 20))
     png = overlay_png(image, (image > 1).astype(np.uint8), (1, 1, 1))
-    page = audit_html(summary(RECORDS), RECORDS, {"b": png}, {"Images": "s3://x/<b>"})
+    page = check_html(summary(RECORDS), RECORDS, {"b": png}, {"Images": "s3://x/<b>"})
     shown = Text(page)
     text = " ".join(" ".join(shown.words).split())
     assert "4 of 5 cases need a look" in text
@@ -111,13 +111,13 @@ def test_the_page_says_what_is_wrong_and_what_to_do():
 
 
 def test_a_page_of_sound_cases_and_one_of_none():
-    assert "All 2 cases pass" in audit_html(summary([SOUND] * 2), [SOUND] * 2, {}, {})
-    assert "No case was found" in audit_html(summary([]), [], {}, {})
+    assert "All 2 cases pass" in check_html(summary([SOUND] * 2), [SOUND] * 2, {}, {})
+    assert "No case was found" in check_html(summary([]), [], {}, {})
 
 
 @pytest.mark.parametrize(("kind", "most"), [("fail", MAX_DOUBTFUL), ("pass", MAX_ROWS)])
 def test_a_page_stays_small(kind, most):
     many = [record(f"case-{i:05d}", kind, finding("x", kind)) for i in range(most + 7)]
-    page = audit_html(summary(many), many, {}, {})
+    page = check_html(summary(many), many, {}, {})
     assert page.count("case-0") == most
     assert "7 more cases" in " ".join(page.split())

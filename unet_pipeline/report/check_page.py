@@ -1,4 +1,4 @@
-"""The report of an audit as one HTML file: the doubtful pairs first, each with its picture."""
+"""The report of a check as one HTML file: the doubtful pairs first, each with its picture."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Any
 
 from markupsafe import Markup
 
-from unet_pipeline.records import AuditSummary, CheckRecord
-from unet_pipeline.report.audit_table import attention_order, reasons
+from unet_pipeline.records import CheckRecord, CheckSummary
+from unet_pipeline.report.check_table import attention_order, reasons
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 
@@ -29,13 +29,13 @@ class _Doubt:
     picture: Markup | None
 
 
-def audit_html(
-    summary: AuditSummary,
+def check_html(
+    summary: CheckSummary,
     records: Sequence[CheckRecord],
     figures: Mapping[str, bytes],
     context: Mapping[str, str],
 ) -> str:
-    """Return the report of an audit as one self-contained HTML page.
+    """Return the report of a check as one self-contained HTML page.
 
     The page stays small however large the cohort: it shows at most ``MAX_DOUBTFUL`` cases that
     fail or warn and ``MAX_ROWS`` others, and names the table beside it for the rest.
@@ -51,7 +51,7 @@ def audit_html(
     doubtful = [record for record in ordered if record.verdict != "pass"]
     others = [record for record in ordered if record.verdict == "pass"]
     return render(
-        "audit.html.j2",
+        "check.html.j2",
         summary=summary,
         context=context,
         started=started(summary.run_id),
