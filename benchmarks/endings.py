@@ -23,8 +23,8 @@ from typing import Any
 import numpy as np
 
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_labels
+from unet_pipeline.volume.header import header_of
 
 CLUSTERS = ("serial", "local", "tcp")
 LARGE, SMALL, LONG_CASES = (160, 160, 160), (32, 32, 32), 4

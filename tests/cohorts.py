@@ -6,8 +6,8 @@ from itertools import cycle, islice
 
 from unet_pipeline.phantoms import make_phantom, misalign, write_cohort
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_labels
+from unet_pipeline.volume.header import header_of
 
 # the organs fit in, the body does not: two windows of 32 voxels of 2 mm instead of eight
 TINY = (

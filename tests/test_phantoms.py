@@ -6,8 +6,8 @@ import pytest
 from unet_pipeline.phantoms import LABELS, MISALIGNED_MM, make_phantom, phantom_cohort, write_cohort
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels
+from unet_pipeline.volume.formats.nifti_header import HEADER_BYTES, parse_header
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
 
 
 def centre_mm(phantom, label):

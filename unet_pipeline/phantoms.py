@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.header import header_of
 
 LABELS = {0: "background", 1: "large organ", 2: "small organ"}
 AXES = {"L": (0, -1), "R": (0, 1), "P": (1, -1), "A": (1, 1), "I": (2, -1), "S": (2, 1)}
@@ -181,7 +181,7 @@ def misalign(phantom: Phantom, shift_mm: Spacing = MISALIGNED_MM) -> Phantom:
 
 def _encoded(values_XYZ: NDArray[Any], affine: Float) -> bytes:
     x, y, z = values_XYZ.shape
-    return encode_labels(values_XYZ, header_of((x, y, z), affine, values_XYZ.dtype))
+    return writer_of().encode(values_XYZ, header_of((x, y, z), affine, values_XYZ.dtype))
 
 
 def _affine(shape: Shape, spacing_mm: Spacing, axcodes: str, tilt_deg: float) -> Float:

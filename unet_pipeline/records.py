@@ -29,7 +29,7 @@ class Case:
     Attributes
     ----------
     name
-        Unique in its cohort; a relative path without the NIfTI suffix, such as
+        Unique in its cohort; a relative path without the ending of its format, such as
         ``sub-01/anat/sub-01_T1w``.
     images
         URL of each channel, in channel order. Empty if a mask was found without an image.
@@ -54,6 +54,14 @@ class Case:
         if self.parts:
             return tuple(part.url for part in self.parts)
         return () if self.mask is None else (self.mask,)
+
+    @property
+    def by_role(self) -> dict[str, str]:
+        """URLs by role: ``image0``, ``image1`` ..., ``mask``; ``mask3`` is the part of label 3."""
+        urls = {f"image{channel}": url for channel, url in enumerate(self.images)}
+        if self.parts:
+            return urls | {f"mask{part.label}": part.url for part in self.parts}
+        return urls if self.mask is None else urls | {"mask": self.mask}
 
     @property
     def output_name(self) -> str:

@@ -34,7 +34,7 @@ from unet_pipeline.storage.store import StorageOptions, Store, join
 from unet_pipeline.tasks import LABELS, VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import TilePlan
-from unet_pipeline.volume.nifti_header import NiftiHeader
+from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.steps import Prepared, prepare
 from unet_pipeline.volume.views import ShapeOnly
 
@@ -213,25 +213,25 @@ def job_of(
     )
 
 
-def fits_one_tile(job: VolumeJob, header: NiftiHeader) -> bool | None:
+def fits_one_tile(job: VolumeJob, header: Header) -> bool | None:
     """Say from the header alone whether a case is one tile; None where only a plan can tell."""
     prepared = _prepared(job, header)
     return False if prepared is None else is_alone(prepared, job)
 
 
-def is_one_tile(job: VolumeJob, header: NiftiHeader) -> bool:
+def is_one_tile(job: VolumeJob, header: Header) -> bool:
     """Plan a volume before a voxel is read, and say whether it is one tile."""
     plan = plan_from_header(job, header)
     return plan is not None and plan.n_tiles == 1
 
 
-def plan_from_header(job: VolumeJob, header: NiftiHeader) -> TilePlan | None:
+def plan_from_header(job: VolumeJob, header: Header) -> TilePlan | None:
     """Plan a volume before a voxel is read; None if the bundle crops to what the voxels show."""
     prepared = _prepared(job, header)
     return None if prepared is None else plan_volume(prepared, job)
 
 
-def _prepared(job: VolumeJob, header: NiftiHeader) -> Prepared | None:
+def _prepared(job: VolumeJob, header: Header) -> Prepared | None:
     if any(step.needs_voxels for step in job.steps):
         return None
     shape = ShapeOnly(header.grid.shape, max(len(job.images), header.volumes))

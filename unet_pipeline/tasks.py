@@ -23,7 +23,7 @@ from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.claims import Claim
-from unet_pipeline.storage.ledger import digest_bytes, digest_object, urls_by_role
+from unet_pipeline.storage.ledger import digest_bytes, digest_object
 from unet_pipeline.storage.outage import patiently
 from unet_pipeline.storage.sidecar import InputDigest, OutputDigest
 from unet_pipeline.storage.store import Store
@@ -33,13 +33,13 @@ from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
+from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.layout import copy_into
-from unet_pipeline.volume.nifti import encode_labels
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
 
-LABELS, PICTURE = ".nii.gz", ".png"  # what a case writes, beside its record
+LABELS, PICTURE = writer_of().suffix, ".png"  # what a case writes, beside its record
 
 
 @dataclass(frozen=True)
@@ -174,7 +174,7 @@ def stage_case(job: VolumeJob) -> StagedCase:
 
 def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
     """Return the digests of a mask that could not be read, by which it is known the next time."""
-    urls = urls_by_role(job.store, Case(job.case, (), job.mask, parts=job.parts))
+    urls = objects_by_role(job.store, Case(job.case, (), job.mask, parts=job.parts))
     found = []
     for role, url in urls.items():
         now = job.store.fingerprint(url)
@@ -250,7 +250,7 @@ def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob)
     scored = perf_counter()
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     drawn = perf_counter()
-    data = encode_labels(labels_XYZ, volume.header)
+    data = writer_of().encode(labels_XYZ, volume.header)
     assert job.claim is not None  # noqa: S101  else the case is none to be written
     patiently(lambda: expect_all(job.store, job.examined.versions))
     mine = job.claim

@@ -10,8 +10,8 @@ from command_line import cli, cli_process
 
 from unet_pipeline.cluster import backends
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.nifti import encode_volume
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_volume
+from unet_pipeline.volume.header import header_of
 
 
 @pytest.fixture(scope="module")

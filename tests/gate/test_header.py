@@ -6,7 +6,7 @@ import pytest
 
 from unet_pipeline.gate.findings import Tolerance, verdict_of
 from unet_pipeline.gate.header import check_header
-from unet_pipeline.volume.nifti_header import parse_header
+from unet_pipeline.volume.formats.nifti_header import parse_header
 
 
 def header(affine=None, *, qform=None, codes=(1, 1), unit="mm", shape=(40, 50, 60), **fields):

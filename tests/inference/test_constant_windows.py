@@ -21,8 +21,8 @@ from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.windows import window_starts
-from unet_pipeline.volume.nifti import encode_volume
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_volume
+from unet_pipeline.volume.header import header_of
 
 ROI = (16, 16, 16)
 FRAME = Box.whole((48, 32, 32))

@@ -13,8 +13,8 @@ from command_line import cli
 from unet_pipeline.records import Case
 from unet_pipeline.storage.manifest import manifest_bytes, outside, parse_manifest
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_labels
+from unet_pipeline.volume.header import header_of
 
 
 def reordered_cohort(store, root):

@@ -9,7 +9,7 @@ from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels
-from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
+from unet_pipeline.volume.formats.nifti_header import HEADER_BYTES, parse_header
 
 MONAI_KEYS = {
     "schema", "version", "changelog", "monai_version", "pytorch_version", "numpy_version",

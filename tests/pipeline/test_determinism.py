@@ -14,8 +14,8 @@ from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.nifti import encode_volume
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_volume
+from unet_pipeline.volume.header import header_of
 
 TILES = [None, (30, 30, 30), (17, 40, 9), (5, 48, 44)]
 AFFINE = np.array([[0, 1.1, 0, -3], [-1.4, 0, 0, 20], [0, 0, 2.0, 5], [0, 0, 0, 1.0]])

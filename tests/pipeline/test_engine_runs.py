@@ -16,8 +16,8 @@ from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels
-from unet_pipeline.volume.nifti import encode_volume
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_volume
+from unet_pipeline.volume.header import header_of
 
 SHAPE = (44, 36, 28)
 pytestmark = pytest.mark.skipif(find_spec("openvino") is None, reason="no openvino")

@@ -16,7 +16,8 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
-from unet_pipeline.volume.nifti_header import header_bytes, header_of
+from unet_pipeline.volume.formats.nifti_header import header_bytes
+from unet_pipeline.volume.header import header_of
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -33,7 +33,8 @@ from unet_pipeline.storage.manifest import MOST_BYTES, read_manifest
 from unet_pipeline.storage.sidecar import parse_sidecar
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_volume
-from unet_pipeline.volume.probe import check_size, probe_header
+from unet_pipeline.volume.formats.protocol import check_size
+from unet_pipeline.volume.probe import probe_header
 
 STORE = Store()
 SECONDS = 20.0  # far more than a refusal takes, far less than what would be unpacked

@@ -18,10 +18,10 @@ from unet_pipeline.storage.ledger import (
     digest_object,
     is_done,
     read_record,
-    urls_by_role,
 )
 from unet_pipeline.storage.sidecar import FORMAT, InputDigest, parse_sidecar
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.volume.formats import objects_by_role
 
 BLOCKS = (5, 200_000, 3, 300_000, 1_000_000)  # on this thread and on the other
 WEIGHTS, SETTINGS = digest_bytes(b"weights"), digest_json({"overlap": 0.5})
@@ -42,7 +42,7 @@ def done(request, tmp_path):
 
 def begin(store, root):
     case = Case("a", (join(root, "a_0000.nii"), join(root, "a_0001.nii")), join(root, "a_mask.nii"))
-    for role, url in urls_by_role(store, case).items():
+    for role, url in objects_by_role(store, case).items():
         store.write(url, role.encode())
     return finish(store, root, case)
 
@@ -50,7 +50,7 @@ def begin(store, root):
 def finish(store, root, case):
     store.write(join(root, "a_dseg.nii.gz"), b"labels")
     inputs = []
-    for role, url in urls_by_role(store, case).items():
+    for role, url in objects_by_role(store, case).items():
         mark = store.fingerprint(url)
         inputs.append(asdict(InputDigest(role, mark.size, mark.etag, digest_object(store, url))))
     sidecar = {
@@ -75,7 +75,8 @@ def still_done(store, root, case, sidecar, weights=WEIGHTS, settings=SETTINGS):
     sound = parse_sidecar(json.dumps(sidecar).encode())
     if sound is None:
         return False
-    return is_done(store, case, sound, weights=weights, settings=settings, label_url=label_url)
+    inputs = objects_by_role(store, case)
+    return is_done(store, inputs, sound, weights=weights, settings=settings, label_url=label_url)
 
 
 def roles_of(sidecar):
@@ -107,7 +108,7 @@ def test_a_finished_case_in_object_storage(s3):
 def test_a_changed_input(done, role, content):
     store, _, case, _ = done
     changed = role[::-1] if content == "same size" else role * 2
-    store.write(urls_by_role(store, case)[role], changed.encode())
+    store.write(objects_by_role(store, case)[role], changed.encode())
     assert not still_done(*done)
 
 

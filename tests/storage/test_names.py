@@ -13,7 +13,7 @@ from unet_pipeline.storage.names import (
     is_own_output,
     is_safe,
     voxel_files,
-    without_nifti_suffix,
+    without_ending,
 )
 from unet_pipeline.storage.pairing import pair
 
@@ -51,7 +51,7 @@ def paired(images, masks):
     ],
 )
 def test_nifti_suffix(path, stem):
-    assert without_nifti_suffix(path) == stem
+    assert without_ending(path) == stem
 
 
 @pytest.mark.parametrize("suffix", [*MASK_SUFFIXES[1:], "_probseg", "-label", ".seg", "_MASK"])

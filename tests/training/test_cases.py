@@ -15,9 +15,9 @@ from unet_pipeline.training.cases import (
     median_spacing_mm,
     pass_gate,
 )
+from unet_pipeline.volume.formats.nifti_voxels import encode_labels
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.nifti_header import header_of
+from unet_pipeline.volume.header import header_of
 
 STORE = Store()
 

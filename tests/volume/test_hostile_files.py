@@ -20,8 +20,8 @@ from unet_pipeline.storage.names import voxel_files
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.decoding import read_volume
-from unet_pipeline.volume.nifti import TRAILING_BYTES, check_whole
-from unet_pipeline.volume.nifti_header import HEADER_BYTES, parse_header
+from unet_pipeline.volume.formats.nifti_header import HEADER_BYTES, parse_header
+from unet_pipeline.volume.formats.nifti_voxels import TRAILING_BYTES, check_whole
 from unet_pipeline.volume.probe import probe_header
 
 VALUES = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
@@ -237,7 +237,7 @@ def test_every_odd_real_file_is_read_as_nibabel_does_or_named(
         except CaseError as error:
             codes.add(error.code)
             continue
-        image = as_nibabel(path, read.view.header.version)
+        image = as_nibabel(path, read.view.header.own.version)
         oracle = np.asarray(image.dataobj, np.float32).reshape(read.view.shape)
         found = read.view.read(Box.whole(read.view.shape))[0]
         np.testing.assert_allclose(found, oracle, rtol=1e-6, err_msg=path.name)

@@ -11,14 +11,15 @@ import pytest
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.nifti import (
+from unet_pipeline.volume.formats.nifti_header import parse_header
+from unet_pipeline.volume.formats.nifti_voxels import (
     MEMBER_BYTES,
     encode_labels,
     encode_volume,
     read_slabs,
     scaled,
 )
-from unet_pipeline.volume.nifti_header import header_of, parse_header
+from unet_pipeline.volume.header import header_of
 from unet_pipeline.volume.probe import probe_header
 
 AFFINE = np.array([[-1.5, 0.1, 0, 20], [0.1, 1.5, 0, -3], [0, 0, 3, 7], [0, 0, 0, 1.0]])

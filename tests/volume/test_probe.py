@@ -9,9 +9,9 @@ import pytest
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume import nifti
 from unet_pipeline.volume.decoding import read_volume
-from unet_pipeline.volume.nifti_header import HEADER_BYTES
+from unet_pipeline.volume.formats import nifti_voxels as nifti
+from unet_pipeline.volume.formats.nifti_header import HEADER_BYTES
 from unet_pipeline.volume.probe import probe_header
 
 VALUES = np.random.default_rng(0).integers(0, 500, (20, 21, 22)).astype(np.int16)

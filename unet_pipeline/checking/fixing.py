@@ -17,9 +17,9 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import canonical
 from unet_pipeline.volume.axes import Axes
 from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
+from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.header import Header, header_of
 from unet_pipeline.volume.labels import of_one_hot
-from unet_pipeline.volume.nifti import encode_labels
-from unet_pipeline.volume.nifti_header import NiftiHeader, header_of
 from unet_pipeline.volume.regrid import Method, conformed, same_grid
 
 _MASK = "_mask.nii.gz"
@@ -65,7 +65,7 @@ def _mend(
     if case.mask is not None and case.parts:
         grid, most = first.grid, policy.memory_bytes
         mask = read_reference(store, case.mask, case.parts, grid, policy, most, examined.versions)
-        made[_MASK] = encode_labels(mask.labels_XYZ, _header(first, new=takes_form))
+        made[_MASK] = writer_of().encode(mask.labels_XYZ, _header(first, new=takes_form))
         files["mask"] = canonical(f"{output}{_MASK}")
     elif case.mask is not None:
         files["mask"] = canonical(case.mask)
@@ -116,12 +116,12 @@ def _differs(view: StoredView) -> bool:
     return bool(view.filled) or view.header.stored > view.header.volumes
 
 
-def _lies_on(view: StoredView, first: NiftiHeader, policy: Policy) -> bool:
+def _lies_on(view: StoredView, first: Header, policy: Policy) -> bool:
     return same_grid(view.header.grid, first.grid, allowed_mm(first.grid, policy.tolerance))
 
 
 def _encoded(
-    view: StoredView, first: NiftiHeader, policy: Policy, method: Method, *, new_header: bool
+    view: StoredView, first: Header, policy: Policy, method: Method, *, new_header: bool
 ) -> bytes:
     """Return a file of the volume on the first channel's grid.
 
@@ -130,10 +130,10 @@ def _encoded(
     """
     allowed = allowed_mm(first.grid, policy.tolerance)
     values_XYZ = conformed(view.values(), view.header.grid, first.grid, allowed, method)
-    return encode_labels(values_XYZ, _header(first, new=new_header))
+    return writer_of().encode(values_XYZ, _header(first, new=new_header))
 
 
-def _header(first: NiftiHeader, *, new: bool) -> NiftiHeader:
+def _header(first: Header, *, new: bool) -> Header:
     if not new:
         return first
     return replace(header_of(first.grid.shape, first.grid.affine, np.float32), flat=first.flat)

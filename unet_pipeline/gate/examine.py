@@ -26,7 +26,7 @@ from unet_pipeline.storage.versions import Versions
 from unet_pipeline.volume.axes import ANY_NUMBER, Axes
 from unet_pipeline.volume.decoding import NanRule
 from unet_pipeline.volume.forms import Form
-from unet_pipeline.volume.nifti_header import NiftiHeader
+from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.probe import MOST_BYTES, probe_header
 
 
@@ -129,7 +129,7 @@ class Examined:
     """
 
     case: str
-    header: NiftiHeader | None
+    header: Header | None
     findings: tuple[Finding, ...]
     bytes_read: int = 0
     versions: Versions = field(default_factory=dict)
@@ -147,7 +147,7 @@ class Examined:
             dict.fromkeys(f"{f.role}: {f.fix}" for f in self.findings if f.fix and f.fixed)
         )
 
-    def sound_header(self) -> NiftiHeader:
+    def sound_header(self) -> Header:
         """Return the header of a case that may be segmented, or raise its first failure."""
         for finding in self.findings:
             if finding.severity == "fail":
@@ -215,7 +215,7 @@ class _Headers:
 
     def __init__(self, store: Store, policy: Policy) -> None:
         self.store, self.policy = store, policy
-        self.first: NiftiHeader | None = None
+        self.first: Header | None = None
         self.first_role = ""
         self.comparable = False
         self.bytes_read = 0
@@ -263,7 +263,7 @@ def _joined(case: Case) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _several(header: NiftiHeader, role: str) -> Iterator[Finding]:
+def _several(header: Header, role: str) -> Iterator[Finding]:
     """Yield the remark on a file of several volumes, of which one is taken, or each for a label."""
     if header.stored > header.volumes:
         yield Finding(
@@ -293,7 +293,7 @@ def _settled(finding: Finding, fixes: frozenset[str]) -> Finding:
     return replace(finding, severity="pass", fix=granted[0], fixed=True)
 
 
-def _contract(case: Case, policy: Policy, first: NiftiHeader | None) -> Iterator[Finding]:
+def _contract(case: Case, policy: Policy, first: Header | None) -> Iterator[Finding]:
     channels = len(case.images) if first is None else max(len(case.images), first.volumes)
     if not case.images:
         yield as_finding(

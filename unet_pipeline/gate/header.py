@@ -9,8 +9,9 @@ import numpy as np
 
 from unet_pipeline.gate.alignment import mm, residual_mm
 from unet_pipeline.gate.findings import Finding, Tolerance
+from unet_pipeline.volume.forms import Forms
 from unet_pipeline.volume.grid import FARTHEST_MM, VoxelGrid
-from unet_pipeline.volume.nifti_header import NiftiHeader
+from unet_pipeline.volume.header import Header
 
 _SINGULAR = 1e-6  # of the volume of a voxel with axes at right angles
 _MOST_TILT_DEGREES = 45.0
@@ -18,7 +19,7 @@ _PIXDIM_SHARE = 1e-3  # by which pixdim and sform may differ
 _UNIT_NAMES = {"m": "metres", "um": "micrometres"}
 
 
-def check_header(header: NiftiHeader, role: str, tolerance: Tolerance) -> list[Finding]:
+def check_header(header: Header, role: str, tolerance: Tolerance) -> list[Finding]:
     """Check one header: affine, spacing, shear, the forms, pixdim and unit.
 
     Codes that fail: ``affine_not_finite``, ``affine_out_of_range``, ``affine_singular``,
@@ -36,10 +37,15 @@ def check_header(header: NiftiHeader, role: str, tolerance: Tolerance) -> list[F
         *_other_form(header, role),
         *_spacing(header, role, tolerance),
         *_shear(header, role),
-        *_forms(header, role, tolerance),
-        *_pixdim(header, role),
-        *_unit(header, role),
+        *(_of_forms(header, header.forms, role, tolerance) if header.forms else ()),
     ]
+
+
+def _of_forms(header: Header, forms: Forms, role: str, tolerance: Tolerance) -> Iterator[Finding]:
+    """Check what a NIfTI header says of a volume's place more than once."""
+    yield from _conflict(header, forms, role, tolerance)
+    yield from _pixdim(header, forms, role)
+    yield from _unit(header, forms, role)
 
 
 def _broken(grid: VoxelGrid, role: str) -> Finding | None:
@@ -76,7 +82,7 @@ def _broken(grid: VoxelGrid, role: str) -> Finding | None:
     return None
 
 
-def _repairs(header: NiftiHeader, role: str) -> Iterator[Finding]:
+def _repairs(header: Header, role: str) -> Iterator[Finding]:
     if header.repairs:
         yield Finding(
             "header_repaired", "pass", f"{role} with {'; '.join(header.repairs)}",
@@ -85,9 +91,10 @@ def _repairs(header: NiftiHeader, role: str) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _other_form(header: NiftiHeader, role: str) -> Iterator[Finding]:
+def _other_form(header: Header, role: str) -> Iterator[Finding]:
     """Fail the form that is not followed, where it is no place at all."""
-    for name, rows in (("sform", header.forms.sform), ("qform", header.forms.qform)):
+    forms = header.forms
+    for name, rows in (("sform", forms.sform), ("qform", forms.qform)) if forms else ():
         if rows is None or VoxelGrid.of(header.grid.shape, rows).is_a_place:
             continue
         yield Finding(
@@ -101,7 +108,7 @@ def _other_form(header: NiftiHeader, role: str) -> Iterator[Finding]:
         )
 
 
-def _spacing(header: NiftiHeader, role: str, tolerance: Tolerance) -> Iterator[Finding]:
+def _spacing(header: Header, role: str, tolerance: Tolerance) -> Iterator[Finding]:
     grid, (low, high) = header.grid, tolerance.spacing_mm
     longest = max(n * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True))
     slices = [s for n, s in zip(grid.shape, grid.spacing_mm, strict=True) if n > 1]
@@ -131,9 +138,9 @@ def _mixed_up(grid: VoxelGrid, tolerance: Tolerance) -> str:
     return ""
 
 
-def _shear(header: NiftiHeader, role: str) -> Iterator[Finding]:
+def _shear(header: Header, role: str) -> Iterator[Finding]:
     """Say what becomes of a sheared volume; ``VoxelGrid.is_sheared`` decides, as in a run."""
-    grid, sform = header.grid, header.forms.sform
+    grid, sform = header.grid, header.forms.sform if header.forms else None
     degrees = float(np.degrees(np.arcsin(grid.shear)))
     if degrees > _MOST_TILT_DEGREES:
         yield Finding(
@@ -170,8 +177,8 @@ def _is_sheared(grid: VoxelGrid) -> bool:
     return grid.is_a_place and min(grid.spacing_mm) > 0 and grid.is_sheared
 
 
-def _forms(header: NiftiHeader, role: str, tolerance: Tolerance) -> Iterator[Finding]:
-    forms, shape = header.forms, header.grid.shape
+def _conflict(header: Header, forms: Forms, role: str, tolerance: Tolerance) -> Iterator[Finding]:
+    shape = header.grid.shape
     if forms.used is None:
         yield Finding(
             "no_form",
@@ -231,8 +238,8 @@ def _is_all_but_shear(qform: VoxelGrid, sform: VoxelGrid, allowed_mm: float) -> 
     return bool(shift <= allowed_mm and turned <= 2 * sform.shear)
 
 
-def _pixdim(header: NiftiHeader, role: str) -> Iterator[Finding]:
-    pixdim, spacing = np.array(header.forms.pixdim_mm), np.array(header.grid.spacing_mm)
+def _pixdim(header: Header, forms: Forms, role: str) -> Iterator[Finding]:
+    pixdim, spacing = np.array(forms.pixdim_mm), np.array(header.grid.spacing_mm)
     heights = spacing * np.sqrt(1 - header.grid.shear**2)  # of slices that are stacked aslant
     low, high = (1 - _PIXDIM_SHARE) * heights, (1 + _PIXDIM_SHARE) * spacing
     if ((low <= pixdim) & (pixdim <= high)).all():
@@ -240,15 +247,15 @@ def _pixdim(header: NiftiHeader, role: str) -> Iterator[Finding]:
     yield Finding(
         "pixdim_conflict",
         "warn",
-        f"{role} voxel sizes (pixdim) of {mm(header.forms.pixdim_mm)}",
+        f"{role} voxel sizes (pixdim) of {mm(forms.pixdim_mm)}",
         f"{mm(header.grid.spacing_mm)}, as the affine says",
         "Write the file again: some tools take their spacing from pixdim",
         role,
     )
 
 
-def _unit(header: NiftiHeader, role: str) -> Iterator[Finding]:
-    unit = header.forms.unit
+def _unit(header: Header, forms: Forms, role: str) -> Iterator[Finding]:
+    unit = forms.unit
     if unit == "unknown":
         yield Finding(
             "unit_unknown", "pass", f"{role} without a unit of length", "millimetres",

@@ -21,14 +21,14 @@ from unet_pipeline.request import cohort_of, job_of, open_store, plan_from_heade
 from unet_pipeline.speed import Speed
 from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.faults import of_case
-from unet_pipeline.storage.ledger import urls_by_role
-from unet_pipeline.storage.names import without_nifti_suffix
+from unet_pipeline.storage.names import without_ending
 from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tasks import VolumeJob
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.tiling.plan import TilePlan
-from unet_pipeline.volume.nifti_header import NiftiHeader
+from unet_pipeline.volume.formats import objects_by_role
+from unet_pipeline.volume.header import Header
 
 HEADERS_AT_ONCE = 32  # requests under way
 
@@ -177,7 +177,7 @@ def largest_window(plans: Sequence[CasePlan]) -> Index3:
 
 def is_one_image(settings: SegmentSettings) -> bool:
     """Say whether a request names a single NIfTI file, rather than a cohort."""
-    if without_nifti_suffix(settings.images) is None:
+    if without_ending(settings.images) is None:
         return False
     return not open_store(settings.storage).is_pattern(settings.images)
 
@@ -251,7 +251,9 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
         windows=tiles.n_windows,
         tiles=tiles.n_tiles,
         peak_bytes=tiles.peak_bytes,
-        bytes_read=sum(store.fingerprint(url).size for url in urls_by_role(store, case).values()),
+        bytes_read=sum(
+            store.fingerprint(url).size for url in objects_by_role(store, case).values()
+        ),
         voxel_bytes=header.stored_bytes * len(case.images),
         label_bytes=tiles.native_bytes,
         at_most=at_most,
@@ -260,7 +262,7 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
     return plan, tiles
 
 
-def _without_crops(job: VolumeJob, header: NiftiHeader) -> TilePlan:
+def _without_crops(job: VolumeJob, header: Header) -> TilePlan:
     """Return the plan of the whole volume, for a bundle that will run on a part of it."""
     steps = steps_by_header(job.steps)
     plan = plan_from_header(replace(job, steps=steps), header)

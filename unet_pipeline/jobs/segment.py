@@ -33,7 +33,8 @@ from unet_pipeline.storage.ledger import is_done, read_record
 from unet_pipeline.storage.outage import find_outage
 from unet_pipeline.storage.sidecar import GateNote, Sidecar, parse_sidecar
 from unet_pipeline.tasks import LABELS, PICTURE, VolumeJob
-from unet_pipeline.volume.nifti_header import NiftiHeader
+from unet_pipeline.volume.formats import objects_by_role
+from unet_pipeline.volume.header import Header
 
 __all__ = [
     "LOST",
@@ -224,12 +225,12 @@ def _segment_with_retries(run: Run, case: Case, executor: Executor) -> CaseRecor
     return record
 
 
-def _gate(run: Run, case: Case) -> tuple[Examined, NiftiHeader]:
+def _gate(run: Run, case: Case) -> tuple[Examined, Header]:
     examined = examine(run.store, case, run.model.policy)
     return examined, examined.sound_header()
 
 
-def _segment(job: VolumeJob, header: NiftiHeader, executor: Executor) -> VolumeResult:
+def _segment(job: VolumeJob, header: Header, executor: Executor) -> VolumeResult:
     """Fan out tiles where there are several; a case of one tile is one call on one worker."""
     alone = fits_one_tile(job, header)
     if alone is None:  # only a plan can tell: it is made where the case's time counts
@@ -243,9 +244,15 @@ def _segment(job: VolumeJob, header: NiftiHeader, executor: Executor) -> VolumeR
 def _finished(run: Run, case: Case, there: bytes | None) -> CaseRecord | None:
     """Return the record of a case that is done already, as what lies there says; else None."""
     sidecar = None if there is None else parse_sidecar(there)
-    if sidecar is None or not is_done(
+    if sidecar is None:
+        return None
+    try:
+        inputs = objects_by_role(run.store, case)
+    except CaseError:  # one is not there
+        return None
+    if not is_done(
         run.store,
-        case,
+        inputs,
         sidecar,
         weights=run.model.bundle.weights_digest,
         settings=run.record["settings_digest"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.accounting import Accounting, Taken, accounted, files_of_cases
-from unet_pipeline.storage.ledger import half_a_pair
+from unet_pipeline.storage.formats import half_a_pair
 from unet_pipeline.storage.names import (
     Channels,
     Volume,

@@ -9,16 +9,14 @@ gave for these very bytes, spares reading it; where there is none it is read.
 import hashlib
 import io
 import json
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.records import Case
-from unet_pipeline.storage.names import is_pair_header, is_pair_voxels, voxel_files
 from unet_pipeline.storage.sidecar import InputDigest, Sidecar
 from unet_pipeline.storage.store import Store
 
-VOXELS = ".voxels"
 MOST_BYTES = 16 * 2**20  # of a sidecar; ours have some kB
 _BLOCK = 4 * 2**20
 _LARGE = 2**17  # bytes that are worth being digested on another thread
@@ -95,54 +93,6 @@ def digest_object(store: Store, url: str) -> str:
     return f"sha256:{state.hexdigest()}"
 
 
-def urls_by_role(store: Store, case: Case) -> dict[str, str]:
-    """Return the URL of each input: ``image0``, ``image1`` ... and ``mask``.
-
-    The parts of a mask are ``mask1``, ``mask2`` ... by their labels.
-
-    The voxels of a NIfTI pair have the role of their header, with ``.voxels``.
-    """
-    urls = {f"image{channel}": url for channel, url in enumerate(case.images)}
-    if case.parts:
-        urls |= {f"mask{part.label}": part.url for part in case.parts}
-    elif case.mask is not None:
-        urls["mask"] = case.mask
-    parts = {role: voxels_url(store, url) for role, url in urls.items() if is_pair_header(url)}
-    return urls | {f"{role}{VOXELS}": url for role, url in parts.items()}
-
-
-def voxels_url(store: Store, url: str) -> str:
-    """Return the file that holds the voxels of a volume: ``url``, or its partner in a pair.
-
-    Raises
-    ------
-    CaseError
-        ``pair_incomplete`` if one of the two files is not there.
-    """
-    files = voxel_files(url)
-    there = (file for file in files if len(files) == 1 or store.exists(file))
-    found = None if is_pair_voxels(url) else next(there, None)
-    if found is None:
-        raise half_a_pair(url)
-    return found
-
-
-def half_a_pair(url: str, subject: str = "") -> CaseError:
-    """Return the error of a header (.hdr) without voxels, or of voxels (.img) without a header."""
-    voxels = is_pair_voxels(url)
-    return CaseError(
-        "pair_incomplete",
-        subject=subject,
-        found="voxels (.img) without their header (.hdr)"
-        if voxels
-        else "a header (.hdr) without its voxels (.img, .img.gz)",
-        wanted="both files of the pair, side by side",
-        remedy="Add the header; where it is there, name it in place of the voxels"
-        if voxels
-        else "Add the voxels, or convert the pair to .nii.gz",
-    )
-
-
 def read_record(store: Store, url: str) -> bytes | None:
     """Return the record at ``url`` as it lies there; None for nothing.
 
@@ -157,12 +107,20 @@ def read_record(store: Store, url: str) -> bytes | None:
 
 
 def is_done(
-    store: Store, case: Case, sidecar: Sidecar, *, weights: str, settings: str, label_url: str
+    store: Store,
+    inputs: Mapping[str, str],
+    sidecar: Sidecar,
+    *,
+    weights: str,
+    settings: str,
+    label_url: str,
 ) -> bool:
     """Say whether the label map at ``label_url`` is what a run would write now.
 
     Parameters
     ----------
+    inputs
+        URLs of the case's objects by their roles.
     weights, settings
         Digests of this run.
 
@@ -175,12 +133,11 @@ def is_done(
         return False
     recorded, output = sidecar.inputs, sidecar.output
     try:
-        urls = urls_by_role(store, case)
         return (
-            recorded.keys() == urls.keys()
+            recorded.keys() == inputs.keys()
             and _is_unchanged(store, label_url, output.bytes, output.etag, output.sha256)
             and all(
-                _is_unchanged(store, url, *_marks(recorded[role])) for role, url in urls.items()
+                _is_unchanged(store, url, *_marks(recorded[role])) for role, url in inputs.items()
             )
         )
     except CaseError:

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from unet_pipeline.errors import CaseError, RequestError, has_secret
 from unet_pipeline.records import Case, json_text
-from unet_pipeline.storage.names import escaped, is_safe, without_nifti_suffix
+from unet_pipeline.storage.names import escaped, is_safe, without_ending
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.survey import Fence
 from unet_pipeline.storage.urls import (
@@ -246,7 +246,7 @@ def _case(cells: _Cells, url: str, line: int) -> Case:
     case, image, mask, split, fold = cells
     name = _cell(case, "case", url, line)
     if name[-4:].lower() in _SUFFIX_ENDS or name[-3:].lower() == ".gz":
-        name = without_nifti_suffix(name) or name
+        name = without_ending(name) or name
     if not is_safe(name):
         _refuse(
             url,

@@ -1,6 +1,7 @@
 """What file names say: which files are volumes or masks, which are channels of one image.
 
-A *name* is a file's path below the cohort's prefix, without its NIfTI suffix.
+A *name* is a file's path below the cohort's prefix, without the ending of its
+format.
 """
 
 import re
@@ -8,13 +9,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from unet_pipeline.storage.formats import split_name
 from unet_pipeline.texts import shown
 
 # More numbered files than this under one name are taken for cases, not channels.
 MAX_CHANNELS = 16
 
 _FLAGS = re.IGNORECASE | re.DOTALL
-_NIFTI = re.compile(r"(?P<stem>.+)\.(nii|hdr|img)(\.gz)?", _FLAGS)
 _MASK_WORD = r"(masks?|msk|segs?|segmentations?|labels?|dseg|probseg)"
 _MASK = re.compile(rf"(.+[-_.])?{_MASK_WORD}|{_MASK_WORD}[-_.]?[0-9]+", _FLAGS)
 _MASK_FOLDER = re.compile(r"(masks?|labels?|segs?|segmentations?)(Tr|Ts)?", _FLAGS)
@@ -57,38 +58,15 @@ class Channels:
     names: tuple[str, ...] = ()
 
 
-def without_nifti_suffix(path: str) -> str | None:
-    """Return ``path`` without ``.nii``, ``.hdr`` or ``.img``, with ``.gz`` or without.
+def without_ending(path: str) -> str | None:
+    """Return ``path`` without the ending of its format, such as ``.nii.gz``.
 
-    None if it is no visible NIfTI file.
+    None if it is no visible volume.
     """
-    found = _NIFTI.fullmatch(path)
-    if found is None or any(part.startswith(".") for part in _visible_parts(path)):
+    stem, ending = split_name(path)
+    if not ending or any(part.startswith(".") for part in _visible_parts(path)):
         return None
-    return found["stem"]
-
-
-def is_pair_header(url: str) -> bool:
-    """Say whether a file holds the header of a NIfTI pair, whose voxels lie in another."""
-    return url.lower().endswith((".hdr", ".hdr.gz"))
-
-
-def is_pair_voxels(url: str) -> bool:
-    """Say whether a file holds the voxels of a NIfTI pair."""
-    return url.lower().endswith((".img", ".img.gz"))
-
-
-def voxel_files(url: str) -> tuple[str, ...]:
-    """Return where the voxels of a volume may lie: ``x.img`` or ``x.img.gz`` for ``x.hdr``.
-
-    The likelier comes first: compressed voxels beside a compressed header.
-    """
-    if not is_pair_header(url):
-        return (url,)
-    at = url.lower().rindex(".hdr")
-    image, packed = (".IMG", ".IMG.GZ") if url[at + 1 : at + 4].isupper() else (".img", ".img.gz")
-    files = f"{url[:at]}{image}", f"{url[:at]}{packed}"
-    return files[::-1] if url.lower().endswith(".gz") else files
+    return stem
 
 
 def is_mask(name: str) -> bool:
@@ -161,7 +139,7 @@ def sequence_order(names: Sequence[str]) -> tuple[str, ...]:
 
 def has_sequences(image: Volume) -> bool:
     """Say whether the channels of an image were joined as sequences, rather than by number."""
-    stems = (without_nifti_suffix(url.rpartition("/")[2]) or "" for url in image.urls)
+    stems = (without_ending(url.rpartition("/")[2]) or "" for url in image.urls)
     return len(image.urls) > 1 and all(_SEQUENCE.fullmatch(stem) for stem in stems)
 
 

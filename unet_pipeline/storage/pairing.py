@@ -15,7 +15,7 @@ from unet_pipeline.storage.names import (
     Volume,
     is_mask,
     is_mask_folder,
-    without_nifti_suffix,
+    without_ending,
     without_sequence,
 )
 
@@ -74,7 +74,7 @@ class MaskPattern:
         if (
             places != ["case"]
             or set("{}") & set(around)
-            or without_nifti_suffix(text) is None
+            or without_ending(text) is None
             or text.startswith(("/", "~"))
             or "://" in text
             or ".." in text.split("/")

@@ -6,13 +6,11 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from unet_pipeline.storage.accounting import Taken
+from unet_pipeline.storage.formats import is_pair_header, is_pair_voxels, voxel_files
 from unet_pipeline.storage.names import (
     Volume,
     is_own_output,
-    is_pair_header,
-    is_pair_voxels,
-    voxel_files,
-    without_nifti_suffix,
+    without_ending,
 )
 from unet_pipeline.storage.survey import Survey
 from unet_pipeline.storage.urls import relative_to
@@ -62,7 +60,7 @@ class Listing:
 
     def name(self, file: str) -> str | None:
         """Return the name that a file gives a case; None if it is no visible NIfTI file."""
-        return without_nifti_suffix(relative_to(file, self.survey.base))
+        return without_ending(relative_to(file, self.survey.base))
 
     def is_bids(self) -> bool:
         """Say whether the folder is the root of a BIDS tree."""
@@ -105,7 +103,7 @@ def possibly_ours(survey: Survey) -> dict[str, tuple[str, ...]]:
     only_file = survey.kind == "file"
     found = {}
     for file in survey.files:
-        name = without_nifti_suffix(relative_to(file, survey.base))
+        name = without_ending(relative_to(file, survey.base))
         if name is None or not is_own_output(name) or ".nii" not in file.lower():
             continue
         stem = file[: file.lower().rindex(".nii")]

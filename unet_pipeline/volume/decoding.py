@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, Literal
 from uuid import uuid4
 
 import numpy as np
@@ -15,25 +15,16 @@ import zarr
 from unet_pipeline.clock import check_time
 from unet_pipeline.errors import CaseError
 from unet_pipeline.scratch import hold_scratch, scratch_folder, scratch_path, writing_scratch
-from unet_pipeline.storage.ledger import (
-    VOXELS,
-    DigestingReader,
-    digest_bytes,
-    voxels_url,
-)
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
-from unet_pipeline.storage.versions import Versions, expect, one_version
+from unet_pipeline.storage.versions import Versions
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.axes import XYZ, Axes
+from unet_pipeline.volume.formats import reader_of
+from unet_pipeline.volume.formats.protocol import MOST_BYTES, Asked
 from unet_pipeline.volume.forms import Form
+from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.labels import as_labels
-from unet_pipeline.volume.nifti import read_slabs, scaled
-from unet_pipeline.volume.nifti_header import (
-    NiftiHeader,
-    parse_header,
-)
-from unet_pipeline.volume.probe import MOST_BYTES, check_size, read_start
 from unet_pipeline.volume.views import Voxels
 
 CHUNK = (128, 128, 32)
@@ -59,7 +50,7 @@ class StoredView:
         Voxels of the file that were NaN and have a number now.
     """
 
-    header: NiftiHeader
+    header: Header
     values_XYZ: npt.NDArray[Any] | None
     scratch: str | None = None
     value_range: tuple[float, float] = (-np.inf, np.inf)
@@ -93,7 +84,7 @@ class StoredView:
     def read(self, box: Box) -> Voxels:
         """Return the voxels of ``box``, shape 1XYZ."""
         check_time()
-        return scaled(self.stored(box), self.header)[None]
+        return self.header.scaled(self.stored(box))[None]
 
     def values(self) -> npt.NDArray[Any]:
         """Return all values, shape XYZ: as stored, or as float32 where the header scales them."""
@@ -139,40 +130,28 @@ def read_volume(
     Raises
     ------
     CaseError
-        As ``read_slabs`` and ``check_size``; ``voxels_not_finite`` for values that are no finite
-        float32; ``input_changed`` for a file that is not the version in ``seen``, or is replaced
-        meanwhile.
+        What its format's reader finds; ``volume_too_large``; ``voxels_not_finite`` for values that
+        are no finite float32; ``input_changed`` for a file that is not the version in ``seen``, or
+        is replaced meanwhile.
     """
-    voxels = voxels_url(store, url)
-    start, mark = read_start(store, url)
-    marks = {url: mark} if voxels == url else {url: mark, voxels: store.fingerprint(voxels)}
-    for each, now in marks.items():
-        expect(each, now, seen or {})
-    header_inputs = () if voxels == url else (_digest_small(store, url, role, marks),)
-    header = parse_header(start, form, pair=voxels != url, axes=axes)
-    check_size(header, most_bytes)
-    look = _Look(header, role, nan)
-    with _place(scratch, needed=header.nbytes > budget_bytes) as folder:
-        target = _room(header, folder)
-        with (
-            one_version(store, voxels, marks),
-            store.open(voxels) as file,
-            DigestingReader(file) as hashed,
-        ):
-            for part, values in _slabs(cast(BinaryIO, hashed), header, target, folder):
+    asked = Asked(form, axes, most_bytes)
+    with reader_of(url).open(store, url, asked, role, seen or {}) as source:
+        header = source.header
+        look = _Look(header, role, nan)
+        with _place(scratch, needed=header.nbytes > budget_bytes) as folder:
+            target = _room(header, folder)
+            for part, values in source.slabs(target if folder is None else None, CHUNK[2]):
                 look.at(part, values)
                 if folder is not None:
                     target[:, :, part] = values
-        if folder is None and not header.dtype.isnative:
-            target = target.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
-        if look.filled:
-            _fill(target, look.instead_of_nan())
-    name = role if voxels == url else f"{role}{VOXELS}"
-    digest = InputDigest(name, marks[voxels].size, marks[voxels].etag, hashed.digest)
-    return VolumeRead(_views(target, folder, look), (*header_inputs, digest))
+            if folder is None and not header.dtype.isnative:
+                target = target.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
+            if look.filled:
+                _fill(target, look.instead_of_nan())
+    return VolumeRead(_views(target, folder, look), source.inputs())
 
 
-def _room(header: NiftiHeader, folder: str | None) -> Any:
+def _room(header: Header, folder: str | None) -> Any:
     """Make room for all volumes of a file, one behind the other: in memory, or in scratch."""
     x, y, depth = header.grid.shape
     shape = (x, y, depth * header.volumes)
@@ -180,15 +159,6 @@ def _room(header: NiftiHeader, folder: str | None) -> Any:
         return np.empty(shape, header.dtype, order="F")
     dtype = header.dtype.newbyteorder("=")
     return zarr.create_array(folder, shape=shape, chunks=CHUNK, dtype=dtype)
-
-
-def _slabs(
-    stream: BinaryIO, header: NiftiHeader, target: Any, folder: str | None
-) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
-    """Decode slabs: straight into memory, or such as fill whole chunks of scratch."""
-    if folder is None:
-        return read_slabs(stream, header, target_XYZ=target)
-    return read_slabs(stream, header, _chunk_bytes(header))
 
 
 def _views(target: Any, folder: str | None, look: "_Look") -> tuple[StoredView, ...]:
@@ -209,7 +179,7 @@ def _views(target: Any, folder: str | None, look: "_Look") -> tuple[StoredView, 
 class _Look:
     """What the values of a file span, volume by volume: looked at once, while they are at hand."""
 
-    def __init__(self, header: NiftiHeader, role: str, nan: NanRule) -> None:
+    def __init__(self, header: Header, role: str, nan: NanRule) -> None:
         self.header, self.role, self.nan = header, role, nan
         self.depth = header.grid.shape[2]
         self.ranges, self.filled = [(np.inf, -np.inf)] * header.volumes, 0
@@ -280,19 +250,7 @@ def _not_finite(role: str) -> CaseError:
     )
 
 
-def _digest_small(store: Store, url: str, role: str, marks: Versions) -> InputDigest:
-    mark = marks[url]
-    with one_version(store, url, marks):
-        return InputDigest(role, mark.size, mark.etag, digest_bytes(store.read(url)))
-
-
-def _chunk_bytes(header: NiftiHeader) -> int:
-    """Return the bytes of a slab that fills whole chunks, so that each is written once."""
-    x, y, _ = header.grid.shape
-    return CHUNK[2] * x * y * header.dtype.itemsize
-
-
-def _are_float32(stored: tuple[float, float], header: NiftiHeader) -> bool:
+def _are_float32(stored: tuple[float, float], header: Header) -> bool:
     """Say whether the smallest and the largest stored value, once scaled, are finite float32."""
     return all(abs(value * header.slope + header.inter) <= _LARGEST for value in stored)
 

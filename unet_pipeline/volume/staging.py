@@ -17,9 +17,7 @@ from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.axes import XYZ, Axes
 from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
 from unet_pipeline.volume.forms import Form
-from unet_pipeline.volume.nifti_header import (
-    NiftiHeader,
-)
+from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.probe import MOST_BYTES
 from unet_pipeline.volume.regrid import conformed, same_grid
 from unet_pipeline.volume.steps import Prepared, Step, prepare
@@ -74,7 +72,7 @@ class Staged:
     native: Stacked
     model: View
     prepared: Prepared
-    header: NiftiHeader
+    header: Header
     inputs: tuple[InputDigest, ...]
     seconds: Mapping[str, float] = field(default_factory=dict)
 

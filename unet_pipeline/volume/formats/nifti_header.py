@@ -18,9 +18,10 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.pointers import pointer_to
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume.axes import XYZ, Axes, taken_of
+from unet_pipeline.volume.formats.nifti_rules import repaired
 from unet_pipeline.volume.forms import Form, Forms, Rows, Unit
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.header_rules import repaired
+from unet_pipeline.volume.header import Header
 
 HEADER_BYTES = 4096  # of the stored file: nearly always enough, see ``holds_header``
 GEOMETRY_FIELDS = (
@@ -36,77 +37,33 @@ _UNITS: dict[int, Unit] = {1: "m", 2: "mm", 3: "um"}
 
 
 @dataclass(frozen=True)
-class NiftiHeader:
-    """What the pipeline needs of a header; none of its free text.
+class NiftiFields:
+    """What only NIfTI knows of a volume.
 
     Attributes
     ----------
-    dtype
-        Type of the stored voxels, with byte order.
-    slope, inter
-        value = stored x slope + inter.
     offset
         First byte of the voxels in the decompressed file that holds them.
     version
         1 or 2.
     geometry
         Raw geometry fields, to be written to the label map unchanged.
-    forms
-        The places that the header gives; ``grid`` follows one of them.
-    repairs
-        Fields whose values the standard does not allow, and how they were read, in words.
-    volumes
-        Volumes of ``grid`` that are read, one behind the other: the channels of an image.
-    first, stored
-        The first of these, counted from 0, and how many volumes the file holds.
-    flat
-        Whether the file has two axes: ``grid`` is then one slice.
     """
 
-    grid: VoxelGrid
-    dtype: np.dtype[Any]
-    slope: float
-    inter: float
     offset: int
     version: int
     geometry: dict[str, Any]
-    forms: Forms
-    repairs: tuple[str, ...] = ()
-    volumes: int = 1
-    first: int = 0
-    stored: int = 1
-    flat: bool = False
 
-    @property
-    def is_plain(self) -> bool:
-        """Whether values are what is stored: no slope and no intercept."""
-        return (self.slope, self.inter) == (1.0, 0.0)
 
-    @property
-    def is_integer(self) -> bool:
-        """Whether every voxel is an integer, as far as the header can tell."""
-        scaled = not (float(self.slope).is_integer() and float(self.inter).is_integer())
-        return self.dtype.kind in "iu" and not scaled
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the voxels that are read, as stored, decompressed."""
-        return self.volume_bytes * self.volumes
-
-    @property
-    def volume_bytes(self) -> int:
-        """Bytes of one volume."""
-        return int(np.prod(self.grid.shape, dtype=object)) * self.dtype.itemsize
-
-    @property
-    def stored_bytes(self) -> int:
-        """Bytes of all volumes of the file, decompressed."""
-        return self.volume_bytes * self.stored
+def fields_of(header: Header) -> NiftiFields:
+    """Return what only NIfTI knows of a volume; of one from elsewhere, what is written of it."""
+    known: NiftiFields | None = header.own if isinstance(header.own, NiftiFields) else None
+    return known or NiftiFields(352, 1, _geometry_of(header.grid))
 
 
 def parse_header(
     first_bytes: bytes, form: Form | None = None, *, pair: bool = False, axes: Axes = XYZ
-) -> NiftiHeader:
+) -> Header:
     """Parse a header from the first bytes of a file, compressed or not.
 
     Parameters
@@ -131,7 +88,7 @@ def parse_header(
         raise _not_fetched(*pointer)
     data = _decompress_start(first_bytes)
     header = _nibabel_header(data, pair)
-    geometry = {field: header[field].copy() for field in GEOMETRY_FIELDS}
+    geometry = _fields(header)
     pixdim_mm, repairs = header["pixdim"][1:4].tolist(), repaired(header)
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     forms = _forms(header, pixdim_mm)
@@ -145,20 +102,19 @@ def parse_header(
             remedy="Convert the volume to a scalar one",
         )
     slope, inter = _slope_inter(header)
-    return NiftiHeader(
+    version = 2 if isinstance(header, nib.Nifti2Header) else 1
+    return Header(
         grid=grid,
         dtype=dtype,
         slope=slope,
         inter=inter,
-        offset=int(header["vox_offset"]),
-        version=2 if isinstance(header, nib.Nifti2Header) else 1,
-        geometry=geometry,
         forms=forms,
         repairs=repairs,
         volumes=taken.volumes,
         first=taken.first,
         stored=taken.stored,
         flat=taken.flat,
+        own=NiftiFields(int(header["vox_offset"]), version, geometry),
     )
 
 
@@ -175,38 +131,38 @@ def holds_header(first_bytes: bytes) -> bool:
     return len(_decompress_start(first_bytes)) >= _LONGEST
 
 
-def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: NiftiHeader) -> bytes:
+def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: Header) -> bytes:
     """Return the start of a ``.nii`` file, up to its voxels, with the geometry of ``like``."""
-    header = nib.Nifti2Header() if like.version == 2 else nib.Nifti1Header()
+    fields = fields_of(like)
+    header = nib.Nifti2Header() if fields.version == 2 else nib.Nifti1Header()
     header.set_data_shape(shape[:2] if like.flat else shape)
     header.set_data_dtype(np.dtype(dtype))
-    for field, value in like.geometry.items():
+    for field, value in fields.geometry.items():
         header[field] = value
     header["scl_slope"], header["scl_inter"] = 1, 0
-    header["vox_offset"] = 544 if like.version == 2 else 352
-    header["magic"] = b"n+2" if like.version == 2 else b"n+1"
+    header["vox_offset"] = 544 if fields.version == 2 else 352
+    header["magic"] = b"n+2" if fields.version == 2 else b"n+1"
     file = io.BytesIO()
     header.write_to(file)
     file.write(b"\0" * (int(header["vox_offset"]) - file.tell()))
     return file.getvalue()
 
 
-def header_of(shape: Index3, affine: npt.ArrayLike, dtype: npt.DTypeLike) -> NiftiHeader:
-    """Return the header of a new volume: sform and qform from ``affine``, codes 1 (scanner).
+def _geometry_of(grid: VoxelGrid) -> dict[str, Any]:
+    """Return the fields of a grid: sform and qform, codes 1 (scanner).
 
-    A qform cannot hold shear: of a sheared affine it is the nearest rotation, with code 0.
+    A qform cannot hold shear: of a sheared grid it is the nearest rotation, with code 0.
     """
     header = nib.Nifti1Header()
-    header.set_data_shape(shape)
-    header.set_data_dtype(np.dtype(dtype))
-    header.set_sform(np.asarray(affine), code=1)
-    grid = VoxelGrid.of(shape, affine)
-    header.set_qform(np.asarray(affine), code=0 if grid.is_sheared else 1)
+    header.set_data_shape(grid.shape)
+    header.set_sform(grid.affine, code=1)
+    header.set_qform(grid.affine, code=0 if grid.is_sheared else 1)
     header.set_xyzt_units("mm")
-    file = io.BytesIO()
-    header["vox_offset"], header["magic"] = 352, b"n+1"
-    header.write_to(file)
-    return parse_header(file.getvalue())
+    return _fields(header)
+
+
+def _fields(header: Any) -> dict[str, Any]:
+    return {field: header[field].copy() for field in GEOMETRY_FIELDS}
 
 
 def broken(code: str, found: str) -> CaseError:

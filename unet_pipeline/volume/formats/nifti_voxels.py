@@ -20,7 +20,8 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from unet_pipeline.clock import check_time
-from unet_pipeline.volume.nifti_header import NiftiHeader, broken, header_bytes
+from unet_pipeline.volume.formats.nifti_header import broken, fields_of, header_bytes
+from unet_pipeline.volume.header import Header
 
 GZIP_MAGIC = b"\x1f\x8b"
 TRAILING_BYTES = 64 * 2**20  # that are read after the voxels before a file is refused
@@ -31,7 +32,7 @@ _SLAB_BYTES = 2_000_000  # stay in the caches for whoever looks at them next
 
 def read_slabs(
     file: BinaryIO,
-    header: NiftiHeader,
+    header: Header,
     slab_bytes: int = _SLAB_BYTES,
     target_XYZ: npt.NDArray[Any] | None = None,
 ) -> Iterator[tuple[slice, npt.NDArray[Any]]]:
@@ -61,7 +62,7 @@ def read_slabs(
     slice_bytes, before = x * y * header.dtype.itemsize, header.first * header.volume_bytes
     step = max(1, slab_bytes // slice_bytes)
     with _decoded(file, header) as stream:
-        _skip(stream, header.offset + before)
+        _skip(stream, fields_of(header).offset + before)
         for z in range(0, depth, step):
             check_time()
             part = slice(z, min(z + step, depth))
@@ -76,7 +77,7 @@ def read_slabs(
         _drain(stream)
 
 
-def check_whole(file: BinaryIO, header: NiftiHeader) -> None:
+def check_whole(file: BinaryIO, header: Header) -> None:
     """Decode a file to its end without keeping it: it must hold what its header promises.
 
     Raises
@@ -85,19 +86,11 @@ def check_whole(file: BinaryIO, header: NiftiHeader) -> None:
         As ``read_slabs``.
     """
     with _decoded(file, header) as stream:
-        _skip(stream, header.offset + header.stored_bytes)
+        _skip(stream, fields_of(header).offset + header.stored_bytes)
         _drain(stream)
 
 
-def scaled(stored: npt.NDArray[Any], header: NiftiHeader) -> npt.NDArray[np.float32]:
-    """Return stored values as float32, by the header's slope and intercept."""
-    if (header.slope, header.inter) == (1.0, 0.0):
-        return np.asarray(stored, dtype=np.float32)
-    values = stored.astype(np.float64) * header.slope + header.inter
-    return np.asarray(values, dtype=np.float32)
-
-
-def encode_labels(labels_XYZ: npt.NDArray[Any], like: NiftiHeader) -> bytes:
+def encode_labels(labels_XYZ: npt.NDArray[Any], like: Header) -> bytes:
     """Return a ``.nii.gz`` file of a label map with the geometry of ``like``, bit for bit.
 
     The same labels give the same bytes: no time stamp, no free text, and gzip members of one size,
@@ -110,12 +103,12 @@ def encode_labels(labels_XYZ: npt.NDArray[Any], like: NiftiHeader) -> bytes:
         return b"".join(pool.map(_compressed, parts))
 
 
-def encode_volume(values_XYZ: npt.NDArray[Any], like: NiftiHeader) -> bytes:
+def encode_volume(values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
     """Return an uncompressed ``.nii`` file of ``values_XYZ`` with the geometry of ``like``."""
     return b"".join(_parts(values_XYZ, like))
 
 
-def _parts(values_XYZ: npt.NDArray[Any], like: NiftiHeader) -> Sequence[bytes | memoryview]:
+def _parts(values_XYZ: npt.NDArray[Any], like: Header) -> Sequence[bytes | memoryview]:
     """Return a ``.nii`` file in pieces; only the first, which begins with the header, is a copy."""
     x, y, z = values_XYZ.shape
     voxels = _bytes_of(np.ascontiguousarray(values_XYZ.T))
@@ -134,7 +127,7 @@ def _bytes_of(dense: npt.NDArray[Any]) -> memoryview:
 
 
 @contextmanager
-def _decoded(file: BinaryIO, header: NiftiHeader) -> Iterator[Any]:
+def _decoded(file: BinaryIO, header: Header) -> Iterator[Any]:
     """Open a stream of decompressed bytes, and name the faults of reading it."""
     start = file.read(2)
     joined = _Joined(start, file)

@@ -1,0 +1,95 @@
+"""The formats of volumes by their names: plain data, an entry for each.
+
+How each is read and written, its module in ``volume/formats/`` says. The first entry is the format
+of files whose names are of none.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from unet_pipeline.errors import CaseError
+
+
+@dataclass(frozen=True)
+class Format:
+    """What the names of one format's volumes look like.
+
+    Attributes
+    ----------
+    name
+        That of its module, with ``-`` for ``_``.
+    title
+        What people call it.
+    endings
+        Of names that are volumes, in lower case.
+    voxels
+        Endings of headers that lie beside their voxels, and what those then end with, the likelier
+        first.
+    """
+
+    name: str
+    title: str
+    endings: tuple[str, ...]
+    voxels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+FORMATS = (
+    Format("nifti", "NIfTI", (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"),
+           {".hdr": (".img", ".img.gz"), ".hdr.gz": (".img.gz", ".img")}),
+)  # fmt: skip
+
+_ENDINGS = sorted((e for each in FORMATS for e in each.endings), key=len, reverse=True)
+_VOLUME = re.compile(
+    rf"(?P<stem>.+)(?P<ending>{'|'.join(map(re.escape, _ENDINGS))})", re.IGNORECASE | re.DOTALL
+)
+
+
+def split_name(path: str) -> tuple[str, str]:
+    """Return a name without the ending of a volume, and that ending; it is empty if it has none."""
+    found = _VOLUME.fullmatch(path)
+    return (found["stem"], found["ending"]) if found else (path, "")
+
+
+def format_of(path: str) -> Format | None:
+    """Return the format of a volume of that name; None if it is none."""
+    ending = split_name(path)[1].lower()
+    return next((each for each in FORMATS if ending in each.endings), None)
+
+
+def is_pair_header(url: str) -> bool:
+    """Say whether a file holds the header of a pair, whose voxels lie in another."""
+    known = format_of(url)
+    return known is not None and split_name(url)[1].lower() in known.voxels
+
+
+def is_pair_voxels(url: str) -> bool:
+    """Say whether a file holds the voxels of a pair."""
+    known, ending = format_of(url), split_name(url)[1].lower()
+    return known is not None and any(ending in of_header for of_header in known.voxels.values())
+
+
+def voxel_files(url: str) -> tuple[str, ...]:
+    """Return where the voxels of a volume may lie: ``x.img`` or ``x.img.gz`` for ``x.hdr``."""
+    if not is_pair_header(url):
+        return (url,)
+    stem, ending = split_name(url)
+    known = format_of(url)
+    files = known.voxels[ending.lower()] if known else ()
+    return tuple(f"{stem}{each.upper() if ending[1:4].isupper() else each}" for each in files)
+
+
+def half_a_pair(url: str, subject: str = "") -> CaseError:
+    """Return the error of a header (.hdr) without voxels, or of voxels (.img) without a header."""
+    voxels = is_pair_voxels(url)
+    return CaseError(
+        "pair_incomplete",
+        subject=subject,
+        found="voxels (.img) without their header (.hdr)"
+        if voxels
+        else "a header (.hdr) without its voxels (.img, .img.gz)",
+        wanted="both files of the pair, side by side",
+        remedy="Add the header; where it is there, name it in place of the voxels"
+        if voxels
+        else "Add the voxels, or convert the pair to .nii.gz",
+    )

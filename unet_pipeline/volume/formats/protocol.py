@@ -1,0 +1,132 @@
+"""What a format has to offer: a reader, and a writer if label maps may have it."""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy.typing as npt
+
+from unet_pipeline.errors import CaseError
+from unet_pipeline.storage.sidecar import InputDigest
+from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.versions import Versions
+from unet_pipeline.volume.axes import XYZ, Axes
+from unet_pipeline.volume.forms import Form
+from unet_pipeline.volume.header import Header
+
+MOST_BYTES = 64 * 10**9  # decoded, of one volume, unless a request says otherwise
+Slabs = Iterator[tuple[slice, npt.NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """How a volume is to be read.
+
+    Attributes
+    ----------
+    form
+        The form of a NIfTI header to take where there are two.
+    axes
+        What it may have instead of three axes in space.
+    most_bytes
+        Decoded bytes that it may claim.
+    """
+
+    form: Form | None = None
+    axes: Axes = XYZ
+    most_bytes: int = MOST_BYTES
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A header, which versions of its files were read, and how many bytes of them."""
+
+    header: Header
+    bytes_read: int
+    versions: Versions
+
+
+class Source(Protocol):
+    """A volume that is open: its voxels come as a stream of slabs, once."""
+
+    @property
+    def header(self) -> Header:
+        """The header, read again."""
+        ...
+
+    def slabs(self, target_XYZ: npt.NDArray[Any] | None, depth: int) -> Slabs:
+        """Yield ranges of the third axis with their stored values, not scaled, shape XYZ.
+
+        Several volumes follow each other along the third axis.
+
+        Parameters
+        ----------
+        target_XYZ
+            Where the voxels are put: of the header's shape and type, in Fortran order. None for
+            an array of each slab's own.
+        depth
+            Slices of a slab without a target, or a multiple of it.
+        """
+        ...
+
+    def inputs(self) -> tuple[InputDigest, ...]:
+        """Return the digests of all objects, once all slabs have come."""
+        ...
+
+
+class Reader(Protocol):
+    """How volumes of one format are read.
+
+    What cannot be read raises ``CaseError``; an object that is replaced meanwhile is
+    ``input_changed``.
+    """
+
+    def objects(self, store: Store, url: str) -> dict[str, str]:
+        """Return the objects that make up a volume, by what their roles end with.
+
+        The first has no ending. Other objects of the store have no part in the volume, in its
+        version or in its digests.
+        """
+        ...
+
+    def probe(self, store: Store, url: str, asked: Asked) -> Probe:
+        """Read a header, hold its claims against what is stored, and against ``most_bytes``."""
+        ...
+
+    def open(
+        self, store: Store, url: str, asked: Asked, role: str, seen: Versions
+    ) -> AbstractContextManager[Source]:
+        """Open a volume of the versions in ``seen``; they are compared at the end, too."""
+        ...
+
+
+class Writer(Protocol):
+    """How label maps of one format are written."""
+
+    @property
+    def suffix(self) -> str:
+        """What the name of a file ends with."""
+        ...
+
+    def encode(self, values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
+        """Return a file with the place of ``like``; the same values give the same bytes."""
+        ...
+
+
+def check_size(header: Header, most_bytes: int) -> None:
+    """Refuse a volume by what its header claims, before anything of it is decoded.
+
+    Raises
+    ------
+    CaseError
+        ``volume_too_large``.
+    """
+    if header.stored_bytes > most_bytes:
+        raise CaseError(
+            "volume_too_large",
+            found=f"a header that claims {' x '.join(map(str, header.grid.shape))} voxels, "
+            f"{header.stored_bytes / 1e9:,.3g} GB",
+            wanted=f"at most {most_bytes / 1e9:,.3g} GB",
+            remedy="Look whether the header is right; if it is, raise --max-volume-gb",
+        )
