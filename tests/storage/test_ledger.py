@@ -75,7 +75,10 @@ def still_done(store, root, case, sidecar, weights=WEIGHTS, settings=SETTINGS):
     sound = parse_sidecar(json.dumps(sidecar).encode())
     if sound is None:
         return False
-    inputs = objects_by_role(store, case)
+    try:
+        inputs = objects_by_role(store, case)
+    except CaseError:  # one half of a pair is gone
+        return False
     return is_done(store, inputs, sound, weights=weights, settings=settings, label_url=label_url)
 
 

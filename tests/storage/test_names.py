@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from unet_pipeline.storage.formats import voxel_files
 from unet_pipeline.storage.names import (
     MAX_CHANNELS,
     Volume,
@@ -12,7 +13,6 @@ from unet_pipeline.storage.names import (
     is_mask,
     is_own_output,
     is_safe,
-    voxel_files,
     without_ending,
 )
 from unet_pipeline.storage.pairing import pair

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from nibabel.fileholders import FileHolder
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.storage.names import voxel_files
+from unet_pipeline.storage.formats import voxel_files
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.decoding import read_volume
