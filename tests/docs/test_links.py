@@ -8,6 +8,8 @@ from doc_pages import ROOT, anchors, files, links, named, pages, spans
 FILE = re.compile(
     r"[\w/-]+\.(?:py|sbatch)|(?:benchmarks|deploy|docs)/[\w/-]+\.(?:json|md|toml|yaml)"
 )
+PAGE = re.compile(r"(?<![\w/])(?:docs|deploy)/[\w/-]+\.md")
+CARD = "docs/README.md"  # of a bundle
 
 
 def lost(text: str, page=ROOT / "README.md") -> set[str]:
@@ -38,6 +40,17 @@ def test_files_that_are_named_are_there(page):
     told = {word for word in told if FILE.fullmatch(word)}
     there = files()
     assert {t for t in told if not any(f"/{name}".endswith(f"/{t}") for name in there)} == set()
+
+
+def test_pages_that_the_code_names_are_there():
+    named_in_code = {
+        found
+        for name in files()
+        if name.endswith(".py") and name != "tests/docs/test_links.py"
+        for found in PAGE.findall((ROOT / name).read_text())
+    }
+    assert len(named_in_code) > 5
+    assert {page for page in named_in_code - {CARD} if not (ROOT / page).is_file()} == set()
 
 
 def test_a_lost_link_is_seen():
