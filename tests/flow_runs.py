@@ -33,7 +33,7 @@ def start_flow(
     server: PrefectServer,
     settings: Mapping[str, Any],
     folder: Path,
-    module: str = "unet_pipeline_flows.segment_cohort",
+    module: str = "unet_pipeline_flows.segment",
 ) -> subprocess.Popen[str]:
     """Start the flow as plain Python, in a process of its own."""
     request = folder / "settings.json"
@@ -65,14 +65,14 @@ def of_run(server: PrefectServer, kind: str, run: Mapping[str, Any]) -> list[dic
     return found
 
 
-def deployment(server: PrefectServer, name: str, flow: str = "segment-cohort") -> dict[str, Any]:
+def deployment(server: PrefectServer, name: str, flow: str = "segment") -> dict[str, Any]:
     found = server.api(f"/deployments/name/{flow}/{name}")
     assert found is not None
     return found
 
 
 def start_run(
-    server: PrefectServer, name: str, settings: Mapping[str, Any], flow: str = "segment-cohort"
+    server: PrefectServer, name: str, settings: Mapping[str, Any], flow: str = "segment"
 ) -> dict[str, Any]:
     """Ask for a run of a deployment, as the run form does; the keys are its worker's."""
     run = server.api(

@@ -21,7 +21,7 @@ async (given) => {
   const state = {type: "SCHEDULED"};
   for (const [name, options] of Object.entries({plain: {}, cookies: {credentials: "include"}})) {
     await tried(name, async () => {
-      const at = given.api + "/deployments/name/segment-cohort/on-demand";
+      const at = given.api + "/deployments/name/segment/on-demand";
       const found = await fetch(at, options);
       if (!found.ok) return found.status;
       const id = (await found.json()).id;

@@ -122,16 +122,16 @@ def _keep_logs(work: Path, copies: OwnFiles) -> None:
 
 
 def _run_flow(demo: DemoRun, env: Mapping[str, str], output: Path, status: Status) -> None:
-    """Run the flow ``segment-cohort`` in a process of its own, and show how far it is."""
+    """Run the flow ``segment`` in a process of its own, and show how far it is."""
     request, log = demo.work / "settings.json", demo.work / "flow.log"
     request.write_text(demo.settings.model_dump_json())
-    command = [sys.executable, "-m", "unet_pipeline_flows.segment_cohort", str(request)]
+    command = [sys.executable, "-m", "unet_pipeline_flows.segment", str(request)]
     process = processes.start(command, env=env, log=log)
     try:
         deadline = time.monotonic() + LIMIT_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
             done = len(_FINISHED.findall(log.read_text(errors="replace")))
-            status.update(f"Flow segment-cohort on {WORKERS} Dask workers: {done} cases finished")
+            status.update(f"Flow segment on {WORKERS} Dask workers: {done} cases finished")
             time.sleep(0.3)
     finally:
         processes.stop(process)

@@ -278,7 +278,7 @@ def test_a_deployment_segments_a_cohort_on_this_cluster(prefect, dask):
 
     parameter = f"settings={json.dumps(settings)}"
     said = prefect_says(
-        prefect, "deployment", "run", "segment-cohort/on-demand", "-p", parameter, "--watch"
+        prefect, "deployment", "run", "segment/on-demand", "-p", parameter, "--watch"
     )
     assert "Completed" in said
     for name in small.sound:

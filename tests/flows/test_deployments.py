@@ -22,7 +22,7 @@ from unet_pipeline.local.prefect_server import close_abandoned_runs
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
-NIGHTLY = "segment-cohort/nightly"
+NIGHTLY = "segment/nightly"
 
 
 def test_nightly_is_registered_and_off(deployed):
@@ -133,6 +133,34 @@ def test_a_run_whose_worker_was_killed_does_not_block_the_next(deployed):
     following = begin()
     assert set_state(following, "PENDING")["status"] == "ACCEPT"
     set_state(following, "CANCELLED")
+
+
+def test_deployments_of_old_names_go_and_what_was_set_for_the_night_stays(deployed):
+    """As ``up`` finds them in a database that an earlier version made."""
+    there = deployment(deployed, "nightly")
+    deployed.api(f"/deployments/{there['id']}", method="DELETE")
+    flow = deployed.api("/flows/", {"name": "segment-cohort"})
+    night = {"cron": "0 3 * * *", "timezone": "Europe/Berlin"}
+    old = {
+        "name": "nightly", "flow_id": flow["id"], "parameters": {"settings": {"images": "s3://ward"}},
+        "entrypoint": "flows.segment_cohort.segment_cohort",
+        "schedules": [{"schedule": night, "active": True}],
+    }  # fmt: skip
+    deployed.api("/deployments/", old)
+    theirs = {"name": "theirs", "flow_id": flow["id"], "entrypoint": "flows.ours.ours"}
+    deployed.api("/deployments/", theirs)
+    deploy(deployed)
+    now = deployment(deployed, "nightly")
+    assert now["parameters"] == old["parameters"]
+    assert [(one["schedule"]["cron"], one["active"]) for one in now["schedules"]] == [
+        ("0 3 * * *", True)
+    ]
+    assert deployed.api("/deployments/name/segment-cohort/nightly") is None
+    assert deployed.api("/deployments/name/segment-cohort/theirs") is not None
+    kept = {"parameters": there["parameters"], "schedules": [
+        {key: one[key] for key in ("schedule", "active")} for one in there["schedules"]
+    ]}  # fmt: skip
+    deployed.api(f"/deployments/{now['id']}", kept, method="PATCH")
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")

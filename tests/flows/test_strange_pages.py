@@ -82,7 +82,7 @@ def test_the_page_works_with_the_password_for_its_user(deployed):
     with browser() as chromium:
         page = chromium.new_page(viewport={"width": 1300, "height": 2600})
         log_in(page, deployed)
-        id_ = deployment(deployed, "audit", "check-alignment")["id"]
+        id_ = deployment(deployed, "on-demand", "check")["id"]
         page.goto(f"{deployed.url}/deployments/deployment/{id_}/run")
         page.get_by_text("Images, as for segment.").first.wait_for(timeout=60_000)
         with page.expect_response("**/create_flow_run", timeout=60_000) as answer:

@@ -14,16 +14,11 @@ from unet_pipeline.errors import RequestError
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "wrong_requests.py"
-WITH_TRUST = {
-    "segment-cohort": "segment_cohort", "inspect-layers": "run_layers",
-    "select-depth": "select_depth", "compare-bundles": "compare_bundles",
-}  # fmt: skip
+WITH_TRUST = ("segment", "layers", "depths", "compare")
 OTHERS = {
-    "check-alignment": ("check_alignment", {"output": "/etc/cron.d"}, "prefix_not_allowed"),
-    "train-model": (
-        "train_model", {"storage": {"endpoint_url": "http://127.0.0.1:1"}}, "endpoint_not_allowed",
-    ),
-}  # fmt: skip
+    "check": ({"output": "/etc/cron.d"}, "prefix_not_allowed"),
+    "train": ({"storage": {"endpoint_url": "http://127.0.0.1:1"}}, "endpoint_not_allowed"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +37,10 @@ def states(server, model, mark):
     place = str(mark.parent)
     given = {"images": f"{place}/scans", "output": f"{place}/out"}
     requests = []
-    for flow, module in WITH_TRUST.items():
-        own = {"models": [model, "phantom"]} if flow == "compare-bundles" else {"model": model}
-        requests.append((f"unet_pipeline_flows.{module}", {**given, **own, "trust": True}))
-    requests += [
-        (f"unet_pipeline_flows.{module}", {**given, **own}) for module, own, _ in OTHERS.values()
-    ]
+    for flow in WITH_TRUST:
+        own = {"models": [model, "phantom"]} if flow == "compare" else {"model": model}
+        requests.append((flow, {**given, **own, "trust": True}))
+    requests += [(flow, {**given, **own}) for flow, (own, _) in OTHERS.items()]
     file = mark.parent / "requests.json"
     file.write_text(json.dumps(requests))
     environment = {**server.env, VARIABLE["prefix"]: place}
@@ -72,7 +65,7 @@ def test_no_run_says_trust_unless_its_worker_allows_the_bundle(states, mark, flo
 @pytest.mark.parametrize("flow", OTHERS)
 def test_no_run_names_places_and_servers_of_its_own(states, flow):
     assert states[flow]["name"] == "WrongRequest"
-    assert states[flow]["message"].startswith(f"[{OTHERS[flow][2]}]")
+    assert states[flow]["message"].startswith(f"[{OTHERS[flow][1]}]")
 
 
 def test_a_run_cannot_allow_itself_what_its_worker_does_not(deployed, model, mark, tmp_path):

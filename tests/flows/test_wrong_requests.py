@@ -13,18 +13,14 @@ from unet_pipeline.storage.store import join
 
 pytestmark = pytest.mark.slow
 SCRIPT = Path(__file__).parents[1] / "wrong_requests.py"
-# name of the flow: its module, its settings besides the cohort, and what its state must say
+# name of the flow: its settings besides the cohort, and what its state must say
 REQUESTS = {
-    "check-alignment": ("check_alignment", {"images": "s3://no-such-bucket-here/x"}, "bucket"),
-    "segment-cohort": ("segment_cohort", {"model": "nonsense"}, "nonsense: found no configs"),
-    "inspect-layers": (
-        "run_layers", {"model": "phantom", "layers": ["bottleneck"]},
-        "found layer 'bottleneck'",
-    ),
-    "select-depth": ("select_depth", {"model": "phantom", "masks": None}, "0 of 4 cases"),
-    "compare-bundles": ("compare_bundles", {"models": ["phantom"]}, "1 to compare"),
-    "train-model": (
-        "train_model",
+    "check": ({"images": "s3://no-such-bucket-here/x"}, "bucket"),
+    "segment": ({"model": "nonsense"}, "nonsense: found no configs"),
+    "layers": ({"model": "phantom", "layers": ["bottleneck"]}, "found layer 'bottleneck'"),
+    "depths": ({"model": "phantom", "masks": None}, "0 of 4 cases"),
+    "compare": ({"models": ["phantom"]}, "1 to compare"),
+    "train": (
         {"classes": 2, "features": [4, 8], "roi_size": [16, 16, 16], "spacing": [4, 4, 4]},
         "labels up to 2",
     ),
@@ -37,10 +33,7 @@ def states(server, s3, tmp_path_factory):
     bucket = s3.bucket("wrong")
     small = tiny_cohort(s3.store, join(bucket, "scans"))
     given = {"images": small.images, "masks": small.masks, "output": join(bucket, "out")}
-    requests = [
-        (f"unet_pipeline_flows.{module}", {**given, **changes})
-        for module, changes, _ in REQUESTS.values()
-    ]
+    requests = [(flow, {**given, **changes}) for flow, (changes, _) in REQUESTS.items()]
     file = tmp_path_factory.mktemp("wrong") / "requests.json"
     file.write_text(json.dumps(requests))
     variables = {**aws_variables(), **s3.server.environment()}

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.local.password import Password
@@ -20,8 +21,14 @@ from unet_pipeline.local.prefect_server import (
 
 log = logging.getLogger(__name__)
 
-FLOW = "segment-cohort"
-ON_REQUEST = ("on-demand", "audit", "train", "depths", "compare", "layers")
+NIGHTLY = "/deployments/name/segment/nightly"
+OLD_ENTRYPOINTS = {  # of deployments as they were registered before flows had their jobs' names
+    f"flows.{name}.{name}"
+    for name in (
+        "segment_cohort", "check_alignment", "train_model",
+        "select_depth", "compare_bundles", "inspect_layers",
+    )
+}  # fmt: skip
 NO_COHORT = {  # what the run form shows until a cohort is named
     "UNET_PIPELINE_IMAGES": "s3://scans/incoming",
     "UNET_PIPELINE_MODEL": "hippocampus",
@@ -37,6 +44,7 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
 
     The schedule of ``nightly`` is on if a cohort is named, and else off. A ``nightly`` that is
     registered already stays as it is, with what was changed on its page, unless a cohort is named.
+    Deployments of the flows' old names go; what was set for the old ``nightly`` is kept.
 
     Parameters
     ----------
@@ -48,13 +56,25 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     defaults = {**NO_COHORT, "UNET_PIPELINE_TIMEZONE": local_time_zone()}
     given = {name: os.environ[name] for name in defaults if name in os.environ} | {**(cohort or {})}
     named = {"UNET_PIPELINE_IMAGES", "UNET_PIPELINE_OUTPUT"} <= given.keys()
-    keep = not named and server.api(f"/deployments/name/{FLOW}/nightly") is not None
-    wanted = [*ON_REQUEST, *([] if keep else ["nightly"])]
+    keep = not named and server.api(NIGHTLY) is not None
+    wanted = ["on-demand"] if keep else ["on-demand", "nightly"]
     env = {**defaults, **given, "UNET_PIPELINE_NIGHTLY": str(named).lower()}
     names = [option for name in wanted for option in ("--name", name)]
     file = str(deployment_file("prefect.yaml"))
     server.prefect("--no-prompt", "deploy", *names, "--prefect-file", file, env=env)
     log.info("registered %s from %s", " and ".join(wanted), file)
+    for old in server.api("/deployments/filter", {}):
+        if old["entrypoint"] in OLD_ENTRYPOINTS:
+            if old["name"] == "nightly" and not keep and not named:
+                _inherit(server, old)
+            server.api(f"/deployments/{old['id']}", method="DELETE")
+
+
+def _inherit(server: PrefectServer, old: Mapping[str, Any]) -> None:
+    """Give the nightly deployment what was set on the page of an older one."""
+    schedules = [{key: one[key] for key in ("schedule", "active")} for one in old["schedules"]]
+    kept = {"parameters": old["parameters"], "schedules": schedules}
+    server.api(f"/deployments/{server.api(NIGHTLY)['id']}", kept, method="PATCH")
 
 
 def run_up(
@@ -84,12 +104,12 @@ def run_up(
         out.print(f"Prefect page      {server.url}")
         out.print(Text(f"Password          {_said(server.password)}"), soft_wrap=True)
         out.print(f"Deployments       {server.url}/deployments")
-        out.print("Run a cohort      on-demand > Run, and fill in images, model and output")
-        out.print("Check a cohort    audit > Run, and fill in images and masks")
-        out.print("Train a network   train > Run, and fill in images, masks and output")
-        out.print("Choose a depth    depths > Run; compare > Run holds bundles against each other")
-        out.print("Look inside       layers > Run, and fill in images, masks and model")
-        out.print("Run every night   nightly > Edit the parameters, then switch its schedule on")
+        out.print("Run a cohort      segment/on-demand > Run, and fill in images, model and output")
+        out.print("Check a cohort    check/on-demand > Run, and fill in images and masks")
+        out.print("Train a network   train/on-demand > Run, and fill in images, masks and output")
+        out.print("Choose a depth    depths/on-demand > Run; compare/on-demand compares bundles")
+        out.print("Look inside       layers/on-demand > Run, and fill in images, masks and model")
+        out.print("Run every night   segment/nightly > Edit it, then switch its schedule on")
         out.print(f"Logs              {place}")
         out.print("Ctrl-C stops the server and the worker; what they know stays.")
         try:

@@ -86,21 +86,28 @@ class PrefectServer:
             )
         return done.stdout
 
-    def api(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Ask the server's API: POST with a body, or else GET. None if there is no such thing.
+    def api(
+        self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None
+    ) -> Any:
+        """Ask the server's API: by default POST with a body, or else GET.
+
+        None if there is no such thing, or no answer to give.
 
         Where its database is busy (503) it is asked again, as Prefect's own clients do.
         """
         token = b64encode(self.password.text.encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
         request = urllib.request.Request(  # noqa: S310  loopback only
-            f"{self.url}/api{path}", None if body is None else json_text(body).encode(), headers
+            f"{self.url}/api{path}",
+            None if body is None else json_text(body).encode(),
+            headers,
+            method=method,
         )
         pauses = iter(BUSY_PAUSES)
         while True:
             try:
                 with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
-                    return json.load(answer)
+                    return json.loads(answer.read() or "null")
             except urllib.error.HTTPError as error:
                 if error.code == HTTPStatus.NOT_FOUND:
                     return None

@@ -86,9 +86,7 @@ def test_a_fault_that_passes_is_tried_again(server, tmp_path):
     assert task["run_count"] > 1
 
 
-@pytest.mark.parametrize(
-    "module", ["unet_pipeline_flows.segment_cohort", "unet_pipeline_flows.check_alignment"]
-)
+@pytest.mark.parametrize("module", ["unet_pipeline_flows.segment", "unet_pipeline_flows.check"])
 def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
     server, s3_env, monkeypatch, tmp_path, module
 ):

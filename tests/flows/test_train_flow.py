@@ -9,7 +9,7 @@ from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
-FLOW = "train-model"
+FLOW = "train"
 
 
 def settings_of_training(bucket, small, **changes):
@@ -34,7 +34,7 @@ def settings_of_training(bucket, small, **changes):
 def test_a_training_from_its_deployment(deployed, cohort):
     bucket, small = cohort
     settings = settings_of_training(bucket, small)
-    run = wait_for_run(deployed, start_run(deployed, "train", settings, FLOW))
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings, FLOW))
     assert run["state_name"] == "CompletedWithFaults"
     assert run["state"]["message"].endswith("on 1 cases kept aside")
     bundle = load_bundle(settings["output"], Store())
@@ -53,7 +53,7 @@ def test_a_training_from_its_deployment(deployed, cohort):
 
 
 def test_the_training_form_has_its_settings(deployed):
-    schema = deployment(deployed, "train", FLOW)["parameter_openapi_schema"]
+    schema = deployment(deployed, "on-demand", FLOW)["parameter_openapi_schema"]
     fields = schema["definitions"]["TrainSettings"]["properties"]
     assert {"images", "masks", "output", "network", "loss", "optimiser", "validation"} <= set(
         fields

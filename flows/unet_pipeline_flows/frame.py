@@ -1,17 +1,18 @@
-"""What all flows share: what they ask of a request, links to its output, and how they are ended."""
+"""The frame of all flows: a request is checked, work is done, and how it ended is a state."""
 
+import logging
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import deployment
-from prefect.states import Failed
+from prefect.states import Completed, Failed
 from pydantic import BaseModel
 
 from unet_pipeline import stopping
@@ -22,11 +23,39 @@ from unet_pipeline.storage.outage import is_of_store
 
 STOPPED = "StoppedByFault"
 
+Settings = TypeVar("Settings", bound=BaseModel)
+End = State[dict[str, Any]]
+
+
+class Result(Protocol):
+    """What a job returns at its end, whether it came to it or a fault stopped it."""
+
+    @property
+    def stopped(self) -> str:
+        """Why it did not come to its end; empty if it did."""
+
+    @property
+    def report(self) -> str:
+        """URL of its report."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain JSON types."""
+
+
+def framed(settings: Settings, work: Callable[[Settings], End]) -> End:
+    """Check a request, do the work, and return how it ended; a fault becomes the run's state."""
+    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+    try:
+        check_request(settings)
+        return work(settings)
+    except PipelineError as error:
+        return _failed(error)
+
 
 def check_request(settings: BaseModel) -> None:
     """Refuse what a worker would lose, and what its site does not let runs name.
 
-    Who starts a flow by hand (``python -m unet_pipeline_flows.segment_cohort``) may name what he
+    Who starts a flow by hand (``python -m unet_pipeline_flows.segment``) may name what he
     likes: he has the rights already that the run would have.
 
     Raises
@@ -53,7 +82,7 @@ def absolute_output(output: str) -> None:
         )
 
 
-def failed(error: PipelineError) -> State[dict[str, Any]]:
+def _failed(error: PipelineError) -> End:
     """Return the end of a run whose request is wrong, or that a fault of the store stopped."""
     said = f"[{error.code}] {error}"
     get_run_logger().error("%s", said)
@@ -61,15 +90,23 @@ def failed(error: PipelineError) -> State[dict[str, Any]]:
     return Failed(name=name, message=said, data=error)
 
 
-class StoppedError(RuntimeError):
-    """A run that a fault of the store stopped, and whose report is written."""
-
-
-def stopped(sentence: str, report: str) -> State[dict[str, Any]]:
-    """Return the end of a run that a fault of the store stopped, with the place of its report."""
-    said = f"{sentence} Report: {report}" if report else sentence
+def ended(result: Result, message: str, *, faults: bool) -> End:
+    """Return the end of a run that has a report: what stopped it, or as ``completed``."""
+    if not result.stopped:
+        return completed(message, result.as_dict(), faults=faults)
+    said = f"{result.stopped} Report: {result.report}" if result.report else result.stopped
     get_run_logger().error("%s", said)
     return Failed(name=STOPPED, message=said, data=StoppedError(said))
+
+
+def completed(message: str, data: Mapping[str, Any], *, faults: bool) -> End:
+    """Return a completed state, whose name says if some case needs a look."""
+    name = "CompletedWithFaults" if faults else "Completed"
+    return Completed(name=name, message=message, data=dict(data))
+
+
+class StoppedError(RuntimeError):
+    """A run that a fault of the store stopped, and whose report is written."""
 
 
 def run_by_hand(run: Callable[[Any], Any], kind: type[BaseModel]) -> None:
@@ -107,8 +144,3 @@ def cancellable(report: Callable[[RunStopped], object] | None = None) -> Iterato
 def _by_hand() -> bool:
     spec = getattr(sys.modules["__main__"], "__spec__", None)
     return spec is not None and spec.name.startswith("unet_pipeline_flows.")
-
-
-def link_to(place: str) -> str:
-    """Return what a browser opens: the URL itself, or that of a local file."""
-    return place if "://" in place else Path(place).resolve().as_uri()

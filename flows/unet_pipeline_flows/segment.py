@@ -4,21 +4,13 @@ Tasks pass no volumes: a task calls one function of the package, which puts tile
 cluster. The flow runs the same from the Prefect page, from a schedule and as plain Python.
 """
 
-import logging
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from time import perf_counter
 from typing import Any, cast
-from uuid import UUID
 
 from prefect import flow, get_run_logger, task
-from prefect.artifacts import (
-    create_link_artifact,
-    create_markdown_artifact,
-    create_progress_artifact,
-    create_table_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
@@ -31,7 +23,7 @@ from unet_pipeline import stopping
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.config import SegmentSettings
-from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.errors import RunStopped
 from unet_pipeline.jobs.segment import (
     LOST,
     TRANSIENT,
@@ -54,16 +46,9 @@ from unet_pipeline.report.table import (
     table_rows,
 )
 from unet_pipeline.request import Run
-from unet_pipeline_flows.requests import (
-    cancellable,
-    check_request,
-    failed,
-    link_to,
-    run_by_hand,
-    stopped,
-)
+from unet_pipeline_flows.frame import End, cancellable, ended, framed, run_by_hand
+from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 
-TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is cases.csv
 UNFINISHED = {"cluster_closed", stopping.CODE}  # codes of cases that a run's end cut short
 STATE_NAMES = {"done": "Completed", "skipped": "Skipped", "quarantined": "Quarantined"}
 
@@ -123,29 +108,27 @@ def segment_one(case: Case, work: CaseWork) -> State[CaseRecord | None]:
 
 
 @flow(
-    name="segment-cohort",
+    name="segment",
     description="Segment every volume of a cohort and write label maps, sidecars and a report.",
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type]
     validate_parameters=True,
     persist_result=False,
 )
-def segment_cohort(settings: SegmentSettings) -> State[dict[str, Any]]:
+def segment(settings: SegmentSettings) -> End:
     """Check the request, run a task per case, and report."""
-    logging.getLogger("unet_pipeline").setLevel(logging.INFO)
-    logger = get_run_logger()
-    try:
-        check_request(settings)
-        run = open_segment(settings)
-        logger.info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
-        with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
-            work = CaseWork(run, executor)
-            with cancellable(work.close):
-                _with_progress(work)
-                summary = work.close(work.stopped)
-    except PipelineError as error:
-        return failed(error)
+    return framed(settings, _segment)
+
+
+def _segment(settings: SegmentSettings) -> End:
+    run = open_segment(settings)
+    get_run_logger().info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
+    with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
+        work = CaseWork(run, executor)
+        with cancellable(work.close):
+            _with_progress(work)
+            summary = work.close(work.stopped)
     _publish(summary, work.records)
-    return _state(summary)
+    return ended(summary, _counts(summary), faults=bool(summary.counts["quarantined"]))
 
 
 def _with_progress(work: CaseWork) -> None:
@@ -155,19 +138,14 @@ def _with_progress(work: CaseWork) -> None:
     except RunStopped as error:
         work.stopped = error
         return
-    records = work.records
-    total = len(run.cases) + len(records)
-    progress = cast(UUID, create_progress_artifact(0.0, description=f"Cases of run {run.run_id}"))
-    shown = 0
-    for record in _segment(work):
-        records.append(record)
-        percent = int(100 * len(records) / total)
-        if percent > shown:
-            update_progress_artifact(progress, progress=percent)
-            shown = percent
+    bar = Bar(len(run.cases) + len(work.records), f"Cases of run {run.run_id}")
+    bar.move_to(len(work.records))
+    for record in _records(work):
+        work.records.append(record)
+        bar.advance()
 
 
-def _segment(work: CaseWork) -> Iterator[CaseRecord]:
+def _records(work: CaseWork) -> Iterator[CaseRecord]:
     """Yield records as they are ready; only so many cases are under way as keep workers busy."""
     run, executor, under_way = work.run, work.executor, UnderWay()
     one = segment_one.with_options(
@@ -225,14 +203,13 @@ def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
     )
     create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
     create_markdown_artifact(cost_markdown(summary.cost), key="cost")
-    report = summary.report
-    create_link_artifact(link_to(report), link_text="Report of the run", key="report")
+    show_link(summary.report, "Report of the run")
 
 
 def _headline(summary: RunSummary) -> str:
-    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
     dice = escape_markdown(dice_sentence(summary.mean_dice, summary.labels))
-    lines = [f"# {counts}", f"{summary.seconds:.0f} s, {summary.cases_per_minute:.1f} per minute."]
+    lines = [f"# {_counts(summary)}"]
+    lines += [f"{summary.seconds:.0f} s, {summary.cases_per_minute:.1f} per minute."]
     lines += [f"Mean Dice: {dice}."] if dice else []
     if summary.mask_faults:
         codes = ", ".join(f"{count} `{code}`" for code, count in summary.mask_faults.items())
@@ -241,15 +218,9 @@ def _headline(summary: RunSummary) -> str:
     return "\n\n".join([*lines, f"Report: {as_code(summary.report)}", ""]) + "\n"
 
 
-def _state(summary: RunSummary) -> State[dict[str, Any]]:
-    """Return a completed state, whose name says if some case needs a look; or say what stopped."""
-    if summary.stopped:
-        return stopped(summary.stopped, summary.report)
-    counts, data = summary.counts, summary.as_dict()
-    message = ", ".join(f"{count} {status}" for status, count in counts.items())
-    name = "CompletedWithFaults" if counts["quarantined"] else "Completed"
-    return Completed(name=name, message=message, data=data)
+def _counts(summary: RunSummary) -> str:
+    return ", ".join(f"{count} {status}" for status, count in summary.counts.items())
 
 
-if __name__ == "__main__":  # python -m unet_pipeline_flows.segment_cohort SETTINGS.json
-    run_by_hand(segment_cohort, SegmentSettings)
+if __name__ == "__main__":  # python -m unet_pipeline_flows.segment SETTINGS.json
+    run_by_hand(segment, SegmentSettings)

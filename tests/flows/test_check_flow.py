@@ -1,4 +1,4 @@
-"""The audit flow on a real server: its deployment, its artifacts, its report."""
+"""The flow check on a real server: its deployment, its artifacts, its report."""
 
 import json
 
@@ -8,18 +8,18 @@ from flow_runs import deployment, of_run, start_run, wait_for_run
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
-FLOW = "check-alignment"
+FLOW = "check"
 
 
-def test_an_audit_from_its_deployment(deployed, cohort):
+def test_a_check_from_its_deployment(deployed, cohort):
     bucket, small = cohort
     settings = {
         "images": small.images,
         "masks": small.masks,
-        "output": join(bucket, "audits"),
+        "output": join(bucket, "checked"),
         "gate": {"content": True},
     }
-    run = wait_for_run(deployed, start_run(deployed, "audit", settings, FLOW))
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings, FLOW))
     assert run["state_name"] == "CompletedWithFaults"
     assert run["state"]["message"] == "2 pass, 0 warn, 2 fail"
     artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
@@ -37,7 +37,7 @@ def test_an_audit_from_its_deployment(deployed, cohort):
 
 
 def test_the_run_form_has_its_settings(deployed):
-    schema = deployment(deployed, "audit", FLOW)["parameter_openapi_schema"]
+    schema = deployment(deployed, "on-demand", FLOW)["parameter_openapi_schema"]
     fields = schema["definitions"]["CheckSettings"]["properties"]
     assert {"images", "masks", "output", "model", "gate", "fix"} <= set(fields)
     assert all(field.get("description") for field in fields.values())

@@ -29,7 +29,7 @@ def test_a_depth_is_chosen_from_its_deployment(deployed, cohort, models):
         "images": small.images, "masks": small.masks, "model": models[0], "cluster": SERIAL,
         "output": join(bucket, "depths"),
     }  # fmt: skip
-    run = wait_for_run(deployed, start_run(deployed, "depths", settings, "select-depth"))
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings, "depths"))
     assert run["state_name"] == "CompletedWithFaults", run["state"]["message"]
     artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
     rows = json.loads(artifacts["depths"]["data"])
@@ -51,7 +51,7 @@ def test_bundles_are_compared_from_their_deployment(deployed, cohort, models):
         "images": small.images, "masks": small.masks, "models": list(models), "cluster": SERIAL,
         "output": join(bucket, "compared"),
     }  # fmt: skip
-    run = wait_for_run(deployed, start_run(deployed, "compare", settings, "compare-bundles"))
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings, "compare"))
     assert run["state_name"] == "CompletedWithFaults", run["state"]["message"]
     artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
     assert [row["bundle"] for row in json.loads(artifacts["compare"]["data"])] == [
@@ -61,14 +61,11 @@ def test_bundles_are_compared_from_their_deployment(deployed, cohort, models):
 
 
 @pytest.mark.parametrize(
-    ("name", "flow", "settings"),
-    [
-        ("depths", "select-depth", "DepthsSettings"),
-        ("compare", "compare-bundles", "CompareSettings"),
-    ],
+    ("flow", "settings"), [("depths", "DepthsSettings"), ("compare", "CompareSettings")]
 )
-def test_the_run_forms_say_what_each_setting_is(deployed, name, flow, settings):
-    definitions = deployment(deployed, name, flow)["parameter_openapi_schema"]["definitions"]
+def test_the_run_forms_say_what_each_setting_is(deployed, flow, settings):
+    schema = deployment(deployed, "on-demand", flow)["parameter_openapi_schema"]
+    definitions = schema["definitions"]
     for kind in (settings, "ScoringSettings"):
         fields = definitions[kind]["properties"].values()
         assert all(field.get("description") for field in fields)

@@ -8,17 +8,17 @@ from flow_runs import deployment, of_run, start_run, wait_for_run
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
-FLOW = "inspect-layers"
+FLOW = "layers"
 
 
-def test_an_inspection_from_its_deployment(deployed, cohort):
+def test_layers_from_its_deployment(deployed, cohort):
     bucket, small = cohort
     settings = {
         "images": small.images, "masks": small.masks, "model": "phantom",
         "output": join(bucket, "layers"), "fit_cases": 1, "score_cases": 3, "windows": 1,
         "groups": 0, "voxels": 600, "threads": 1,
     }  # fmt: skip
-    run = wait_for_run(deployed, start_run(deployed, "layers", settings, FLOW), 280)
+    run = wait_for_run(deployed, start_run(deployed, "on-demand", settings, FLOW), 280)
     assert run["state_name"] == "CompletedWithFaults"
     assert run["state"]["message"] == "Fitted on 1, scored 1, 2 left out"
     artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
@@ -33,7 +33,7 @@ def test_an_inspection_from_its_deployment(deployed, cohort):
 
 
 def test_the_run_form_has_all_settings_of_layers(deployed):
-    schema = deployment(deployed, "layers", FLOW)["parameter_openapi_schema"]
+    schema = deployment(deployed, "on-demand", FLOW)["parameter_openapi_schema"]
     fields = schema["definitions"]["LayersSettings"]["properties"]
     assert {"images", "masks", "model", "output", "layers", "groups", "gate"} <= set(fields)
     assert all(field.get("description") for field in fields.values())

@@ -1,0 +1,23 @@
+"""The comparison of bundles as a Prefect flow: one cohort, paired tests, where they differ."""
+
+from prefect import flow
+
+from unet_pipeline.config import CompareSettings
+from unet_pipeline.jobs.compare import open_compare, run_compare
+from unet_pipeline_flows.frame import End, framed, run_by_hand
+from unet_pipeline_flows.scoring import score
+
+
+@flow(
+    name="compare",
+    description="Score several bundles on one cohort, and test them in pairs.",
+    validate_parameters=True,
+    persist_result=False,
+)
+def compare(settings: CompareSettings) -> End:
+    """Check the request, score all entrants, and report."""
+    return framed(settings, lambda checked: score(checked, open_compare, run_compare))
+
+
+if __name__ == "__main__":  # python -m unet_pipeline_flows.compare SETTINGS.json
+    run_by_hand(compare, CompareSettings)

@@ -1,0 +1,23 @@
+"""The choice of a depth as a Prefect flow: every depth scored, the pruned bundle written."""
+
+from prefect import flow
+
+from unet_pipeline.config import DepthsSettings
+from unet_pipeline.jobs.depths import open_depths, run_depths
+from unet_pipeline_flows.frame import End, framed, run_by_hand
+from unet_pipeline_flows.scoring import score
+
+
+@flow(
+    name="depths",
+    description="Score every depth of a nested U-Net on a validation cohort, and choose one.",
+    validate_parameters=True,
+    persist_result=False,
+)
+def depths(settings: DepthsSettings) -> End:
+    """Check the request, score all entrants, and report."""
+    return framed(settings, lambda checked: score(checked, open_depths, run_depths))
+
+
+if __name__ == "__main__":  # python -m unet_pipeline_flows.depths SETTINGS.json
+    run_by_hand(depths, DepthsSettings)

@@ -1,0 +1,88 @@
+"""Training as a Prefect flow: its curves on the run's page while it runs, a bundle at the end.
+
+A run that was killed is gone on with by starting it again with the same settings.
+"""
+
+from prefect import flow
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from unet_pipeline.config import CardSettings, TrainSettings
+from unet_pipeline.jobs.train import open_train, run_train
+from unet_pipeline.report.table import as_code
+from unet_pipeline.training.card import TrainingNote
+from unet_pipeline.training.history import History
+from unet_pipeline.training.report import TrainReport
+from unet_pipeline.training.trail import curves_of
+from unet_pipeline_flows.frame import End, completed, framed, run_by_hand
+from unet_pipeline_flows.page import Bar, show_link, show_picture
+
+NO_CARD = CardSettings()
+
+
+@flow(
+    name="train",
+    description="Train a network on image and mask pairs, and write it as a bundle.",
+    validate_parameters=True,
+    persist_result=False,
+)
+def train(settings: TrainSettings, card: CardSettings = NO_CARD) -> End:
+    """Train, show how it goes, and report."""
+    return framed(settings, lambda checked: _train(checked, TrainingNote(**card.model_dump())))
+
+
+def _train(settings: TrainSettings, note: TrainingNote) -> End:
+    run = open_train(settings, note)
+    bar, curves = Bar(settings.steps, "Steps of training"), _Curves(settings.steps, note)
+    report = run_train(run, lambda done, _loss: bar.move_to(done), curves.so_far)
+    _publish(report)
+    return completed(_outcome(report), report.as_dict(), faults=bool(report.faults))
+
+
+class _Curves:
+    """The curves on the run's page: once there are any, and again after each validation."""
+
+    def __init__(self, steps: int, note: TrainingNote) -> None:
+        self.steps, self.note, self.validations = steps, note, 0
+
+    def so_far(self, history: History) -> None:
+        """Show them, if there is something new."""
+        over = len(history.losses) == self.steps
+        if not history.losses or (len(history.validations) == self.validations and not over):
+            return
+        self.validations = len(history.validations)
+        labels = [label for one in history.validations for label in one.dice]
+        names = self.note.labels(1 + max(labels, default=0))
+        text = f"Loss and Dice after {len(history.losses)} steps"
+        show_picture(curves_of(history, names), "curves", text)
+
+
+def _publish(report: TrainReport) -> None:
+    rows = [{"label": label, **one.as_dict()} for label, one in report.spread.items()]
+    if rows:
+        text = f"Dice on {len(report.held_out)} cases kept aside"
+        create_table_artifact(table=rows, key="dice", description=text)
+    create_markdown_artifact(_headline(report), key="summary")
+    show_link(report.bundle, "The bundle", key="bundle")
+
+
+def _headline(report: TrainReport) -> str:
+    best = report.history.best
+    lines = [
+        f"# {_outcome(report)}",
+        f"{len(report.history.losses)} steps on {len(report.training)} cases in "
+        f"{report.seconds:.0f} s" + (f"; the best weights were those after {best.step}." if best
+        else "."),
+        f"Bundle: {as_code(report.bundle)}",
+    ]  # fmt: skip
+    lines += [f"Left out: {as_code(case)} ({error.code})" for case, error in report.faults]
+    return "\n\n".join([*lines, ""])
+
+
+def _outcome(report: TrainReport) -> str:
+    if report.mean_dice is None:
+        return "Trained; no case was kept aside"
+    return f"mean Dice {report.mean_dice:.3f} on {len(report.held_out)} cases kept aside"
+
+
+if __name__ == "__main__":  # python -m unet_pipeline_flows.train SETTINGS.json
+    run_by_hand(train, TrainSettings)
