@@ -19,7 +19,7 @@ away from there, in whatever direction. So the alternative must also win over it
 doubtful where both pass their thresholds.
 
 Neither z score is a probability. How often masks that lie right, and moved ones, score so high was
-measured, over kinds of structures and with each collection left out in turn: ``docs/gate.md``,
+measured, over kinds of structures and with each collection left out in turn: ``docs/check.md``,
 ``benchmarks/content_check.py``. Where anatomy is symmetric no statistic tells a flip, and where a
 structure has no edge none tells a shift. So this flags a pair for a person and never fails it.
 """

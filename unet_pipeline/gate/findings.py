@@ -67,7 +67,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Tolerance:
-    """What the gate lets pass. All numbers were held against real archives (``docs/gate.md``).
+    """What the gate lets pass. All numbers were held against real archives (``docs/check.md``).
 
     Attributes
     ----------
