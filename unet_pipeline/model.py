@@ -68,6 +68,7 @@ def policy_of(
         layout,
         volume=settings.volume,
         flat=bundle is not None and bundle.slice_axis is not None,
+        level=settings.level,
     )
 
 

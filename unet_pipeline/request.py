@@ -257,6 +257,7 @@ def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
         "decision": described(model.bundle.decision),
         "remedies": sorted(model.policy.fixes),
         **({} if model.policy.volume is None else {"volume": model.policy.volume}),
+        **({"level": model.policy.level} if model.policy.level else {}),
         "depth": model.spec.depth,
         "mirror": model.spec.mirror,
         "adaptive_limit": _limit(model),

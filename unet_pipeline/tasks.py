@@ -174,7 +174,8 @@ def stage_case(job: VolumeJob) -> StagedCase:
 
 def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
     """Return the digests of a mask that could not be read, by which it is known the next time."""
-    urls = objects_by_role(job.store, Case(job.case, (), job.mask, parts=job.parts))
+    case = Case(job.case, (), job.mask, parts=job.parts)
+    urls = objects_by_role(job.store, case, job.policy.level)
     found = []
     for role, url in urls.items():
         now = job.store.fingerprint(url)

@@ -239,9 +239,18 @@ class GateOptions(Options):
             rich_help_panel="Remedies",
         ),
     ] = None
+    level: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="The level to take of images and masks in OME-Zarr, 0 for the finest.",
+            rich_help_panel="Remedies",
+        ),
+    ] = 0
 
     def settings(self) -> dict[str, Any]:
-        """Return the remedies one by one, the tolerance in voxels, and the volume to take."""
+        """Return the remedies one by one, the tolerance in voxels, the volume and level to take."""
         return {**asdict(self), "remedies": names_of(self.remedies)}
 
 

@@ -326,6 +326,13 @@ class GateSettings(Settings):
         description="The volume that is taken of a time series (x, y, z, time), counted from 0 as "
         "nibabel and NumPy do. Default: a series is refused.",
     )
+    level: int = Field(
+        0,
+        ge=0,
+        title="Level of a pyramid",
+        description="The level that is taken of images and masks in OME-Zarr, 0 for the finest. "
+        "Files of one level ignore it.",
+    )
     content: bool = Field(
         False,
         description="Look also whether each mask lies on the anatomy. It flags cases, and never "

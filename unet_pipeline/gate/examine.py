@@ -58,6 +58,8 @@ class Policy:
         The volume to take of a time series, counted from 0.
     flat
         Whether a file of two axes is one slice.
+    level
+        The level to take of a file that has its voxels at several, 0 for the finest.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -71,12 +73,13 @@ class Policy:
     file_channels: int | None = None
     volume: int | None = None
     flat: bool = False
+    level: int = 0
 
     def axes_of(self, files: int) -> Axes:
         """Return what an image may have instead of three axes, of a case of so many files."""
         of_network = 1 if self.layout is None else self.layout.channels
         channels = (self.file_channels or of_network) if files == 1 else 1
-        return Axes(channels, self.volume, self.flat)
+        return Axes(channels, self.volume, self.flat, level=self.level)
 
     @property
     def nan_fix(self) -> str | None:
@@ -94,8 +97,8 @@ class Policy:
     def axes_of_masks(self) -> Axes:
         """What a mask may have instead of three axes: a volume for each label, or for each time."""
         if "onehot" in self.fixes:
-            return Axes(ANY_NUMBER, flat=self.flat)
-        return Axes(1, self.volume, self.flat, optional=True)
+            return Axes(ANY_NUMBER, flat=self.flat, level=self.level)
+        return Axes(1, self.volume, self.flat, optional=True, level=self.level)
 
     @property
     def nan_in_masks(self) -> NanRule:

@@ -34,6 +34,7 @@ def check_header(header: Header, role: str, tolerance: Tolerance) -> list[Findin
         return [broken]
     return [
         *_repairs(header, role),
+        *_remarks(header, role),
         *_other_form(header, role),
         *_spacing(header, role, tolerance),
         *_shear(header, role),
@@ -89,6 +90,12 @@ def _repairs(header: Header, role: str) -> Iterator[Finding]:
             "what the NIfTI standard allows",
             "Nothing to do: it is read as most readers of this field read it", role,
         )  # fmt: skip
+
+
+def _remarks(header: Header, role: str) -> Iterator[Finding]:
+    for one in header.remarks:
+        found, done = f"{role} {one.found}", f"Nothing to do: {one.read}"
+        yield Finding(one.code, "pass", found, one.wanted, done, role)
 
 
 def _other_form(header: Header, role: str) -> Iterator[Finding]:

@@ -286,6 +286,7 @@ def _context(run: CheckRun) -> Mapping[str, str]:
         "Tolerance": f"{tolerance.affine_voxels:g} voxels",
         "Remedies": ", ".join(sorted(run.policy.fixes)) or "none",
         **({} if settings.gate.volume is None else {"Volume": str(settings.gate.volume)}),
+        **({"Level": str(settings.gate.level)} if settings.gate.level else {}),
         "Voxels": "looked at" if settings.gate.content else "not read, headers only",
         "Version": unet_pipeline.__version__,
     }

@@ -252,7 +252,8 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
         tiles=tiles.n_tiles,
         peak_bytes=tiles.peak_bytes,
         bytes_read=sum(
-            store.fingerprint(url).size for url in objects_by_role(store, case).values()
+            store.fingerprint(url).size
+            for url in objects_by_role(store, case, policy.level).values()
         ),
         voxel_bytes=header.stored_bytes * len(case.images),
         label_bytes=tiles.native_bytes,

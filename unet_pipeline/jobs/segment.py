@@ -247,7 +247,7 @@ def _finished(run: Run, case: Case, there: bytes | None) -> CaseRecord | None:
     if sidecar is None:
         return None
     try:
-        inputs = objects_by_role(run.store, case)
+        inputs = objects_by_role(run.store, case, run.model.policy.level)
     except CaseError:  # one is not there
         return None
     if not is_done(

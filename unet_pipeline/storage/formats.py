@@ -26,17 +26,21 @@ class Format:
     voxels
         Endings of headers that lie beside their voxels, and what those then end with, the likelier
         first.
+    is_folder
+        Whether a volume is a folder, whose files are its chunks.
     """
 
     name: str
     title: str
     endings: tuple[str, ...]
     voxels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    is_folder: bool = False
 
 
 FORMATS = (
     Format("nifti", "NIfTI", (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"),
            {".hdr": (".img", ".img.gz"), ".hdr.gz": (".img.gz", ".img")}),
+    Format("ome-zarr", "OME-Zarr", (".ome.zarr", ".zarr"), is_folder=True),
 )  # fmt: skip
 
 _ENDINGS = sorted((e for each in FORMATS for e in each.endings), key=len, reverse=True)
@@ -55,6 +59,22 @@ def format_of(path: str) -> Format | None:
     """Return the format of a volume of that name; None if it is none."""
     ending = split_name(path)[1].lower()
     return next((each for each in FORMATS if ending in each.endings), None)
+
+
+def is_volume_folder(path: str) -> bool:
+    """Say whether a folder of that name is a volume."""
+    known = format_of(path.rstrip("/").rpartition("/")[2])
+    return known is not None and known.is_folder
+
+
+def volume_around(path: str, base: str) -> str:
+    """Return the folder below ``base`` that is a volume and holds ``path``; else ``path``."""
+    start = f"{base.rstrip('/')}/"
+    parts = path.removeprefix(start).split("/")
+    for count, part in enumerate(parts, start=1):
+        if is_volume_folder(part):
+            return start + "/".join(parts[:count])
+    return path
 
 
 def is_pair_header(url: str) -> bool:

@@ -14,8 +14,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.storage.chunk_folders import digest_of_all, is_folder
 from unet_pipeline.storage.sidecar import InputDigest, Sidecar
-from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.store import Store, join
 
 MOST_BYTES = 16 * 2**20  # of a sidecar; ours have some kB
 _BLOCK = 4 * 2**20
@@ -85,7 +86,10 @@ class DigestingReader(io.RawIOBase):
 
 
 def digest_object(store: Store, url: str) -> str:
-    """Return the digest of a stored object, read in blocks of some MiB."""
+    """Return the digest of a stored object, read in blocks of some MiB, or of a whole folder."""
+    if is_folder(url):
+        below = store.objects_below(url)
+        return digest_of_all({name: digest_object(store, join(url, name)) for name in below})
     state = hashlib.sha256()
     with store.open(url) as file:
         while block := file.read(_BLOCK):

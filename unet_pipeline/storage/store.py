@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from unet_pipeline.errors import CaseError, RequestError, has_secret
+from unet_pipeline.storage.chunk_folders import is_folder, marks_below, version_of
 from unet_pipeline.storage.faults import (
     explained,
     keys_are_refused,
 )
 from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
 from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of
+from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.local import is_part, walk
 from unet_pipeline.storage.objects import Data, Over, put_object, read_marked
 from unet_pipeline.storage.reading import explained_file
@@ -193,8 +195,14 @@ class Store:
         return self._do(url, _info) is not None
 
     def fingerprint(self, url: str) -> Fingerprint:
-        """Return size, etag and version of an object."""
+        """Return size, etag and version of an object, or of a folder (URL with a slash behind)."""
+        if is_folder(url):
+            return version_of(self.objects_below(url))
         return self._do(url, lambda files, path: fingerprint_of(url, files, path))
+
+    def objects_below(self, url: str) -> dict[str, Fingerprint]:
+        """Return the version of each object of a folder, by its name below it."""
+        return self._do(url, lambda files, path: marks_below(url, files, path))
 
     def is_folder(self, url: str) -> bool:
         """Say whether ``url`` is a folder, or a prefix with objects below it."""
@@ -209,13 +217,18 @@ class Store:
         """Return the canonical URLs of all files below a prefix or folder, of a glob, or of a file.
 
         ``*`` and ``?`` stay within one part of the path, ``**`` stands for any number of parts.
+        A glob also gives folders that are volumes by their names.
         Empty if there are none; sorted.
         """
 
         def act(files: Any, path: str) -> list[str]:
             if has_wildcard(url) and _info(files, path) is None:
                 found = files.glob(path, detail=True)
-                return [name for name, info in found.items() if info["type"] != "directory"]
+                return [
+                    name
+                    for name, info in found.items()
+                    if info["type"] != "directory" or is_volume_folder(name)
+                ]
             if protocol_of(url) == LOCAL:
                 return [str(file) for file in walk(Path(path))]
             return list(files.find(path))

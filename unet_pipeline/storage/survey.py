@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from unet_pipeline.storage.faults import explained
+from unet_pipeline.storage.formats import is_volume_folder, volume_around
 from unet_pipeline.storage.local import is_part, special_kind
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import (
@@ -126,25 +127,33 @@ def survey(store: Store, url: str) -> Survey:
     if is_local and os.path.isdir(whole):  # noqa: PTH112  paths are text here
         with explained(url, request=True):
             walk = _Walk(whole, Fence((whole, *store.options.allowed)))
-            return _sorted_out(url, "folder", whole, sorted(walk.run()))
+            found = sorted(walk.run())
+        if is_volume_folder(whole):
+            return _sorted_out(url, "file", parent(whole), found)
+        return _sorted_out(url, "folder", whole, found)
     if is_local and os.path.lexists(whole):
         fence = Fence((parent(os.path.realpath(whole)),))  # whoever names a link means its file
         return _sorted_out(url, "file", parent(url), [(whole, _reason(whole, fence))])
     files = store.list_files(url)
-    if files == [whole]:
+    is_pattern = store.is_pattern(url)
+    if files == [whole] or (files and not is_pattern and is_volume_folder(whole)):
         return Survey(url, "file", parent(url), (whole,))
-    if not store.is_pattern(url):
-        return Survey(url, "folder", whole, tuple(files))
+    if not is_pattern:
+        return _sorted_out(url, "folder", whole, [(file, "") for file in files])
     base = fixed_part(url)
     if not is_local:
-        return Survey(url, "pattern", base, tuple(files))
+        return _sorted_out(url, "pattern", base, [(file, "") for file in files])
     fence = Fence((base, *store.options.allowed))
     return _sorted_out(url, "pattern", base, [(path, _reason(path, fence)) for path in files])
 
 
 def _sorted_out(url: str, kind: Kind, base: str, found: Sequence[tuple[str, str]]) -> Survey:
-    files = (path for path, reason in found if not reason)
-    return Survey(url, kind, base, tuple(files), tuple(one for one in found if one[1]))
+    volumes: dict[str, str] = {}
+    for path, reason in found:  # of a folder that is a volume, a reason of any of its files
+        one = volume_around(path, base)
+        volumes[one] = volumes.get(one) or reason
+    files = (path for path, reason in volumes.items() if not reason)
+    return Survey(url, kind, base, tuple(files), tuple(one for one in volumes.items() if one[1]))
 
 
 class _Walk:
@@ -195,11 +204,13 @@ def _reason_of_entry(entry: "os.DirEntry[str]", fence: Fence) -> str:
 
 
 def _reason(path: str, fence: Fence) -> str:
-    """Return why a file is passed over; empty if it may be read."""
+    """Return why a file, or a folder that is a volume, is passed over; empty if it may be read."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  paths are text here
     except OSError:
         return "a link that leads to nothing"
+    if stat.S_ISDIR(mode) and is_volume_folder(path):
+        return next((why for _, why in _Walk(path, fence).run() if why), "")
     if not stat.S_ISREG(mode):
         return f"{special_kind(mode) or 'a special file'}, not a regular file"
     real = fence.real(path)

@@ -25,6 +25,8 @@ class Axes:
         The one volume to take of a fourth axis, counted from 0; the others are then no channels.
     flat
         Whether a file of two axes is one slice.
+    level
+        The level to take of a file that has its voxels at several, 0 for the finest.
     optional
         Whether ``volume`` is for files with a fourth axis only; else one of three axes has volume
         0 and no other.
@@ -34,6 +36,7 @@ class Axes:
     volume: int | None = None
     flat: bool = False
     optional: bool = False
+    level: int = 0
 
 
 XYZ = Axes()  # and nothing else

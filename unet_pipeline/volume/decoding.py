@@ -140,7 +140,9 @@ def read_volume(
         look = _Look(header, role, nan)
         with _place(scratch, needed=header.nbytes > budget_bytes) as folder:
             target = _room(header, folder)
-            for part, values in source.slabs(target if folder is None else None, CHUNK[2]):
+            for part, values in source.slabs(
+                target if folder is None else None, CHUNK[2], budget_bytes
+            ):
                 look.at(part, values)
                 if folder is not None:
                     target[:, :, part] = values

@@ -11,6 +11,16 @@ from unet_pipeline.volume.grid import VoxelGrid
 
 
 @dataclass(frozen=True)
+class Remark:
+    """What a format leaves open, and how it is read; the gate passes it on."""
+
+    code: str
+    found: str
+    wanted: str
+    read: str
+
+
+@dataclass(frozen=True)
 class Header:
     """What the pipeline needs of a header; none of its free text.
 
@@ -31,6 +41,8 @@ class Header:
         The first of these, counted from 0, and how many volumes the file holds.
     flat
         Whether the file has two axes: ``grid`` is then one slice.
+    remarks
+        What the format leaves open.
     own
         What only the format knows, for its reader and its writer.
     """
@@ -45,6 +57,7 @@ class Header:
     first: int = 0
     stored: int = 1
     flat: bool = False
+    remarks: tuple[Remark, ...] = ()
     own: Any = None
 
     @property

@@ -26,7 +26,7 @@ def writer_of(name: str = FORMATS[0].name) -> Writer:
     return writer
 
 
-def objects_by_role(store: Store, case: Case) -> Mapping[str, str]:
+def objects_by_role(store: Store, case: Case, level: int = 0) -> Mapping[str, str]:
     """Return the URL of each object of a case: ``image0``, ``image1`` ..., ``mask``, ``mask3`` ...
 
     Where a volume is made up of several, the others have its role with an ending: ``image0.voxels``
@@ -40,7 +40,7 @@ def objects_by_role(store: Store, case: Case) -> Mapping[str, str]:
     return {
         f"{role}{ending}": each
         for role, url in case.by_role.items()
-        for ending, each in reader_of(url).objects(store, url).items()
+        for ending, each in reader_of(url).objects(store, url, level).items()
     }
 
 

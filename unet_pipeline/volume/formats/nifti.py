@@ -33,6 +33,7 @@ from unet_pipeline.volume.formats.nifti_voxels import (
     read_slabs,
 )
 from unet_pipeline.volume.formats.protocol import (
+    VOXELS,
     Asked,
     Probe,
     Reader,
@@ -42,7 +43,6 @@ from unet_pipeline.volume.formats.protocol import (
 )
 from unet_pipeline.volume.header import Header
 
-VOXELS = ".voxels"  # behind the role of a pair's header
 LEADING_BYTES = 64 * 2**20  # of header and extensions, that are skipped before the voxels
 _LONG_START = 2**17  # bytes that hold a header behind all that gzip may put before it
 _GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
@@ -54,7 +54,7 @@ class Nifti:
 
     suffix = ".nii.gz"
 
-    def objects(self, store: Store, url: str) -> dict[str, str]:
+    def objects(self, store: Store, url: str, level: int) -> dict[str, str]:
         """Return the file, or both of a pair."""
         return {"": url} | ({VOXELS: _voxels_url(store, url)} if is_pair_header(url) else {})
 
@@ -100,7 +100,7 @@ class _Open:
     before: tuple[InputDigest, ...]  # of the header of a pair
     last: InputDigest  # whose digest is known once all is read
 
-    def slabs(self, target_XYZ: npt.NDArray[Any] | None, depth: int) -> Slabs:
+    def slabs(self, target_XYZ: npt.NDArray[Any] | None, depth: int, most_bytes: int) -> Slabs:
         """Decode straight into ``target_XYZ``, or into slabs of ``depth`` slices."""
         stream = cast(BinaryIO, self.stream)
         if target_XYZ is not None:

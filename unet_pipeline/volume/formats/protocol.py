@@ -16,6 +16,7 @@ from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.header import Header
 
 MOST_BYTES = 64 * 10**9  # decoded, of one volume, unless a request says otherwise
+VOXELS = ".voxels"  # behind the role of what holds the voxels of a header beside it
 Slabs = Iterator[tuple[slice, npt.NDArray[Any]]]
 
 
@@ -55,7 +56,7 @@ class Source(Protocol):
         """The header, read again."""
         ...
 
-    def slabs(self, target_XYZ: npt.NDArray[Any] | None, depth: int) -> Slabs:
+    def slabs(self, target_XYZ: npt.NDArray[Any] | None, depth: int, most_bytes: int) -> Slabs:
         """Yield ranges of the third axis with their stored values, not scaled, shape XYZ.
 
         Several volumes follow each other along the third axis.
@@ -67,6 +68,8 @@ class Source(Protocol):
             an array of each slab's own.
         depth
             Slices of a slab without a target, or a multiple of it.
+        most_bytes
+            Of a slab that has more slices than that.
         """
         ...
 
@@ -82,7 +85,7 @@ class Reader(Protocol):
     ``input_changed``.
     """
 
-    def objects(self, store: Store, url: str) -> dict[str, str]:
+    def objects(self, store: Store, url: str, level: int) -> dict[str, str]:
         """Return the objects that make up a volume, by what their roles end with.
 
         The first has no ending. Other objects of the store have no part in the volume, in its
