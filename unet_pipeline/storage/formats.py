@@ -45,7 +45,7 @@ FORMATS = (
 
 _ENDINGS = sorted((e for each in FORMATS for e in each.endings), key=len, reverse=True)
 _VOLUME = re.compile(
-    rf"(?P<stem>.+)(?P<ending>{'|'.join(map(re.escape, _ENDINGS))})", re.IGNORECASE | re.DOTALL
+    rf"(?P<stem>.+?)(?P<ending>{'|'.join(map(re.escape, _ENDINGS))})", re.IGNORECASE | re.DOTALL
 )
 
 
