@@ -29,7 +29,7 @@ class Listing:
     ours: Collection[str] = field(default_factory=frozenset)
 
     def volumes(self) -> list[Volume]:
-        """Return the NIfTI volumes that are not ours.
+        """Return the volumes that are not ours.
 
         A pair counts by its header; voxels (.img) count where they have none.
         """
@@ -59,7 +59,7 @@ class Listing:
         }
 
     def name(self, file: str) -> str | None:
-        """Return the name that a file gives a case; None if it is no visible NIfTI file."""
+        """Return the name that a file gives a case; None if it is no visible volume."""
         return without_ending(relative_to(file, self.survey.base))
 
     def is_bids(self) -> bool:
