@@ -282,18 +282,19 @@ def _header(image: _Image, marks: Mapping[str, Fingerprint], asked: Asked) -> He
 
 def _held(header: Header, array: ZarrArray, marks: Mapping[str, Fingerprint]) -> Header:
     """Hold an array against the chunks that are stored."""
-    places = list(np.ndindex(array.grid))
-    there = [marks[name] for place in places if (name := array.name(place)) in marks]
-    if not there:
+    names = map(array.name, np.ndindex(array.grid))
+    sizes = [marks[name].size for name in names if name in marks]
+    if not sizes:
         raise damaged("file_truncated", "an array of which no chunk is stored")
     size = array.codecs.size(array.chunks)
-    if size is not None and any(mark.size != size for mark in there):
+    if size is not None and set(sizes) != {size}:
         raise damaged("file_truncated", f"chunks of other sizes than {size:,} bytes")
-    missing = len(places) - len(there)
-    if not missing:
+    chunks = math.prod(array.grid)
+    if len(sizes) == chunks:
         return header
+    missing = chunks - len(sizes)
     remark = Remark(
-        "chunks_not_stored", f"of which {missing:,} of {len(places):,} chunks are not stored",
+        "chunks_not_stored", f"of which {missing:,} of {chunks:,} chunks are not stored",
         "every chunk, or only those left out that hold one value",
         "they are taken to hold the fill value, as Zarr has it",
     )  # fmt: skip

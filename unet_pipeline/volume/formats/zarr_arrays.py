@@ -19,7 +19,7 @@ from numcodecs import blosc, zstd
 from unet_pipeline.errors import CaseError
 
 MOST_CHUNK_BYTES = 2**30  # of one object, decoded
-MOST_CHUNKS = 2**22
+MOST_CHUNKS = 2**20
 _MISSING = 2**64 - 1  # offset and size of a chunk that a shard does not hold
 _TYPES = {
     "bool": "u1", "int8": "i1", "int16": "i2", "int32": "i4", "int64": "i8", "uint8": "u1",
