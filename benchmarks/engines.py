@@ -18,9 +18,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.speed.models import write_models
+from unet_pipeline.choices import EngineName
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.choice import seconds_per_window
-from unet_pipeline.inference.engines import Engine, EngineName, Problem, make_engine
+from unet_pipeline.inference.engines import Engine, Problem, make_engine
 from unet_pipeline.inference.engines.parity import check_parity, stored_windows
 from unet_pipeline.inference.engines.protocol import DeepestHead
 from unet_pipeline.networks.bundle import Bundle

@@ -8,8 +8,8 @@ from typing import cast
 from torch import nn
 
 from unet_pipeline.config import (
-    GateSettings,
     Limits,
+    RemedySettings,
     SegmentSettings,
 )
 from unet_pipeline.errors import RequestError
@@ -44,7 +44,7 @@ class Model:
 
 
 def policy_of(
-    settings: GateSettings,
+    settings: RemedySettings,
     limits: Limits,
     bundle: Bundle | None = None,
     layout: Layout | None = None,

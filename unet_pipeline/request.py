@@ -9,7 +9,9 @@ from secrets import token_hex
 from typing import Any
 
 import unet_pipeline
+from unet_pipeline.choices import EngineWish
 from unet_pipeline.config import (
+    AccessSettings,
     CheckSettings,
     CostSettings,
     SegmentSettings,
@@ -18,7 +20,7 @@ from unet_pipeline.config import (
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.extent import extent_of
-from unet_pipeline.inference.choice import Asked, Choice
+from unet_pipeline.inference.choice import Choice
 from unet_pipeline.model import Model, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
@@ -161,14 +163,14 @@ def rate_of(settings: CostSettings) -> Rate | None:
     return None if hourly is None else Rate(hourly, settings.currency)
 
 
-def open_store(storage: StorageSettings) -> Store:
+def open_store(storage: AccessSettings) -> Store:
     """Return a store with these settings."""
     return Store(
         StorageOptions(
             endpoint_url=storage.endpoint_url,
             profile=storage.profile,
             region=storage.region,
-            allowed=storage.allow,
+            allowed=storage.allow if isinstance(storage, StorageSettings) else (),
         )
     )
 
@@ -239,7 +241,7 @@ def _prepared(job: VolumeJob, header: Header) -> Prepared | None:
     return prepare(geometry, shape, header.grid)
 
 
-def _record(run_id: str, model: Model, engine: Asked) -> dict[str, Any]:
+def _record(run_id: str, model: Model, engine: EngineWish) -> dict[str, Any]:
     """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them.
 
     The engine is in the digest as it was asked for, and not the one that was chosen: a night that

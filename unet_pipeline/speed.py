@@ -6,7 +6,8 @@ from time import perf_counter
 
 import numpy as np
 
-from unet_pipeline.inference.choice import Asked, choose
+from unet_pipeline.choices import EngineWish
+from unet_pipeline.inference.choice import choose
 from unet_pipeline.inference.predictor import predictor_for
 from unet_pipeline.model import Model
 from unet_pipeline.phantoms import make_phantom
@@ -49,7 +50,7 @@ class Speed:
         return voxel_bytes / self.decoded_per_second + label_bytes / self.encoded_per_second
 
 
-def measure_speed(model: Model, asked: Asked = "eager", window: Index3 | None = None) -> Speed:
+def measure_speed(model: Model, asked: EngineWish = "eager", window: Index3 | None = None) -> Speed:
     """Time the network on windows of noise, and the codec on a phantom, on this machine.
 
     Parameters

@@ -6,17 +6,15 @@ A run that was killed is gone on with by starting it again with the same setting
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from unet_pipeline.config import CardSettings, TrainSettings
+from unet_pipeline.config import TrainSettings
 from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.report.table import as_code
-from unet_pipeline.training.card import TrainingNote
+from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
 from unet_pipeline.training.report import TrainReport
 from unet_pipeline.training.trail import curves_of
 from unet_pipeline_flows.frame import End, completed, framed, run_by_hand
 from unet_pipeline_flows.page import Bar, show_link, show_picture
-
-NO_CARD = CardSettings()
 
 
 @flow(
@@ -25,14 +23,14 @@ NO_CARD = CardSettings()
     validate_parameters=True,
     persist_result=False,
 )
-def train(settings: TrainSettings, card: CardSettings = NO_CARD) -> End:
+def train(settings: TrainSettings) -> End:
     """Train, show how it goes, and report."""
-    return framed(settings, lambda checked: _train(checked, TrainingNote(**card.model_dump())))
+    return framed(settings, _train)
 
 
-def _train(settings: TrainSettings, note: TrainingNote) -> End:
-    run = open_train(settings, note)
-    bar, curves = Bar(settings.steps, "Steps of training"), _Curves(settings.steps, note)
+def _train(settings: TrainSettings) -> End:
+    run = open_train(settings)
+    bar, curves = Bar(settings.steps, "Steps of training"), _Curves(settings)
     report = run_train(run, lambda done, _loss: bar.move_to(done), curves.so_far)
     _publish(report)
     return completed(_outcome(report), report.as_dict(), faults=bool(report.faults))
@@ -41,8 +39,8 @@ def _train(settings: TrainSettings, note: TrainingNote) -> End:
 class _Curves:
     """The curves on the run's page: once there are any, and again after each validation."""
 
-    def __init__(self, steps: int, note: TrainingNote) -> None:
-        self.steps, self.note, self.validations = steps, note, 0
+    def __init__(self, settings: TrainSettings) -> None:
+        self.steps, self.card, self.validations = settings.steps, settings.card, 0
 
     def so_far(self, history: History) -> None:
         """Show them, if there is something new."""
@@ -51,7 +49,7 @@ class _Curves:
             return
         self.validations = len(history.validations)
         labels = [label for one in history.validations for label in one.dice]
-        names = self.note.labels(1 + max(labels, default=0))
+        names = named_labels(self.card, 1 + max(labels, default=0))
         text = f"Loss and Dice after {len(history.losses)} steps"
         show_picture(curves_of(history, names), "curves", text)
 

@@ -6,7 +6,6 @@ from typing import Annotated
 import pytest
 import typer
 from typer.testing import CliRunner
-
 from unet_pipeline.cli.grouped import Options, grouped
 
 

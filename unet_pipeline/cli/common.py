@@ -1,29 +1,19 @@
-"""What the commands share: settings from options, errors in one line, JSON lines."""
+"""What the commands share: errors in one line, JSON lines, what each file was taken for."""
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import typer
-from pydantic import BaseModel, ValidationError
 
-from unet_pipeline.errors import PipelineError, RequestError, RunStopped, without_secrets
+from unet_pipeline.errors import PipelineError, RequestError, RunStopped
 from unet_pipeline.records import json_text
 from unet_pipeline.stopping import Stopped, by_signal, received
 
 if TYPE_CHECKING:
     from unet_pipeline.config import CheckSettings, SegmentSettings
-
-_S = TypeVar("_S", bound=BaseModel)
-_NAMED: dict[tuple[str, ...], str] = {  # options that are not named as the last part of the setting
-    ("cluster", "kind"): "cluster",
-    ("gate", "affine_voxels"): "tolerance (in voxels)",
-    ("loss", "name"): "loss",
-    ("optimiser", "name"): "optimiser",
-    ("validation", "every"): "validate-every",
-}
 
 
 @contextmanager
@@ -70,50 +60,17 @@ def until_stopped() -> Iterator[Stop]:
         stop.signal, stop.why = signal, by_signal(str(signal))
 
 
-def settings_of(kind: type[_S], **values: Any) -> _S:
-    """Fill a settings object; what is wrong with a value becomes one sentence."""
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise RequestError(
-            "setting_invalid",
-            subject=_option(first["loc"]),
-            found=without_secrets(repr(first["input"]), one_url=True),
-            wanted=first["msg"][0].lower() + first["msg"][1:],
-            remedy="See --help",
-        ) from error
-
-
-def _option(place: Sequence[int | str]) -> str:
-    """Return the option that fills a place in the settings, such as ``("cluster", "kind")``."""
-    names = tuple(part for part in place if isinstance(part, str))  # a number: place in a list
-    return "--" + _NAMED.get(names, "".join(names[-1:])).replace("_", "-")
-
-
-def three(text: str | None) -> tuple[int, ...] | None:
-    """Return three whole numbers of ``X,Y,Z``."""
-    values = numbers(text, int, "--tile or --roi-size")
-    if values is not None and len(values) != 3:
-        _wrong_numbers(text, "three whole numbers, X,Y,Z")
-    return values
-
-
-def numbers(text: str | None, kind: Callable[[str], Any], option: str) -> tuple[Any, ...] | None:
+def numbers(text: str, kind: Callable[[str], Any], option: str) -> tuple[Any, ...]:
     """Return the numbers of ``N,N,...``; ``option`` is named if they are none."""
     try:
-        return None if text is None else tuple(kind(part) for part in text.split(","))
+        return tuple(kind(part) for part in text.split(","))
     except ValueError:
-        _wrong_numbers(text, f"numbers with commas between them for {option}")
-
-
-def names_of(text: str | None) -> tuple[str, ...]:
-    """Return the names of ``A,B,...``."""
-    return tuple(part.strip() for part in text.split(",")) if text else ()
-
-
-def _wrong_numbers(text: str | None, wanted: str) -> NoReturn:
-    raise RequestError("setting_invalid", found=repr(text), wanted=wanted, remedy="See --help")
+        raise RequestError(
+            "setting_invalid",
+            found=repr(text),
+            wanted=f"numbers with commas between them for {option}",
+            remedy="See --help",
+        ) from None
 
 
 def show_files(settings: "SegmentSettings | CheckSettings", as_json: bool) -> int:

@@ -1,93 +1,21 @@
 """The command that looks inside a network: layers."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
 import typer
 
-from unet_pipeline.cli.common import (
-    names_of,
-    numbers,
-    print_json,
-    request_errors,
-    settings_of,
-)
-from unet_pipeline.cli.grouped import Options, grouped
-from unet_pipeline.cli.options import (
-    GateOptions,
-    IgnorePostprocessing,
-    Json,
-    LimitOptions,
-    MaskPattern,
-    Masks,
-    Model,
-    StorageOptions,
-    Trust,
-)
+from unet_pipeline.cli.common import print_json
+from unet_pipeline.cli.generated import from_settings_unless
+from unet_pipeline.cli.options import Json
 from unet_pipeline.config import LayersSettings
-from unet_pipeline.errors import RequestError
+from unet_pipeline.config.cohorts import NOWHERE
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 
-_NOWHERE = "memory://nothing"
 
-
-@dataclass(frozen=True)
-class LookOptions(Options):
-    """What to look at, and how closely."""
-
-    layers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...",
-            help="Layers to look into: names or patterns such as upcat_0_*. Default: the blocks.",
-        ),
-    ] = None
-    depth: Annotated[
-        int | None, typer.Option(help="Depth of a nested U-Net to look into. Default: all of it.")
-    ] = None
-    fit_cases: Annotated[int, typer.Option(help="Cases to fit means and probes on.")] = 4
-    score_cases: Annotated[int, typer.Option(help="Other cases, to score everything on.")] = 6
-    windows: Annotated[
-        int, typer.Option(help="Windows of a case at most: those with most foreground.")
-    ] = 4
-    groups: Annotated[
-        int, typer.Option(help="Channel groups of each layer to replace one by one; 0: none.")
-    ] = 4
-    voxels: Annotated[int, typer.Option(help="Voxels that probes are fitted on.")] = 12_000
-    view: Annotated[
-        str,
-        typer.Option(metavar="axial|coronal|sagittal", help="Plane of the feature maps."),
-    ] = "axial"
-    slices: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="Slices of the feature maps, as voxels of the model grid. Default: the one with "
-            "most foreground.",
-        ),
-    ] = None
-    seed: Annotated[int, typer.Option(help="Seed of the split and of the drawn voxels.")] = 0
-    threads: Annotated[int | None, typer.Option(help="CPU threads. Default: all cores.")] = None
-
-    def settings(self) -> dict[str, Any]:
-        """Return the values, lists taken apart."""
-        slices = numbers(self.slices, int, "--slices") or ()
-        return {**asdict(self), "layers": names_of(self.layers), "slices": slices}
-
-
-@grouped
+@from_settings_unless("list_only", {"images": NOWHERE, "output": NOWHERE})
 def layers(
-    model: Model,
-    images: Annotated[
-        str | None,
-        typer.Argument(help="Images, as for segment, that the model was not trained on."),
-    ] = None,
-    masks: Masks = None,
-    mask_pattern: MaskPattern = None,
-    output: Annotated[
-        str | None, typer.Option(help="Prefix that the report, table and pictures go to.")
-    ] = None,
+    settings: LayersSettings,
     list_only: Annotated[
         bool,
         typer.Option("--list", help="Show the layers of the bundle, and do no more."),
@@ -95,13 +23,6 @@ def layers(
     every: Annotated[
         bool, typer.Option("--all", help="With --list: every layer, not only the blocks.")
     ] = False,
-    *,
-    look: LookOptions,
-    trust: Trust = False,
-    ignore_postprocessing: IgnorePostprocessing = False,
-    gate: GateOptions,
-    limits: LimitOptions,
-    storage: StorageOptions,
     as_json: Json = False,
 ) -> None:
     """Look inside a network: what each layer knows, and what is lost without it.
@@ -112,35 +33,8 @@ def layers(
     Example: `unet-pipeline layers s3://scans/ --masks s3://masks/ --model hippocampus --output
     s3://reports/`, or `unet-pipeline layers --model hippocampus --list`
     """
-    with request_errors():
-        if not list_only:
-            _need_cohort(images, output)
-        settings = settings_of(
-            LayersSettings,
-            images=images or _NOWHERE,
-            masks=masks,
-            mask_pattern=mask_pattern,
-            model=model,
-            output=output or _NOWHERE,
-            trust=trust,
-            ignore_postprocessing=ignore_postprocessing,
-            limits=limits.settings(),
-            **look.settings(),
-            gate=gate.settings(),
-            storage=storage.settings(),
-        )
-        status = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
+    status = _list(settings, every, as_json) if list_only else _inspect(settings, as_json)
     raise typer.Exit(status)
-
-
-def _need_cohort(images: str | None, output: str | None) -> None:
-    if images is None or output is None:
-        raise RequestError(
-            "setting_invalid",
-            found="no IMAGES" if images is None else "no --output",
-            wanted="images with masks to score on, and a place for the report",
-            remedy="Give both, or say --list to see the layers only",
-        )
 
 
 def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:

@@ -4,9 +4,9 @@ from typing import Annotated, get_args
 
 import typer
 
+from unet_pipeline.choices import NetworkName
 from unet_pipeline.cli.common import numbers, print_json, request_errors
 from unet_pipeline.cli.options import Json
-from unet_pipeline.config import NetworkName
 
 
 def networks(
@@ -30,7 +30,7 @@ def networks(
     from unet_pipeline.networks.registry import build_network, check_window
 
     with request_errors():
-        widths = numbers(features, int, "--features") or ()
+        widths = numbers(features, int, "--features")
         rows = []
         for name in get_args(NetworkName):
             made = network_def(name, 1, 2, widths, spatial_dims=dims)

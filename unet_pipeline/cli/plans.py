@@ -7,31 +7,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from unet_pipeline.cli.common import print_json, request_errors, settings_of, show_files, three
-from unet_pipeline.cli.grouped import grouped
-from unet_pipeline.cli.options import (
-    Batch,
-    CostOptions,
-    Depth,
-    Engine,
-    GateOptions,
-    IgnorePostprocessing,
-    Images,
-    Json,
-    LimitOptions,
-    ListFiles,
-    MaskPattern,
-    Masks,
-    Mirror,
-    Model,
-    Overlap,
-    StorageOptions,
-    Threads,
-    Tile,
-    Trust,
-    Workers,
-)
-from unet_pipeline.config import SegmentSettings
+from unet_pipeline.cli.common import print_json, show_files
+from unet_pipeline.cli.generated import from_settings
+from unet_pipeline.cli.options import Json, ListFiles
+from unet_pipeline.config import PlanSettings
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.quantities import bytes_text, duration_text, money_text
 
@@ -40,22 +19,9 @@ if TYPE_CHECKING:  # it imports torch, which takes seconds
     from unet_pipeline.tiling.plan import TilePlan
 
 
-@grouped
+@from_settings
 def plan(
-    images: Images,
-    model: Model,
-    masks: Masks = None,
-    mask_pattern: MaskPattern = None,
-    depth: Depth = None,
-    trust: Trust = False,
-    ignore_postprocessing: IgnorePostprocessing = False,
-    overlap: Overlap = None,
-    mirror: Mirror = None,
-    tile: Tile = None,
-    batch: Batch = 1,
-    engine: Engine = "eager",
-    workers: Workers = None,
-    threads: Threads = None,
+    settings: PlanSettings,
     measure: Annotated[
         bool,
         typer.Option(
@@ -63,11 +29,6 @@ def plan(
             "without it no seconds and no price are shown."
         ),
     ] = True,
-    *,
-    gate: GateOptions,
-    cost: CostOptions,
-    limits: LimitOptions,
-    storage: StorageOptions,
     list_files: ListFiles = False,
     as_json: Json = False,
 ) -> None:
@@ -75,45 +36,22 @@ def plan(
 
     For one image, or for a cohort: then headers are read, and a case that `segment` would refuse by
     its header is named and counted (exit status 1). Seconds are those of this machine: windows x
-    the time of one, and decoding and encoding; `--workers` share them.
+    the time of one, and decoding and encoding; `--workers` share them. The options are those of
+    `segment`.
 
     Example: `unet-pipeline plan s3://scans/ --model hippocampus --workers 8 --hourly-rate 1.20`
     """
     from unet_pipeline.jobs.plan import is_one_image
 
-    with request_errors():
-        settings = settings_of(
-            SegmentSettings,
-            images=images,
-            model=model,
-            output="memory://nothing",
-            masks=masks,
-            mask_pattern=mask_pattern,
-            depth=depth,
-            trust=trust,
-            ignore_postprocessing=ignore_postprocessing,
-            windows={
-                "overlap": overlap,
-                "mirror": mirror,
-                "batch": batch,
-                "engine": engine,
-                "tile": three(tile),
-            },
-            cluster={"workers": workers, "threads": threads},
-            storage=storage.settings(),
-            budget=limits.settings(),
-            gate=gate.settings(),
-            cost=cost.settings(),
-        )
-        if list_files:
-            faults = show_files(settings, as_json)
-        else:
-            run = _plan_image if is_one_image(settings) else _plan_cohort
-            faults = run(settings, measure, as_json)
+    if list_files:
+        faults = show_files(settings, as_json)
+    else:
+        run = _plan_image if is_one_image(settings) else _plan_cohort
+        faults = run(settings, measure, as_json)
     raise typer.Exit(1 if faults else 0)
 
 
-def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
+def _plan_image(settings: PlanSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
     from unet_pipeline.jobs.plan import close_plan, plan_one
     from unet_pipeline.speed import measure_speed
@@ -131,7 +69,7 @@ def _plan_image(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
     return 0
 
 
-def _plan_cohort(settings: SegmentSettings, measure: bool, as_json: bool) -> int:
+def _plan_cohort(settings: PlanSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
     from unet_pipeline.jobs.plan import close_plan, largest_window, open_plan, run_plan
     from unet_pipeline.speed import measure_speed

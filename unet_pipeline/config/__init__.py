@@ -1,19 +1,27 @@
-"""Settings of a request: the one place where outside values are checked (pydantic).
+"""Settings of a request: the one place where outside values are described and checked (pydantic).
 
-The command line and the Prefect run form fill the same objects, so a description written here is
-the help text in both. Inside the package nothing knows these classes; it is given plain values.
+Options of the command line, keys of a settings file, variables and the Prefect run form come from
+these models: one description each, one default, one range. Inside the package plain values go on.
 """
 
-from unet_pipeline.config.cohorts import CheckSettings, SegmentSettings
+from unet_pipeline.config.bundles import (
+    CalibrateSettings,
+    ConvertSettings,
+    InspectSettings,
+    MakeSettings,
+    PruneSettings,
+)
+from unet_pipeline.config.cohorts import CheckSettings, PlanSettings, SegmentSettings
+from unet_pipeline.config.fields import Settings, Voxels
 from unet_pipeline.config.parts import (
+    AccessSettings,
     Budget,
     ClusterSettings,
     CostSettings,
     GateSettings,
     Limits,
-    NetworkName,
+    RemedySettings,
     StorageSettings,
-    Voxels,
     WindowSettings,
 )
 from unet_pipeline.config.questions import (
@@ -30,22 +38,47 @@ from unet_pipeline.config.training import (
     ValidationSettings,
 )
 
+COMMANDS: dict[str, type[Settings]] = {
+    "segment": SegmentSettings,
+    "plan": PlanSettings,
+    "check": CheckSettings,
+    "train": TrainSettings,
+    "depths": DepthsSettings,
+    "compare": CompareSettings,
+    "layers": LayersSettings,
+    "bundle inspect": InspectSettings,
+    "bundle verify": InspectSettings,
+    "bundle make": MakeSettings,
+    "bundle convert": ConvertSettings,
+    "bundle prune": PruneSettings,
+    "bundle calibrate": CalibrateSettings,
+}
+
 __all__ = [
+    "COMMANDS",
+    "AccessSettings",
     "Budget",
+    "CalibrateSettings",
     "CardSettings",
     "CheckSettings",
     "ClusterSettings",
     "CompareSettings",
+    "ConvertSettings",
     "CostSettings",
     "DepthsSettings",
     "GateSettings",
+    "InspectSettings",
     "LayersSettings",
     "Limits",
     "LossSettings",
-    "NetworkName",
+    "MakeSettings",
     "OptimiserSettings",
+    "PlanSettings",
+    "PruneSettings",
+    "RemedySettings",
     "ScoringSettings",
     "SegmentSettings",
+    "Settings",
     "StorageSettings",
     "TrainSettings",
     "ValidationSettings",

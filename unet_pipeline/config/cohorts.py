@@ -1,60 +1,90 @@
-"""Requests about a cohort: check it, segment it."""
+"""Requests about a cohort: check it, plan it, segment it."""
 
-from pydantic import Field, field_validator
+from typing import Annotated, Any
 
+from pydantic import Field, model_validator
+
+from unet_pipeline.config.fields import (
+    IgnorePostprocessing,
+    Images,
+    MaskPattern,
+    Masks,
+    Model,
+    Place,
+    Settings,
+    Trust,
+    Url,
+)
+from unet_pipeline.config.options import Option
 from unet_pipeline.config.parts import (
     Budget,
+    CaseBudget,
+    CaseLimits,
+    Cluster,
     ClusterSettings,
     CostSettings,
     GateSettings,
-    IgnorePostprocessing,
     Limits,
-    MaskPattern,
-    Settings,
+    Storage,
     StorageSettings,
-    Trust,
-    Url,
+    Windows,
     WindowSettings,
+    WorkerSettings,
 )
+
+NOWHERE = "memory://nothing"  # an output of those who write none
+Gate = Annotated[GateSettings, Field(description="Which cases are refused; a look at the voxels.")]
 
 
 class CheckSettings(Settings):
     """Every image is checked, and every mask is held against its image."""
 
-    images: Url = Field(description="Images, as for segment.")
-    masks: Url | None = Field(None, description="Masks, found by name.")
+    images: Images
+    masks: Masks = None
     mask_pattern: MaskPattern = None
-    output: Url | None = Field(
-        None, description="Prefix of the report, the table and the pictures. Default: none."
-    )
-    model: Url | None = Field(
+    model: Annotated[Url | None, Option(metavar="BUNDLE")] = Field(
         None, description="Bundle whose channels and labels the cases must fit. Default: any."
     )
-    gate: GateSettings = Field(
-        GateSettings(content=True), description="Tolerance, remedies and the look at the voxels."
+    output: Url | None = Field(
+        None,
+        description="Prefix of a report with pictures of the doubtful pairs, and of a table. "
+        "Default: none is written.",
     )
-    limits: Limits = Field(Limits(), description="What a case may take.")
-    fix: Url | None = Field(
-        None, description="Prefix that cases are written to with the remedies applied."
+    fix: Annotated[Url | None, Option(metavar="DIR", panel="Remedies")] = Field(
+        None,
+        description="Prefix below which the files are written that --remedies put right (reorient, "
+        "if none is named), with a manifest of all sound cases that segment takes as IMAGES. Sound "
+        "files stay where they are: segment then needs --allow and their prefix, which is printed "
+        "at the end.",
     )
-    cluster: ClusterSettings = Field(
-        ClusterSettings(kind="serial"), description="Where voxels are looked at."
-    )
-    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
+    gate: Gate = GateSettings()
+    cluster: Annotated[
+        WorkerSettings,
+        Field(description="Where voxels are looked at. Default: serial; local if anything else is "
+        "said of workers."),
+    ] = WorkerSettings(kind="serial")  # fmt: skip
+    limits: CaseLimits = Limits()
+    storage: Storage = StorageSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fix_reorients(cls, values: Any) -> Any:
+        """Let what is to be fixed be reoriented where no remedy is named."""
+        if not isinstance(values, dict) or not values.get("fix"):
+            return values
+        gate = values.get("gate") or {}
+        gate = gate.model_dump() if isinstance(gate, GateSettings) else gate
+        if not isinstance(gate, dict) or gate.get("remedies"):
+            return values
+        return {**values, "gate": {**gate, "remedies": ("reorient",)}}
 
 
 class SegmentSettings(Settings):
     """Every volume under Images becomes a label map under Output."""
 
-    images: Url = Field(
-        description="A prefix or folder, a glob, a BIDS tree, or a manifest (.csv, .jsonl "
-        "with columns case,image,mask). Any fsspec URL: s3://bucket/prefix, /folder, memory://."
-    )
-    model: Url = Field(
-        description="Bundle of MONAI or trained model of nnU-Net: a folder or URL; or the name of "
-        "a bundle that comes with the package (phantom, hippocampus)."
-    )
-    output: Url = Field(description="Prefix that label maps, sidecars and reports are written to.")
+    images: Images
+    model: Model
+    output: Place = Field(description="Prefix that label maps, sidecars and reports go to.")
     masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
     )
@@ -64,7 +94,7 @@ class SegmentSettings(Settings):
         description="Quarantine a case whose mask is missing or at fault. Default: it is "
         "segmented, its Dice is not reported, and the fault of the mask is named.",
     )
-    depth: str | None = Field(
+    depth: Annotated[str | None, Option(metavar="1..n|mean|adaptive")] = Field(
         None,
         pattern=r"^([1-9]\d*|mean|adaptive)$",
         description="Depth of a nested U-Net (UNet++) with deep supervision: 1 is the shallowest "
@@ -73,22 +103,20 @@ class SegmentSettings(Settings):
     )
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
-    windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
-    cluster: ClusterSettings = Field(ClusterSettings(), description="Where the work runs.")
-    storage: StorageSettings = Field(
-        StorageSettings(),
-        description="Object storage. Keys come from AWS variables or a profile only.",
-    )
-    budget: Budget = Field(Budget(), description="Limits of one case.")
-    gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
-    cost: CostSettings = Field(CostSettings(), description="What a worker costs.")
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )
+    windows: Windows = WindowSettings()
+    cluster: Cluster = ClusterSettings()
+    gate: Gate = GateSettings()
+    budget: CaseBudget = Budget()
+    cost: Annotated[CostSettings, Field(description="What a worker costs.")] = CostSettings()
+    storage: Storage = StorageSettings()
 
-    @field_validator("images", "model", "output")
-    @classmethod
-    def _not_blank(cls, value: str) -> str:
-        if not value.strip():
-            raise ValueError("must not be empty")
-        return value.strip()
+
+class PlanSettings(SegmentSettings):
+    """What segmenting a cohort would take, by its headers: the settings are those of segment."""
+
+    output: Place = Field(
+        NOWHERE, description="As for segment, so that its options can stand here. None is written."
+    )

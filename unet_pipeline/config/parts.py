@@ -1,99 +1,20 @@
-"""Settings that several requests share: storage, windows, cluster, budget, gate."""
+"""Parts of settings that several requests share: storage, windows, cluster, limits, gate."""
 
-import re
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    WithJsonSchema,
-    field_validator,
-    model_validator,
-)
+from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from unet_pipeline.choices import Blend, EngineWish
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.config.fields import Axes, ClusterKind, Remedy, Settings, Threads, Url, Voxels
+from unet_pipeline.config.options import Option
 from unet_pipeline.config.sites import read_site
-from unet_pipeline.errors import NO_SECRET, has_secret
-from unet_pipeline.gate.findings import NAN_IS, Fix
-
-
-def _without_secret(value: str) -> str:
-    if has_secret(value):
-        raise ValueError("takes no password and no signature: keys come from AWS variables")
-    return value
-
-
-# Prefect's server stores what it is given, but holds it against the schema first.
-_CHECKED, _IN_SCHEMA = (
-    AfterValidator(_without_secret),
-    Field(json_schema_extra={"pattern": NO_SECRET}),
-)
-Url = Annotated[str, _CHECKED, _IN_SCHEMA]
-Place = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1), _CHECKED, _IN_SCHEMA]
-MaskPattern = Annotated[
-    str | None,
-    Field(
-        description="Where the mask of a case lies below the masks (below the images without), "
-        "such as {case}/segmentation.nii.gz. {case} is the case's name, or the folder of an image "
-        "that is alone in it. Default: masks are found by name."
-    ),
-]
-Voxels = Annotated[int, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegativeInt = Annotated[int, Field(ge=0)]
-NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
-Trust = Annotated[
-    bool,
-    Field(
-        description="Run what a bundle brings of its own: a network that is a program "
-        "(TorchScript, torch.export), expressions and Python code. It could do anything: only for "
-        "bundles whose source you know."
-    ),
-]
-IgnorePostprocessing = Annotated[
-    bool,
-    Field(
-        description="Run a bundle without those steps of its postprocessing that are not done "
-        "here, such as the largest component; otherwise it is refused. Sidecars and the report "
-        "name them."
-    ),
-]
-ClusterKind = Annotated[
-    str, Field(pattern=r"^(serial|local|cuda|slurm|kubernetes|(tcp|tls)://.+:\d+)$")
-]
-_FIXES, _NUMBER = get_args(Fix), rf"^{NAN_IS}-?[0-9]{{1,7}}([.][0-9]{{1,6}})?$"
-
-
-def _one_remedy(value: str) -> str:
-    if value not in _FIXES and not re.fullmatch(_NUMBER, value):
-        raise ValueError(f"takes {', '.join(_FIXES)} or {NAN_IS}V, V a plain number")
-    return value
-
-
-Remedy = Annotated[
-    str,
-    AfterValidator(_one_remedy),
-    WithJsonSchema(
-        {"anyOf": [{"type": "string", "enum": [*_FIXES]}, {"type": "string", "pattern": _NUMBER}]}
-    ),
-]
+from unet_pipeline.gate.findings import NAN_IS
 
 MOST_TOGETHER = 4  # cases that a batch is gathered from; each takes memory in its worker
 
 
-class Settings(BaseModel):
-    """Settings that name no field but their own, hold finite numbers, and do not change."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
-    )
-
-
-class StorageSettings(Settings):
+class AccessSettings(Settings):
     """How to reach object storage. Secrets come from AWS variables or a profile only."""
 
     model_config = ConfigDict(title="Storage")
@@ -103,12 +24,21 @@ class StorageSettings(Settings):
         title="Endpoint URL",
         description="S3 endpoint, e.g. https://minio.example.org. Default: AWS_ENDPOINT_URL.",
     )
-    profile: str | None = Field(None, description="Profile of the AWS credentials file.")
-    region: str | None = Field(None, description="S3 region. Default: AWS_DEFAULT_REGION.")
-    allow: tuple[Url, ...] = Field(
+    profile: Annotated[str | None, Option(metavar="NAME")] = Field(
+        None, description="Profile of the AWS credentials file. Default: AWS_PROFILE."
+    )
+    region: Annotated[str | None, Option(metavar="NAME")] = Field(
+        None, description="S3 region. Default: AWS_DEFAULT_REGION."
+    )
+
+
+class StorageSettings(AccessSettings):
+    """How to reach object storage, and where else a cohort may lead."""
+
+    allow: Annotated[tuple[Url, ...], Option(metavar="PREFIX", repeat=True)] = Field(
         (),
-        description="Prefixes that a manifest's URLs, and links in a folder of images or masks, "
-        "may lead to, beside the manifest's or images' own folder.",
+        description="Prefix that a manifest's URLs, and links in a folder of images or masks, may "
+        "lead to, beside the manifest's or images' own folder. May be given again.",
     )
 
 
@@ -123,9 +53,19 @@ class WindowSettings(Settings):
         lt=1.0,
         description="Share of a window that overlaps the next one. Default: the bundle's.",
     )
-    blend: Literal["gaussian", "constant"] | None = Field(
+    blend: Blend | None = Field(
         None,
         description="Weight of a window's voxels where windows overlap. Default: the bundle's.",
+    )
+    mirror: Axes | None = Field(
+        None,
+        description="Axes to mirror windows along: the scores are averaged over all "
+        "combinations, so three axes take eight times as long. Default: none.",
+    )
+    tile: tuple[Voxels, Voxels, Voxels] | None = Field(
+        None,
+        description="Voxels of one tile, the unit of fan-out. Default: as large as the memory "
+        "allows. The label map does not depend on it.",
     )
     batch: int = Field(
         1,
@@ -134,31 +74,20 @@ class WindowSettings(Settings):
         description="Windows per forward pass. Small cases share batches, so a worker has one case "
         f"more under way than that, at most {MOST_TOGETHER + 1}; short batches are padded.",
     )
-    engine: Literal["auto", "eager", "compiled", "openvino", "tensorrt"] = Field(
+    engine: EngineWish = Field(
         "eager",
         description="What executes the network. eager: PyTorch as it is, the same on every "
         "machine. auto: the fastest on this machine whose labels are eager's. Or by name: compiled "
         "(torch.compile), openvino (CPU), tensorrt (CUDA).",
     )
-    mirror: str | None = Field(
-        None,
-        pattern=r"^[xyz](,[xyz])*$",
-        description="Axes to mirror windows along, e.g. x,y,z: the scores are averaged over all "
-        "combinations, so three axes take eight times as long. Default: none.",
-    )
-    tile: tuple[Voxels, Voxels, Voxels] | None = Field(
-        None,
-        description="Voxels of one tile, the unit of fan-out. Default: as large as the memory "
-        "budget allows. The label map does not depend on it.",
-    )
 
 
-class ClusterSettings(Settings):
+class WorkerSettings(Settings):
     """Where the work runs."""
 
     model_config = ConfigDict(title="Cluster")
 
-    kind: ClusterKind = Field(
+    kind: Annotated[ClusterKind, Option("cluster")] = Field(
         "local",
         description="serial (this process), local (Dask processes on this machine), cuda (one "
         "Dask worker per GPU), slurm (a job per worker), kubernetes (a pod per worker), or the "
@@ -173,13 +102,13 @@ class ClusterSettings(Settings):
     minimum: int = Field(
         1, ge=1, description="Workers that slurm and kubernetes keep while a run lasts."
     )
-    site: str | None = Field(
+    site: Annotated[str | None, Option(metavar="FILE.yaml")] = Field(
         None,
         description="File (YAML) that says what a job or pod looks like: partition, account, time "
         "limit, GPUs. See deploy/slurm and deploy/kubernetes. Default: no partition or account "
         "of its own.",
     )
-    tls: str | None = Field(
+    tls: Annotated[str | None, Option(metavar="FOLDER")] = Field(
         None,
         title="TLS",
         description="Folder of certificates (`unet-pipeline certificates`); Dask processes then "
@@ -193,9 +122,6 @@ class ClusterSettings(Settings):
         "where all are lost in the middle; then the run stops, and what is done stays. Default: 10 "
         "for slurm and kubernetes, whose jobs and pods stand in a queue, 3 on this machine, 1 "
         "for a running scheduler.",
-    )
-    threads: int | None = Field(
-        None, ge=1, description="CPU threads of one forward pass. Default: all cores."
     )
 
     @field_validator("site", "tls", mode="before")
@@ -229,6 +155,12 @@ class ClusterSettings(Settings):
         )
 
 
+class ClusterSettings(WorkerSettings):
+    """Where the work runs, and on how many threads a network."""
+
+    threads: Threads = None
+
+
 class Limits(Settings):
     """What a case may take of memory, and ask of the network."""
 
@@ -260,8 +192,6 @@ class Limits(Settings):
 class Budget(Limits):
     """What a case may cost before it is stopped."""
 
-    model_config = ConfigDict(title="Budget")
-
     retries: int = Field(2, ge=0, le=10, description="Tries again after a storage or worker fault.")
     case_minutes: float = Field(
         60.0,
@@ -270,9 +200,9 @@ class Budget(Limits):
         description="Time limit of one case, counted while it runs and not while it waits behind "
         "others.",
     )
-    scratch: str | None = Field(
+    scratch: Annotated[str | None, Option(metavar="FOLDER")] = Field(
         None,
-        description="Folder for volumes over the memory budget; all workers must see it. "
+        description="Folder for volumes over the memory of a case; all workers must see it. "
         "Default: the system's folder for temporary files.",
     )
 
@@ -288,21 +218,23 @@ class CostSettings(Settings):
 
     model_config = ConfigDict(title="Cost")
 
-    hourly_rate: float | None = Field(
+    hourly_rate: Annotated[float | None, Option(metavar="PRICE")] = Field(
         None,
         ge=0,
         description="Price of one worker (its GPU and cores) for an hour. Default: no price is "
         "reckoned.",
     )
-    currency: str = Field(
-        "USD", pattern=r"^[A-Z]{3}$", description="Currency of the rate, three letters (ISO 4217)."
+    currency: Annotated[str, Option(metavar="ABC")] = Field(
+        "USD",
+        pattern=r"^[A-Z]{3}$",
+        description="Currency of that rate, three letters (ISO 4217), such as EUR.",
     )
 
 
-class GateSettings(Settings):
+class RemedySettings(Settings):
     """What the geometry gate lets pass, and what it may put right."""
 
-    model_config = ConfigDict(title="Gate")
+    model_config = ConfigDict(title="Remedies")
 
     remedies: tuple[Remedy, ...] = Field(
         (),
@@ -313,7 +245,7 @@ class GateSettings(Settings):
         "nan=V (it is the number V, such as nan=-1024), and onehot (a mask of four axes has a "
         "volume for each label).",
     )
-    affine_voxels: float = Field(
+    affine_voxels: Annotated[float, Option("tolerance")] = Field(
         0.05,
         gt=0,
         title="Tolerance (voxels)",
@@ -333,16 +265,34 @@ class GateSettings(Settings):
         description="The level that is taken of images and masks in OME-Zarr, 0 for the finest. "
         "Files of one level ignore it.",
     )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> "RemedySettings":
+        if {"sform", "qform"} <= set(self.remedies):
+            raise ValueError("takes sform or qform, not both")
+        if sum(one == "nan-to-min" or one.startswith(NAN_IS) for one in self.remedies) > 1:
+            raise ValueError("takes one number that NaN in an image stands for")
+        return self
+
+
+class GateSettings(RemedySettings):
+    """What the geometry gate lets pass, what it may put right, and whether it reads voxels."""
+
     content: bool = Field(
         False,
         description="Look also whether each mask lies on the anatomy. It flags cases, and never "
         "fails one.",
     )
 
-    @model_validator(mode="after")
-    def _one_form(self) -> "GateSettings":
-        if {"sform", "qform"} <= set(self.remedies):
-            raise ValueError("takes sform or qform, not both")
-        if sum(one == "nan-to-min" or one.startswith(NAN_IS) for one in self.remedies) > 1:
-            raise ValueError("takes one number that NaN in an image stands for")
-        return self
+
+Windows = Annotated[WindowSettings, Field(description="Windows and tiles, and what runs them.")]
+Cluster = Annotated[ClusterSettings, Field(description="Where the work runs.")]
+Storage = Annotated[
+    StorageSettings,
+    Field(description="Object storage. Keys come from AWS variables or a profile only."),
+]
+CaseLimits = Annotated[Limits, Field(description="What a case may take.")]
+CaseBudget = Annotated[Budget, Field(description="Limits of one case.")]
+Remedies = Annotated[
+    RemedySettings, Field(description="Which cases are refused, and what may be put right.")
+]

@@ -1,23 +1,36 @@
 """Requests that ask something of bundles: which depth, which bundle, which layers."""
 
 import re
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from unet_pipeline.config.parts import (
-    Budget,
-    ClusterSettings,
-    GateSettings,
+from unet_pipeline.choices import Plane
+from unet_pipeline.config.fields import (
     IgnorePostprocessing,
-    Limits,
+    Images,
     MaskPattern,
+    Masks,
+    Model,
     NotNegativeInt,
     Place,
     Settings,
-    StorageSettings,
+    Threads,
     Trust,
-    Url,
+)
+from unet_pipeline.config.options import Option
+from unet_pipeline.config.parts import (
+    Budget,
+    CaseBudget,
+    CaseLimits,
+    Cluster,
+    ClusterSettings,
+    Limits,
+    Remedies,
+    RemedySettings,
+    Storage,
+    StorageSettings,
+    Windows,
     WindowSettings,
 )
 
@@ -49,91 +62,96 @@ class ScoringSettings(Settings):
     seed: int = Field(0, ge=0, description="Seed of the draws.")
 
 
+Scoring = Annotated[ScoringSettings, Field(description="How label maps are scored.")]
+Alignment = Annotated[  # --tolerance is of Dice where depths are chosen
+    Remedies, Option(rename={"affine_voxels": "affine-tolerance"})
+]
+
+
 class DepthsSettings(Settings):
     """Every depth of a nested U-Net is scored on a validation cohort, and one is chosen."""
 
-    images: Place = Field(
-        description="Images, as for segment, that the model was not trained on. Of a manifest with "
-        "a column split, the validation cases; never those for training or a test."
-    )
-    masks: Url | None = Field(
-        None, description="Reference masks, found by name; or named by a manifest."
-    )
+    images: Annotated[
+        Images,
+        Field(
+            description="Images, as for segment, that the model was not "
+            "trained on. Of a manifest with a column split, the validation cases; never those for "
+            "training or a test."
+        ),
+    ]
+    masks: Masks = None
     mask_pattern: MaskPattern = None
-    model: Place = Field(description="Bundle of a nested U-Net with a head at every depth.")
-    trust: Trust = False
-    ignore_postprocessing: IgnorePostprocessing = False
+    model: Annotated[
+        Model, Field(description="Bundle of a nested U-Net with a head at every depth.")
+    ]
     output: Place = Field(
         description="Prefix that label maps, the report and the pruned bundle are written to."
     )
+    trust: Trust = False
+    ignore_postprocessing: IgnorePostprocessing = False
     tolerance: float = Field(
         0.005, ge=0.0, lt=1.0, description="Mean Dice that may be lost against the best depth."
     )
-    adaptive_loss: float | None = Field(
+    adaptive: bool = Field(True, description="Calibrate adaptive depth, and score it, too.")
+    adaptive_loss: float = Field(
         0.002,
         ge=0.0,
         lt=1.0,
         title="Loss of adaptive depth",
-        description="Mean Dice that adaptive depth may cost; its rule is calibrated to it. None "
-        "leaves adaptive depth out.",
+        description="Mean Dice that adaptive depth may cost; its rule is calibrated to it.",
     )
-    scoring: ScoringSettings = Field(ScoringSettings(), description="Tolerance and confidence.")
-    windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
-    cluster: ClusterSettings = Field(
-        ClusterSettings(), description="Where label maps are made and scored."
-    )
-    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
-    budget: Budget = Field(Budget(), description="Limits of one case.")
-    gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
+    scoring: Scoring = ScoringSettings()
+    windows: Windows = WindowSettings()
+    cluster: Cluster = ClusterSettings()
+    gate: Alignment = RemedySettings()
+    budget: CaseBudget = Budget()
+    storage: Storage = StorageSettings()
 
 
 class CompareSettings(Settings):
     """Bundles are scored on one cohort, on the grid of its files, and tested in pairs."""
 
-    images: Place = Field(description="Images, as for segment, that no model was trained on.")
-    masks: Url | None = Field(
-        None, description="Reference masks, found by name; or named by a manifest."
-    )
-    mask_pattern: MaskPattern = None
-    models: tuple[Place, ...] = Field(
+    images: Annotated[
+        Images, Field(description="Images, as for segment, that no model was trained on.")
+    ]
+    models: Annotated[tuple[Place, ...], Option(argument=True, repeat=True)] = Field(
         description="Two bundles or more; the first is what the others are held against. "
         "NAME=BUNDLE gives a name, and bundles of one name are averaged: one network, several "
-        "seeds.",
+        "seeds."
     )
     output: Place = Field(description="Prefix that label maps and the report are written to.")
+    masks: Masks = None
+    mask_pattern: MaskPattern = None
+    all_pairs: bool = Field(False, description="Test all pairs, not only those with the first.")
     split: Literal["validation", "test"] | None = Field(
         None,
         description="Cases to score, by a manifest's column split. Default: the test cases; "
         "without any, those for validation; without these, all that it leaves open.",
     )
-    pairs: Literal["first", "all"] = Field(
-        "first", description="Which pairs to test: each bundle with the first, or all pairs."
-    )
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
-    scoring: ScoringSettings = Field(ScoringSettings(), description="Tolerance and confidence.")
-    windows: WindowSettings = Field(WindowSettings(), description="Windows and tiles.")
-    cluster: ClusterSettings = Field(
-        ClusterSettings(), description="Where label maps are made and scored."
-    )
-    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
-    budget: Budget = Field(Budget(), description="Limits of one case.")
-    gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
+    scoring: Scoring = ScoringSettings()
+    windows: Windows = WindowSettings()
+    cluster: Cluster = ClusterSettings()
+    gate: Alignment = RemedySettings()
+    budget: CaseBudget = Budget()
+    storage: Storage = StorageSettings()
 
 
 class LayersSettings(Settings):
     """The layers of a network are probed and replaced, one by one, on a cohort with masks."""
 
-    images: Place = Field(
-        description="Images, as for segment, that the model was not trained on. Some cases are "
-        "fitted on, others scored; the seed says which."
-    )
-    masks: Url | None = Field(
-        None, description="Reference masks, found by name; or named by a manifest."
-    )
-    mask_pattern: MaskPattern = None
-    model: Place = Field(description="Bundle: a folder, a URL, or a name: phantom, hippocampus.")
+    images: Annotated[
+        Images,
+        Field(
+            description="Images, as for segment, that the model was not "
+            "trained on. Some cases are fitted on, others scored; the seed says which."
+        ),
+    ]
+    model: Model
     output: Place = Field(description="Prefix that the report, the table and the pictures go to.")
+    masks: Masks = None
+    mask_pattern: MaskPattern = None
     layers: tuple[str, ...] = Field(
         (),
         description="Layers to look into: names of modules, or patterns such as upcat_0_*. "
@@ -165,16 +183,14 @@ class LayersSettings(Settings):
         le=1_000_000,
         description="Voxels that the probes are fitted on, equally many of each label.",
     )
-    view: Literal["axial", "coronal", "sagittal"] = Field(
-        "axial", description="Plane of the feature-map pictures."
-    )
+    view: Plane = Field("axial", description="Plane of the feature-map pictures.")
     slices: tuple[NotNegativeInt, ...] = Field(
         (),
         description="Slices of the feature-map pictures, as voxels of the model grid of the first "
         "scored case. Default: the one with most foreground.",
     )
     seed: int = Field(0, ge=0, description="Seed of the split and of the drawn voxels.")
-    threads: int | None = Field(None, ge=1, description="CPU threads. Default: all cores.")
-    limits: Limits = Field(Limits(), description="What a case may take.")
-    gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
-    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
+    threads: Threads = None
+    gate: Remedies = RemedySettings()
+    limits: CaseLimits = Limits()
+    storage: Storage = StorageSettings()

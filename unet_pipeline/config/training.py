@@ -1,21 +1,35 @@
 """The request for a training."""
 
-from typing import Literal
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
-from unet_pipeline.config.parts import (
-    GateSettings,
-    MaskPattern,
+from unet_pipeline.choices import (
+    AugmentationName,
+    LossName,
     NetworkName,
+    OptimiserName,
+    Precision,
+    Schedule,
+    Upsample,
+)
+from unet_pipeline.config.fields import (
+    Axes,
+    Images,
+    MaskPattern,
+    MasksArgument,
     NotNegative,
     Place,
     Positive,
     Settings,
-    StorageSettings,
-    Url,
+    Threads,
     Voxels,
 )
+from unet_pipeline.config.options import Option
+from unet_pipeline.config.parts import Remedies, RemedySettings, Storage, StorageSettings
+
+_LEARNING, _DATA = Option(panel="How it learns"), Option(panel="Data")
+_WATCH = Option(panel="While it runs")
 
 
 class LossSettings(Settings):
@@ -23,18 +37,18 @@ class LossSettings(Settings):
 
     model_config = ConfigDict(title="Loss")
 
-    name: Literal["dice_ce", "weighted", "focal", "tversky"] = Field(
+    name: Annotated[LossName, Option("loss")] = Field(
         "dice_ce",
         description="dice_ce: Dice + cross-entropy. weighted: the same with a weight for each "
         "class, for small structures. focal: Dice + focal loss, which looks at what is hard. "
         "tversky: false positives and false negatives weigh differently.",
     )
-    class_weights: tuple[Positive, ...] | None = Field(
+    class_weights: Annotated[tuple[Positive, ...] | None, Option(metavar="W,W,...")] = Field(
         None,
         description="Weight of each class, background first, for weighted and focal. Default: for "
         "weighted the median frequency over the class's own, for focal none.",
     )
-    head_weights: tuple[NotNegative, ...] | None = Field(
+    head_weights: Annotated[tuple[NotNegative, ...] | None, Option(metavar="W,W,...")] = Field(
         None,
         description="Weight of each head of a nested network, shallow to deep. Default: each "
         "twice the one before.",
@@ -56,7 +70,7 @@ class OptimiserSettings(Settings):
 
     model_config = ConfigDict(title="Optimiser")
 
-    name: Literal["adamw", "sgd"] = Field(
+    name: Annotated[OptimiserName, Option("optimiser")] = Field(
         "adamw", description="adamw, or sgd with Nesterov momentum of 0.99."
     )
     learning_rate: float | None = Field(
@@ -65,10 +79,10 @@ class OptimiserSettings(Settings):
     weight_decay: float | None = Field(
         None, ge=0, description="Default: 0.01 for adamw, 0.00003 for sgd."
     )
-    schedule: Literal["cosine", "poly", "constant"] = Field(
+    schedule: Schedule = Field(
         "cosine", description="How the learning rate falls after a warm-up of a twentieth."
     )
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+    precision: Precision = Field(
         "auto",
         description="Numbers of the forward pass. auto: mixed precision on CUDA, float32 on CPU.",
     )
@@ -79,7 +93,7 @@ class ValidationSettings(Settings):
 
     model_config = ConfigDict(title="Validation")
 
-    every: int | None = Field(
+    every: Annotated[int | None, Option("validate-every")] = Field(
         None, ge=1, description="Steps between validations. Default: a tenth of all."
     )
     patience: int | None = Field(
@@ -108,13 +122,14 @@ class CardSettings(Settings):
 class TrainSettings(Settings):
     """Train a network on image and mask pairs, and write it as a bundle."""
 
-    images: Place = Field(
-        description="Images, as for segment. A manifest's column split (train, validation, test) "
-        "or fold says which cases are kept aside."
-    )
-    masks: Url | None = Field(
-        None, description="Reference masks, found by name. A manifest names them itself."
-    )
+    images: Annotated[
+        Images,
+        Field(
+            description="Images, as for segment. A manifest's column "
+            "split (train, validation, test) or fold says which cases are kept aside."
+        ),
+    ]
+    masks: MasksArgument = None
     mask_pattern: MaskPattern = None
     output: Place = Field(
         description="Folder of the bundle to write. A training that was stopped goes on from the "
@@ -128,11 +143,11 @@ class TrainSettings(Settings):
     features: tuple[Voxels, ...] | None = Field(
         None, description="Channels of each level, shallow to deep. Default: 16,16,32,64,128."
     )
-    upsample: Literal["deconv", "linear"] = Field(
+    upsample: Upsample = Field(
         "deconv", description="Upsampling: learned, or linear. Not for unet."
     )
     attention: bool = Field(False, description="Attention gates on the skips. Not for unet.")
-    classes: int | None = Field(
+    classes: Annotated[int | None, _DATA] = Field(
         None,
         ge=2,
         le=256,
@@ -141,64 +156,70 @@ class TrainSettings(Settings):
     roi_size: tuple[Voxels, Voxels, Voxels] = Field(
         (32, 48, 32), description="Window in voxels; each size divisible by the network's stride."
     )
-    spacing: tuple[Positive, Positive, Positive] | None = Field(
+    spacing: Annotated[tuple[Positive, Positive, Positive] | None, _DATA] = Field(
         None, description="Model spacing in mm. Default: the median of the cohort."
     )
     steps: int = Field(300, ge=1, description="Optimiser steps.")
     batch: int = Field(2, ge=1, description="Crops per step.")
-    loss: LossSettings = Field(LossSettings(), description="Loss, and weights of its parts.")
-    optimiser: OptimiserSettings = Field(
+    loss: Annotated[LossSettings, _LEARNING] = Field(
+        LossSettings(), description="Loss, and weights of its parts."
+    )
+    optimiser: Annotated[OptimiserSettings, _LEARNING] = Field(
         OptimiserSettings(), description="Optimiser, schedule and precision."
     )
-    augmentation: Literal["none", "light", "usual"] = Field(
+    augmentation: Annotated[AugmentationName, _LEARNING] = Field(
         "light",
         description="Changes to each crop. light: small rotations and zooms, brightness, contrast, "
         "noise. usual: larger ones, and gamma, blur and coarse voxels.",
     )
-    flip: str | None = Field(
+    flip: Annotated[Axes | None, _LEARNING] = Field(
         None,
-        pattern=r"^[xyz](,[xyz])*$",
         description="Axes that crops may be flipped along, where the anatomy allows it: x is "
         "left-right. Default: none.",
     )
-    holdout: float = Field(
+    holdout: Annotated[float, _DATA] = Field(
         0.2,
         ge=0.0,
         lt=1.0,
         description="Share of cases kept aside for validation, chosen by the seed.",
     )
-    fold: str | None = Field(
+    fold: Annotated[str | None, Option(metavar="NAME", panel=_DATA.panel)] = Field(
         None, description="Fold to keep aside, of a manifest with a column fold."
     )
-    validation: ValidationSettings = Field(
+    validation: Annotated[ValidationSettings, _WATCH] = Field(
         ValidationSettings(), description="When to validate, and when to stop early."
     )
-    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
-    resume: bool = Field(True, description="Go on from a checkpoint; off: begin anew.")
+    checkpoint_every: Annotated[int, _WATCH] = Field(
+        100, ge=1, description="Steps between checkpoints."
+    )
+    resume: Annotated[bool, _WATCH] = Field(
+        True, description="Go on from a checkpoint; off: begin anew."
+    )
     seed: int = Field(0, ge=0, description="Seed of the split, the crops and the weights.")
-    threads: int | None = Field(None, ge=1, description="CPU threads. Default: all cores.")
-    memory_gb: float = Field(
+    threads: Threads = None
+    memory_gb: Annotated[float, _DATA] = Field(
         8.0,
         ge=0,
         title="Memory (GB)",
         description="Memory for decoded volumes; what is over it is kept in temporary files.",
     )
-    max_volume_gb: float = Field(
+    max_volume_gb: Annotated[float, _DATA] = Field(
         8.0,
         gt=0,
         title="Largest volume (GB)",
         description="Size over which a volume is left out by its header, in GB: decoded, and again "
         "as the network sees it. One is in memory as a whole.",
     )
-    max_windows: int | None = Field(
+    max_windows: Annotated[int | None, _DATA] = Field(
         None,
         ge=1,
         title="Most windows",
         description="Windows of the network over which a case is left out by its header. Default: "
         "1,000, and one for every ten voxels of the file.",
     )
-    gate: GateSettings = Field(GateSettings(), description="Which cases are refused.")
-    storage: StorageSettings = Field(StorageSettings(), description="Object storage.")
+    gate: Remedies = RemedySettings()
+    card: CardSettings = Field(CardSettings(), description="What the model card says.")
+    storage: Storage = StorageSettings()
 
     @model_validator(mode="after")
     def _enough_levels(self) -> "TrainSettings":

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import median
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
+from unet_pipeline.choices import EngineName, EngineWish
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.cache import versions_of
-from unet_pipeline.inference.engines import Engine, EngineName, make_engine
+from unet_pipeline.inference.engines import Engine, make_engine
 from unet_pipeline.inference.engines.eager import EagerEngine
 from unet_pipeline.inference.engines.parity import (
     Agreement,
@@ -32,7 +33,6 @@ from unet_pipeline.tiling.decision import described
 
 log = logging.getLogger(__name__)
 
-Asked = Literal["auto", "eager", "compiled", "openvino", "tensorrt"]
 LEAST_GAIN = 1.05  # an engine that is not this much faster is not worth other bits
 MOST_ROUNDS, ENOUGH_SECONDS = 5, 10.0
 _FORMAT = 3  # of what is kept; another one where engines or their check changed
@@ -57,7 +57,7 @@ class Choice:
         Why other engines could not be used.
     """
 
-    asked: Asked
+    asked: EngineWish
     engine: EngineName
     seconds_per_window: Mapping[EngineName, float] = field(default_factory=dict)
     agreement: Agreement | None = None
@@ -74,7 +74,7 @@ class Choice:
         }
 
 
-def choose(spec: ModelSpec, asked: Asked) -> Choice:
+def choose(spec: ModelSpec, asked: EngineWish) -> Choice:
     """Choose an engine on this machine.
 
     Raises

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.cache import file_of, plain, write_whole
-from unet_pipeline.inference.engines import EngineName
 from unet_pipeline.inference.engines.parity import Agreement
 from unet_pipeline.records import json_text
 

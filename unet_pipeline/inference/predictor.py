@@ -17,11 +17,12 @@ from typing import Any, Literal
 
 import torch
 
+from unet_pipeline.choices import EngineName
 from unet_pipeline.cost import added
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.batches import BatchQueue, Call, Seat
 from unet_pipeline.inference.constant import ScoreCache
-from unet_pipeline.inference.engines import EngineName, Problem, make_engine
+from unet_pipeline.inference.engines import Problem, make_engine
 from unet_pipeline.inference.importance import Blend, importance_map
 from unet_pipeline.inference.lineup import Lineup
 from unet_pipeline.inference.sweeping import Behind, Decide

@@ -222,7 +222,7 @@ def check_same_task(bundles: Sequence[Bundle]) -> None:
 def _pairs(run: CompareRun) -> list[tuple[str, str]]:
     """Return the pairs to test, each the later one and what it is held against."""
     pairs = [(other, one) for one, other in combinations(run.groups, 2)]
-    return pairs if run.settings.pairs == "all" else pairs[: len(run.groups) - 1]
+    return pairs if run.settings.all_pairs else pairs[: len(run.groups) - 1]
 
 
 def _standing(

@@ -108,7 +108,7 @@ def open_depths(settings: DepthsSettings) -> DepthsRun:
         name = f"L{depth}" if depth.isdigit() else depth
         request = segment_settings(settings, name, settings.model, depth)
         entrants.append(open_entrant(name, request, TO_CHOOSE_BY))
-    adaptive = exclusive and settings.adaptive_loss is not None
+    adaptive = exclusive and settings.adaptive
     return DepthsRun(new_run_id(), settings, store, bundle, tuple(entrants), depths, adaptive)
 
 
@@ -196,7 +196,6 @@ def _conclude(
 def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
     """Calibrate adaptive depth on the cases, in a copy of the bundle; None where it cannot be."""
     loss, policy = run.settings.adaptive_loss, run.entrants[0].run.model.policy
-    assert loss is not None  # noqa: S101  else it is not asked for
     try:
         read = (run.settings.images, run.settings.masks)
         rule = calibrate_on(run.bundle, run.store, cases, loss, policy, read)
@@ -293,13 +292,13 @@ def _remarks(wanted: bool, choice: Choice, standings: tuple[Standing, ...]) -> l
 
 def _context(run: DepthsRun) -> dict[str, str]:
     settings = run.settings
-    loss = settings.adaptive_loss
+    adaptive = f"calibrated to a loss of {settings.adaptive_loss:g} Dice"
     return {
         "Model": f"{run.bundle.name} ({run.bundle.weights_digest[:19]})",
         "Images": settings.images,
         "Masks": masks_text(settings.masks, run.cases),
         "Output": settings.output,
         "Tolerance": f"{settings.tolerance:g} Dice",
-        "Adaptive depth": "left out" if loss is None else f"calibrated to a loss of {loss:g} Dice",
+        "Adaptive depth": adaptive if settings.adaptive else "left out",
         "Cluster": settings.cluster.kind,
     }

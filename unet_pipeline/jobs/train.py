@@ -16,7 +16,13 @@ from unet_pipeline.request import open_store
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.outage import patiently, under_way
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.training.card import CardFacts, TrainingNote, card_metadata, model_card
+from unet_pipeline.training.card import (
+    CardFacts,
+    card_metadata,
+    check_names,
+    model_card,
+    named_labels,
+)
 from unet_pipeline.training.checkpoint import FOLDER, NAME
 from unet_pipeline.training.data import TrainingData, gather
 from unet_pipeline.training.fit import OnHistory, OnStep, Watch, fit
@@ -29,14 +35,13 @@ from unet_pipeline.training.trail import CURVES, HISTORY, Trail
 
 @dataclass(frozen=True)
 class TrainRun:
-    """A checked request for a training; ``note`` has what its model card says beside the data."""
+    """A checked request for a training."""
 
     settings: TrainSettings
     store: Store
-    note: TrainingNote
 
 
-def open_train(settings: TrainSettings, note: TrainingNote | None = None) -> TrainRun:
+def open_train(settings: TrainSettings) -> TrainRun:
     """Check everything about a request that can be checked before the cohort is read.
 
     Raises
@@ -49,7 +54,7 @@ def open_train(settings: TrainSettings, note: TrainingNote | None = None) -> Tra
     store.check_writable(settings.output)
     OwnFiles(store, settings.output).check(BUNDLE_FILES)
     OwnFiles(store, join(settings.output, FOLDER)).check((CURVES, HISTORY, NAME))
-    return TrainRun(settings, store, note or TrainingNote())
+    return TrainRun(settings, store)
 
 
 def run_train(
@@ -77,7 +82,7 @@ def run_train(
     """
     settings = run.settings
     with _threads(settings.threads), open_shelf(1e9 * settings.memory_gb) as shelf:
-        data = gather(run.store, wanted_of(settings, run.note.label_names), shelf)
+        data = gather(run.store, wanted_of(settings), shelf)
         with under_way():
             return _train(run, data, on_step, on_history)
 
@@ -85,11 +90,11 @@ def run_train(
 def _train(
     run: TrainRun, data: TrainingData, on_step: OnStep | None, on_history: OnHistory | None
 ) -> TrainReport:
-    settings, store, note = run.settings, run.store, run.note
-    note.check(data.classes)
+    settings, store = run.settings, run.store
+    check_names(settings.card, data.classes)
     making = Making.of(settings, store, data)
     making.check()
-    trail = Trail(store, settings.output, note.labels(data.classes))
+    trail = Trail(store, settings.output, named_labels(settings.card, data.classes))
     history = _fit(making, trail, on_step, on_history)
     spread = spread_per_label(making.validate())
     report = TrainReport(
@@ -101,7 +106,7 @@ def _train(
         history,
         trail.curves_url,
     )
-    patiently(lambda: _write(making, note, report))
+    patiently(lambda: _write(making, report))
     making.checkpoints.remove()
     return report
 
@@ -127,8 +132,8 @@ def _fit(
         raise
 
 
-def _write(making: Making, note: TrainingNote, report: TrainReport) -> None:
-    facts = _facts(making, note, report)
+def _write(making: Making, report: TrainReport) -> None:
+    facts = _facts(making, report)
     write_bundle(
         report.bundle,
         making.store,
@@ -139,13 +144,13 @@ def _write(making: Making, note: TrainingNote, report: TrainReport) -> None:
         overlap=OVERLAP,
         labels=facts.labels,
         channel_names=[f"channel {i}" for i in range(making.data.channels)],
-        model_card=model_card(note, facts),
-        licence=note.licence,
-        metadata=card_metadata(note, facts),
+        model_card=model_card(facts),
+        licence=making.settings.card.licence,
+        metadata=card_metadata(facts),
     )
 
 
-def _facts(making: Making, note: TrainingNote, report: TrainReport) -> CardFacts:
+def _facts(making: Making, report: TrainReport) -> CardFacts:
     data, recipe, best = making.data, making.recipe, report.history.best
     return CardFacts(
         settings=making.settings,
@@ -161,7 +166,7 @@ def _facts(making: Making, note: TrainingNote, report: TrainReport) -> CardFacts
         training=report.training,
         held_out=report.held_out,
         left_out=[name for name, _ in report.faults],
-        labels=note.labels(data.classes),
+        labels=named_labels(making.settings.card, data.classes),
         dice=report.spread,
         final_loss=report.history.final_loss,
         seconds=report.history.seconds,

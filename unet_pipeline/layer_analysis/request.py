@@ -157,5 +157,5 @@ def _as_segment(settings: LayersSettings) -> SegmentSettings:
         cluster=ClusterSettings(kind="serial", threads=settings.threads),
         storage=settings.storage,
         budget=Budget(**settings.limits.model_dump()),
-        gate=settings.gate,
+        gate=settings.gate.model_dump(),
     )

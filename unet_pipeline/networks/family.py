@@ -1,11 +1,11 @@
 """The networks that ``train`` and ``networks`` know by name, each as a ``network_def``."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from unet_pipeline.choices import NetworkName
 from unet_pipeline.networks.registry import MONAI_NETS, OUR_NETS
 
-NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 _NESTED = f"{OUR_NETS}.nested.NestedUNet"
 _ASYMMETRIC = f"{OUR_NETS}.asymmetric.AsymmetricUNet"
 

@@ -128,7 +128,7 @@ def segment_settings(
         cluster=settings.cluster,
         storage=settings.storage,
         budget=settings.budget,
-        gate=settings.gate,
+        gate=settings.gate.model_dump(),
     )
 
 

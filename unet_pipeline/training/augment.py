@@ -6,7 +6,6 @@ named: left and right differ in anatomy, and labels may depend on it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-AugmentationName = Literal["none", "light", "usual"]
+from unet_pipeline.choices import AugmentationName
+
 Matrices = NDArray[np.float64]
 
 

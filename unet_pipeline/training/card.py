@@ -4,50 +4,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from unet_pipeline.config import TrainSettings
+from unet_pipeline.config import CardSettings, TrainSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.training.command import command_line
 from unet_pipeline.training.history import Spread
 
-NO_LICENCE = "Not stated. Ask whoever trained this network."
+
+def check_names(card: CardSettings, classes: int) -> None:
+    """Refuse more names than there are labels: ``label_names_mismatch``."""
+    if len(card.label_names) > classes - 1:
+        raise RequestError(
+            "label_names_mismatch",
+            found=f"{len(card.label_names)} label names",
+            wanted=f"at most {classes - 1}, one for each label other than background",
+            remedy="Leave the background out, or check that the masks hold all labels",
+        )
 
 
-@dataclass(frozen=True)
-class TrainingNote:
-    """What only the person who trains can say.
-
-    Attributes
-    ----------
-    title
-        First line of the model card.
-    data
-        Where the images and masks come from.
-    licence
-        Terms of the weights, and of the data that they were made from.
-    label_names
-        Names of the labels 1, 2, and so on; those left out are numbered.
-    """
-
-    title: str = "A network trained with unet-pipeline"
-    data: str = "Not stated."
-    licence: str = NO_LICENCE
-    label_names: tuple[str, ...] = ()
-
-    def check(self, classes: int) -> None:
-        """Refuse more names than there are labels: ``label_names_mismatch``."""
-        if len(self.label_names) > classes - 1:
-            raise RequestError(
-                "label_names_mismatch",
-                found=f"{len(self.label_names)} label names",
-                wanted=f"at most {classes - 1}, one for each label other than background",
-                remedy="Leave the background out, or check that the masks hold all labels",
-            )
-
-    def labels(self, count: int) -> dict[int, str]:
-        """Return the names of ``count`` labels, background first."""
-        given = dict(enumerate(self.label_names, start=1))
-        return {n: given.get(n, f"label {n}") if n else "background" for n in range(count)}
+def named_labels(card: CardSettings, count: int) -> dict[int, str]:
+    """Return the names of ``count`` labels, background first; those without one are numbered."""
+    given = dict(enumerate(card.label_names, start=1))
+    return {n: given.get(n, f"label {n}") if n else "background" for n in range(count)}
 
 
 @dataclass(frozen=True)
@@ -92,8 +70,9 @@ class CardFacts:
     hardware: str
 
 
-def model_card(note: TrainingNote, facts: CardFacts) -> str:
+def model_card(facts: CardFacts) -> str:
     """Return the card as Markdown."""
+    note = facts.settings.card
     return "\n".join(
         [
             f"# {note.title}",
@@ -103,7 +82,7 @@ def model_card(note: TrainingNote, facts: CardFacts) -> str:
             *_section("Data", note.data, _counts(facts)),
             *_section("Licence", note.licence),
             *_section("Network", facts.network, _space(facts)),
-            *_section("Training", _training(facts), _command(note, facts)),
+            *_section("Training", _training(facts), _command(facts)),
             *_section("Dice on the held-out cases", _dice_table(facts)),
             *_section("Held-out cases", _names(facts.held_out) or "None."),
             *(_section("Cases left out", _names(facts.left_out)) if facts.left_out else []),
@@ -111,8 +90,9 @@ def model_card(note: TrainingNote, facts: CardFacts) -> str:
     )
 
 
-def card_metadata(note: TrainingNote, facts: CardFacts) -> dict[str, Any]:
+def card_metadata(facts: CardFacts) -> dict[str, Any]:
     """Return the same facts as entries of a bundle's ``configs/metadata.json``."""
+    note = facts.settings.card
     return {
         "name": note.title,
         "task": f"Segmentation of {', '.join(n for k, n in facts.labels.items() if k)}",
@@ -158,8 +138,8 @@ def _training(facts: CardFacts) -> str:
     )
 
 
-def _command(note: TrainingNote, facts: CardFacts) -> str:
-    return f"```\n{command_line(facts.settings, note.label_names)}\n```"
+def _command(facts: CardFacts) -> str:
+    return f"```\n{command_line(facts.settings)}\n```"
 
 
 def _dice_table(facts: CardFacts) -> str:

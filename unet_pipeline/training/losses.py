@@ -5,7 +5,7 @@ Labels, loss and output channels are held against each other before the first st
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,9 +14,9 @@ from monai.losses.tversky import TverskyLoss
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from unet_pipeline.choices import LossName
 from unet_pipeline.errors import RequestError
 
-LossName = Literal["dice_ce", "weighted", "focal", "tversky"]
 _WEIGHT_LIMITS = (0.1, 10.0)
 _NAMED = 8  # cases or labels that a sentence names
 

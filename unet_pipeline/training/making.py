@@ -26,7 +26,7 @@ from unet_pipeline.training.validate import validate
 OVERLAP = 0.5
 _FEATURES = (16, 16, 32, 64, 128)
 _NOT_OF_THE_WEIGHTS = {"images", "masks", "output", "resume", "threads", "memory_gb"}
-_NOT_OF_THE_WEIGHTS |= {"max_volume_gb", "max_windows", "storage"}
+_NOT_OF_THE_WEIGHTS |= {"max_volume_gb", "max_windows", "storage", "card"}
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ class Making:
         )
 
 
-def wanted_of(settings: TrainSettings, label_names: tuple[str, ...] = ()) -> Wanted:
+def wanted_of(settings: TrainSettings) -> Wanted:
     """Return what settings ask of a cohort."""
     limits = settings.model_dump(include={"max_volume_gb", "max_windows"})
     return Wanted(
@@ -122,7 +122,7 @@ def wanted_of(settings: TrainSettings, label_names: tuple[str, ...] = ()) -> Wan
         settings.holdout,
         settings.seed,
         settings.fold,
-        label_names,
+        settings.card.label_names,
     )
 
 

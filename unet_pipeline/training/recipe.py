@@ -3,19 +3,15 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import nn
 
 from unet_pipeline.caches import compilers_keep_to_it
+from unet_pipeline.choices import OptimiserName, Precision, Schedule
 from unet_pipeline.training.augment import Augmentation
 from unet_pipeline.training.crops import ROI
 from unet_pipeline.training.losses import Loss
-
-OptimiserName = Literal["adamw", "sgd"]
-Schedule = Literal["cosine", "poly", "constant"]
-Precision = Literal["auto", "float32", "bfloat16", "float16"]
 
 RATES = {"adamw": 1e-3, "sgd": 1e-2}
 DECAYS = {"adamw": 1e-2, "sgd": 3e-5}

@@ -3,7 +3,7 @@
 An engine is made for one network, one device and one batch shape. ``choice`` says which is used.
 """
 
-from unet_pipeline.inference.engines.protocol import Engine, EngineName, Problem
+from unet_pipeline.inference.engines.protocol import Engine, Problem
 from unet_pipeline.inference.engines.shelf import ENGINES, make_engine
 
-__all__ = ["ENGINES", "Engine", "EngineName", "Problem", "make_engine"]
+__all__ = ["ENGINES", "Engine", "Problem", "make_engine"]

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from unet_pipeline.caches import compilers_keep_to_it
+from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.engines.protocol import (
     DeepestHead,
-    EngineName,
     Problem,
     no_warnings,
     unsupported,

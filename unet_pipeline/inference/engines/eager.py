@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-from unet_pipeline.inference.engines.protocol import EngineName, Problem
+from unet_pipeline.choices import EngineName
+from unet_pipeline.inference.engines.protocol import Problem
 from unet_pipeline.networks.registry import final_scores
 
 

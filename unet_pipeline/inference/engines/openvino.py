@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from unet_pipeline import networks
+from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.cache import versions_of
 from unet_pipeline.inference.engines.means import with_exact_means
 from unet_pipeline.inference.engines.protocol import (
-    EngineName,
     Problem,
     exported,
     missing,

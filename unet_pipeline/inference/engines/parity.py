@@ -24,8 +24,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
+from unet_pipeline.choices import EngineName
 from unet_pipeline.errors import RequestError
-from unet_pipeline.inference.engines.protocol import Engine, EngineName
+from unet_pipeline.inference.engines.protocol import Engine
 from unet_pipeline.networks.bundle_tools import EXAMPLE
 from unet_pipeline.networks.weights import parse_weights, read_weights
 from unet_pipeline.storage.store import Store, join

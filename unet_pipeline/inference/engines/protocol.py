@@ -4,16 +4,16 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from unet_pipeline.caches import compilers_keep_to_it
+from unet_pipeline.choices import EngineName
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.registry import final_scores
 
-EngineName = Literal["eager", "compiled", "openvino", "tensorrt"]
 _LONGEST_REASON = 200  # characters
 
 

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Mapping
 
+from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.engines.compiled import CompiledEngine
 from unet_pipeline.inference.engines.eager import EagerEngine
 from unet_pipeline.inference.engines.openvino import OpenVINOEngine
-from unet_pipeline.inference.engines.protocol import Engine, EngineName, Problem
+from unet_pipeline.inference.engines.protocol import Engine, Problem
 from unet_pipeline.inference.engines.tensorrt import TensorRTEngine
 
 ENGINES: Mapping[EngineName, Callable[[Problem], Engine]] = {

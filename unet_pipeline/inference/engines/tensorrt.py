@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.engines.protocol import (
-    EngineName,
     Problem,
     exported,
     missing,
