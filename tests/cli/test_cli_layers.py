@@ -39,4 +39,4 @@ def test_findings_and_a_case_that_was_left_out(tmp_path):
 def test_without_a_cohort_there_is_only_the_list():
     ran = cli("layers", "--model", "phantom")
     assert ran.returncode == 2
-    assert "[setting_invalid] found no IMAGES" in ran.stderr
+    assert "[setting_invalid] --images: found nothing" in ran.stderr

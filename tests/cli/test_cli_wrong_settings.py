@@ -22,7 +22,7 @@ LAYERS = ("layers", "images", "--model", "phantom", "--output", "out")
         (("train", "images", "--output", " "), "--output"),
         (("train", "", "--output", "out"), "--images"),
         ((*DEPTHS, "--cluster", "foo"), "--cluster"),
-        ((*DEPTHS, "--affine-tolerance", "0"), "--tolerance (in voxels)"),
+        ((*DEPTHS, "--affine-tolerance", "0"), "--affine-tolerance"),
         ((*LAYERS, "--memory-gb", "inf"), "--memory-gb"),
         ((*LAYERS, "--view", "foo"), "--view"),
     ],

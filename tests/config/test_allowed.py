@@ -28,8 +28,8 @@ REQUESTS = (
 # Texts that name nothing: numbers and words of our own, checked by their own patterns, or prose.
 HARMLESS = {
     "depth", "mirror", "currency", "region", "layers", "fold", "flip", "upsample", "network",
-    "engine", "blend", "split", "pairs", "view", "augmentation", "name", "schedule", "precision",
-    "remedies", "tolerance", "mask_pattern",
+    "engine", "blend", "split", "view", "augmentation", "name", "schedule", "precision",
+    "remedies", "tolerance", "mask_pattern", "title", "data", "licence", "label_names",
 }  # fmt: skip
 SITE = Allowed(prefixes=("s3://scans", "s3://results/night"))
 FINE = {"images": "s3://scans/in", "model": "phantom", "output": "s3://results/night"}

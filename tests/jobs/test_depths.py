@@ -163,7 +163,7 @@ def test_a_second_run_makes_no_label_map_again(place, finished):
     folder, _ = place
     before, _ = finished
     seen = []
-    again = open_depths(settings_for(folder, adaptive_loss=None))
+    again = open_depths(settings_for(folder, adaptive=False))
     evaluation = run_depths(again, SerialExecutor(), lambda _, record: seen.append(record))
     assert {record.status for record in seen} == {"skipped", "quarantined"}
     for now, then in zip(evaluation.standings, before.standings[:5], strict=True):
@@ -321,7 +321,7 @@ def test_without_adaptive_depth_on_dask_the_numbers_are_the_same(untrained, tmp_
 
     found = []
     for kind in ("serial", "local"):
-        settings = settings_for(untrained, output=str(tmp_path / kind), adaptive_loss=None)
+        settings = settings_for(untrained, output=str(tmp_path / kind), adaptive=False)
         run = open_depths(settings)
         with open_executor(ClusterSpec(kind)) as executor:
             found.append(run_depths(run, executor))

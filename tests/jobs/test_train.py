@@ -4,19 +4,19 @@ import pytest
 from trainings import train
 
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.config import SegmentSettings, TrainSettings
+from unet_pipeline.config import CardSettings, SegmentSettings, TrainSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import Store
-from unet_pipeline.training.card import CardFacts, TrainingNote, model_card
+from unet_pipeline.training.card import CardFacts, model_card
 from unet_pipeline.training.command import command_line
 from unet_pipeline.training.history import Spread
 
 STORE = Store()
-NOTE = TrainingNote(
+NOTE = CardSettings(
     title="Organs of phantoms",
     data="Synthetic.",
     licence="Apache-2.0",
@@ -56,9 +56,9 @@ def files_of(folder):
 
 def test_a_cohort_becomes_a_bundle(cohort, tmp_path):
     steps, seen = [], []
-    settings = settings_for(cohort, tmp_path / "model")
+    settings = settings_for(cohort, tmp_path / "model", card=NOTE)
     report = train(
-        settings, NOTE, lambda done, _: steps.append(done), lambda h: seen.append(len(h.losses))
+        settings, lambda done, _: steps.append(done), lambda h: seen.append(len(h.losses))
     )
     assert steps == [1, 2, 3, 4, 5, 6]
     assert seen == [0, 2, 4, 6]
@@ -78,7 +78,7 @@ def test_a_cohort_becomes_a_bundle(cohort, tmp_path):
     for text in ("Synthetic.", "Apache-2.0", "1 CPU thread;", *report.held_out, "small organ"):
         assert text in card
     assert "sha256:" in card
-    assert command_line(settings, NOTE.label_names) in card
+    assert command_line(settings) in card
     assert {name for name in files_of(tmp_path / "model") if name.startswith("training")} == {
         "training/.unet-pipeline.json",
         "training/curves.png",
@@ -153,8 +153,9 @@ def test_the_command_repeats_what_was_asked():
         steps=9,
         attention=True,
         loss={"name": "focal", "class_weights": (1, 2, 3)},
+        card=NOTE,
     )
-    words = command_line(settings, NOTE.label_names)
+    words = command_line(settings)
     assert words.startswith("unet-pipeline train 's3://b/my images' s3://b/masks")
     for option in (
         "--features 8,16",
@@ -193,20 +194,19 @@ def test_a_wrong_request_is_refused_before_the_first_step(cohort, tmp_path, chan
 
 
 def test_names_of_files_are_no_markdown_on_the_card():
-    note = TrainingNote(label_names=("a|b",))
     facts = CardFacts(
-        TrainSettings(images="i", output="o"), "unet", [], (8, 8, 8), (1.0, 1.0, 1.0), 1, 1, 1,
+        TrainSettings(images="i", output="o", card={"label_names": ("a|b",)}), "unet", [], (8, 8, 8), (1.0, 1.0, 1.0), 1, 1, 1,
         "by seed", "sha256:0", ["x"], ["<b>y_1", "z"], [], {0: "background", 1: "a|b"},
         {1: Spread.of([0.5])}, 0.1, 1.0, "1 CPU thread",
     )  # fmt: skip
-    card = model_card(note, facts)
+    card = model_card(facts)
     assert "`<b>y_1`, `z`" in card
     assert r"| 1 | a\|b | 1 | 0.5000 |" in card
 
 
 def test_more_names_than_labels_are_refused(cohort, tmp_path):
     with pytest.raises(RequestError) as error:
-        train(settings_for(cohort, tmp_path), TrainingNote(label_names=("a", "b", "c")))
+        train(settings_for(cohort, tmp_path, card={"label_names": ("a", "b", "c")}))
     assert error.value.code == "label_names_mismatch"
 
 

@@ -15,7 +15,6 @@ from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.records import Part
 from unet_pipeline.storage.names import Volume
 from unet_pipeline.storage.parts import in_parts, parts_of
-from unet_pipeline.training.card import TrainingNote
 
 PHANTOM = make_phantom(3, shape=(40, 36, 30), spacing_mm=(2.2, 2.2, 3.0))
 NAMES = {1: "Left kidney", 2: "liver"}
@@ -110,10 +109,10 @@ def test_training_takes_them_by_the_names_that_it_is_given(archive, tmp_path):
         images=str(archive), masks=str(archive), output=str(tmp_path / "model"),
         network="unetplus", features=(4, 8), roi_size=(16, 16, 16), spacing=(4.0, 4.0, 4.0),
         steps=1, batch=1, holdout=0.5, threads=1,
+        card={"title": "Organs", "data": "Made.", "licence": "none",
+              "label_names": ("left kidney", "liver")},
     )  # fmt: skip
-    note = TrainingNote(title="Organs", data="Made.", licence="none",
-                        label_names=("left kidney", "liver"))  # fmt: skip
-    report = train(settings, note)
+    report = train(settings)
     assert report.faults == ()
     assert report.dice.keys() == {1, 2}
 

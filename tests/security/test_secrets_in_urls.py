@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unet_pipeline.cli.common import settings_of
+from unet_pipeline.cli.sources import settings_of
 from unet_pipeline.config import (
     CheckSettings,
     CompareSettings,
