@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help pins venv demo bench test lint types contract unit soak dist clean
+.PHONY: help pins settings venv demo bench test lint types contract unit soak dist clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,9 @@ pins: venv  ## Write the image's packages with their hashes (deploy/requirements
 
 dist:  ## Build sdist and wheel, try them in an empty environment (docs/releasing.md)
 	deploy/release $(PYTHON)
+
+settings: venv  ## Write the tables of docs/settings.md
+	$(BIN)/python -m unet_pipeline.cli.settings_page docs/settings.md
 
 lint: venv  ## Check style
 	$(BIN)/ruff check .

@@ -13,7 +13,7 @@ from unet_pipeline.errors import CaseError
 @pytest.fixture(scope="module")
 def executor():
     """One worker that runs one call at a time."""
-    with open_executor(ClusterSpec("local", 1, threads=1)) as opened:
+    with open_executor(ClusterSpec("local", 1, calls_at_once=1)) as opened:
         yield opened
 
 

@@ -114,7 +114,7 @@ def test_two_workers_get_a_gpu_each_and_half_of_the_memory(dask_cuda, monkeypatc
 @needs_gpu
 def test_a_worker_for_each_gpu(dask_cuda):
     assert count_gpus(import_module("pynvml")) == GPUS
-    with open_executor(ClusterSpec("cuda", threads=2)) as executor:
+    with open_executor(ClusterSpec("cuda", calls_at_once=2)) as executor:
         check(executor.client.run(of_worker), workers=GPUS, threads=2)
         seen = executor.client.run(lambda: str(torch.cuda.get_device_properties(0).uuid))
         assert len(set(seen.values())) == GPUS

@@ -14,7 +14,7 @@ PATIENCE_SECONDS, MOST_SECONDS = 2.0, 20.0
 
 def test_a_scheduler_that_is_gone_stops_the_run_and_not_its_cases(tmp_path):
     with scheduler_of_others(tmp_path) as (address, processes):
-        spec = ClusterSpec(address, threads=2, wait_minutes=PATIENCE_SECONDS / 60)
+        spec = ClusterSpec(address, calls_at_once=2, wait_minutes=PATIENCE_SECONDS / 60)
         with open_executor(spec) as executor:
             handles = [executor.submit(time.sleep, 600) for _ in range(2)]
             case = executor.for_case(3600)

@@ -150,5 +150,5 @@ def test_the_time_of_a_shared_batch_is_shared(spec):
 
 
 def test_a_worker_has_as_many_cases_as_can_fill_a_batch_and_one_more():
-    threads = [ClusterSettings().spec(batch).threads for batch in (1, 2, 4, 64)]
+    threads = [ClusterSettings().spec(batch).calls_at_once for batch in (1, 2, 4, 64)]
     assert threads == [2, 3, 5, 5]

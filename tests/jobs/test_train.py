@@ -195,7 +195,8 @@ def test_a_wrong_request_is_refused_before_the_first_step(cohort, tmp_path, chan
 
 def test_names_of_files_are_no_markdown_on_the_card():
     facts = CardFacts(
-        TrainSettings(images="i", output="o", card={"label_names": ("a|b",)}), "unet", [], (8, 8, 8), (1.0, 1.0, 1.0), 1, 1, 1,
+        TrainSettings(images="i", output="o", card={"label_names": ("a|b",)}),
+        "unet", [], (8, 8, 8), (1.0, 1.0, 1.0), 1, 1, 1,
         "by seed", "sha256:0", ["x"], ["<b>y_1", "z"], [], {0: "background", 1: "a|b"},
         {1: Spread.of([0.5])}, 0.1, 1.0, "1 CPU thread",
     )  # fmt: skip

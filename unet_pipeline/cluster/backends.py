@@ -1,7 +1,7 @@
 """Start or reach a cluster: one function for each place where work can run."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -81,7 +81,7 @@ def _executor(client: Client, spec: ClusterSpec, stack: ExitStack) -> DaskExecut
     watch = ClusterWatch(client, spec)
     stack.callback(watch.close)
     watch.start()
-    executor = DaskExecutor(client, watch, workers, spec.threads)
+    executor = DaskExecutor(client, watch, workers, spec.calls_at_once)
     stack.callback(stopping.wait_for_calls)  # workers of others remove their scratch meanwhile
     stack.enter_context(stopping.on_stop(executor.stop))
     return executor
@@ -117,25 +117,7 @@ def _client(spec: ClusterSpec, security: Security | None, stack: ExitStack) -> C
 
 def _cluster(spec: ClusterSpec, security: Security | None) -> Any:
     """Start a cluster that ends with the run."""
-    workers = spec.workers or 1
-    if spec.kind == "local":
-        return _local(workers, spec.threads, security)
-    if spec.kind == "cuda":
-        from unet_pipeline.cluster.cuda import start_cuda
-
-        return start_cuda(spec.workers, spec.threads, security)
-    start: Callable[..., Any]
-    if spec.kind == "kubernetes":
-        from unet_pipeline.cluster.kubernetes import start_kubernetes as start
-    else:
-        from unet_pipeline.cluster.slurm import start_slurm as start
-    return start(
-        spec.site,
-        workers=workers,
-        minimum=min(spec.minimum, workers),
-        threads=spec.threads,
-        security=security,
-    )
+    return PLACES[spec.kind](spec, security)
 
 
 def _forward_logs(client: Client) -> None:
@@ -144,20 +126,57 @@ def _forward_logs(client: Client) -> None:
     client.forward_logging(PACKAGE)
 
 
-def _local(workers: int, threads: int, security: Security | None) -> LocalCluster:
+def _local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
     """Make room for workers that share the machine's memory; Dask would go by their threads."""
     if not log.isEnabledFor(logging.INFO):
         logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
     return LocalCluster(
         n_workers=0,
-        memory_limit=MEMORY_LIMIT // workers,
+        memory_limit=MEMORY_LIMIT // (spec.workers or 1),
         security=security,
         protocol="tls://" if security else None,
-        threads_per_worker=threads,
+        threads_per_worker=spec.calls_at_once,
         processes=True,
         scheduler_kwargs=dashboard_options(security),
         silence_logs=40,
     )
+
+
+def _cuda(spec: ClusterSpec, security: Security | None) -> Any:
+    from unet_pipeline.cluster.cuda import start_cuda
+
+    return start_cuda(spec.workers, spec.calls_at_once, security)
+
+
+def _slurm(spec: ClusterSpec, security: Security | None) -> Any:
+    from unet_pipeline.cluster.slurm import start_slurm
+
+    return _adapting(start_slurm, spec, security)
+
+
+def _kubernetes(spec: ClusterSpec, security: Security | None) -> Any:
+    from unet_pipeline.cluster.kubernetes import start_kubernetes
+
+    return _adapting(start_kubernetes, spec, security)
+
+
+def _adapting(start: Callable[..., Any], spec: ClusterSpec, security: Security | None) -> Any:
+    workers = spec.workers or 1
+    return start(
+        spec.site,
+        workers=workers,
+        minimum=min(spec.minimum, workers),
+        threads=spec.calls_at_once,
+        security=security,
+    )
+
+
+PLACES: Mapping[str, Callable[[ClusterSpec, Security | None], Any]] = {
+    "local": _local,
+    "cuda": _cuda,
+    "slurm": _slurm,
+    "kubernetes": _kubernetes,
+}
 
 
 def _connect(address: str, security: Security | None) -> Client:

@@ -16,7 +16,7 @@ class ClusterSpec:
     workers
         Worker processes, at most where their number adapts. None: one, or one per GPU for
         ``cuda``.
-    threads
+    calls_at_once
         Cases or tiles that a worker has under way: one computes while others are read or written.
     minimum
         Workers that an adapting cluster keeps while a run lasts.
@@ -31,7 +31,7 @@ class ClusterSpec:
 
     kind: str = "local"
     workers: int | None = None
-    threads: int = 2
+    calls_at_once: int = 2
     minimum: int = 1
     site: Any = None
     tls: str | None = None

@@ -147,7 +147,7 @@ class WorkerSettings(Settings):
         return ClusterSpec(
             kind=self.kind,
             workers=self.workers,
-            threads=min(batch, MOST_TOGETHER) + 1,
+            calls_at_once=min(batch, MOST_TOGETHER) + 1,
             minimum=self.minimum,
             site=read_site(self.kind, self.site),
             tls=self.tls,
