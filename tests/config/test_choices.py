@@ -1,4 +1,4 @@
-"""Each list of names that a user may choose by has something behind every name, and nothing else."""
+"""Behind every name that a user may choose there is something, and no other has a name."""
 
 from typing import get_args
 
