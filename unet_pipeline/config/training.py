@@ -29,6 +29,7 @@ from unet_pipeline.config.options import Option
 from unet_pipeline.config.parts import Remedies, RemedySettings, Storage, StorageSettings
 
 _LEARNING, _DATA = Option(panel="How it learns"), Option(panel="Data")
+_LIMITS = Option(panel="Limits")
 _WATCH = Option(panel="While it runs")
 
 
@@ -203,14 +204,14 @@ class TrainSettings(Settings):
         title="Memory (GB)",
         description="Memory for decoded volumes; what is over it is kept in temporary files.",
     )
-    max_volume_gb: Annotated[float, _DATA] = Field(
+    max_volume_gb: Annotated[float, _LIMITS] = Field(
         8.0,
         gt=0,
         title="Largest volume (GB)",
         description="Size over which a volume is left out by its header, in GB: decoded, and again "
         "as the network sees it. One is in memory as a whole.",
     )
-    max_windows: Annotated[int | None, _DATA] = Field(
+    max_windows: Annotated[int | None, _LIMITS] = Field(
         None,
         ge=1,
         title="Most windows",
