@@ -4,11 +4,8 @@ from typing import Any
 
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.jobs.train import open_train, run_train
-from unet_pipeline.training.card import TrainingNote
 from unet_pipeline.training.report import TrainReport
 
 
-def train(
-    settings: TrainSettings, note: TrainingNote | None = None, *watched: Any, **more: Any
-) -> TrainReport:
-    return run_train(open_train(settings, note), *watched, **more)
+def train(settings: TrainSettings, *watched: Any, **more: Any) -> TrainReport:
+    return run_train(open_train(settings), *watched, **more)
