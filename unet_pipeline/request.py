@@ -20,7 +20,7 @@ from unet_pipeline.config import (
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.extent import extent_of
-from unet_pipeline.inference.choice import Choice
+from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.model import Model, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
@@ -72,7 +72,7 @@ class Run:
     cases: tuple[Case, ...]
     faults: tuple[tuple[Case, CaseError], ...]
     record: Mapping[str, Any]
-    engine: Choice | None = None
+    engine: EngineChoice | None = None
     accounting: Accounting | None = None
     mask_faults: Mapping[str, MaskFault] = field(default_factory=dict)
 
@@ -272,7 +272,7 @@ def _record(run_id: str, model: Model, engine: EngineWish) -> dict[str, Any]:
         "weights": model.bundle.weights_digest,
         "settings": numerics,
         "settings_digest": digest_json(numerics),
-        "engine": Choice(engine, model.spec.engine).as_dict(),
+        "engine": EngineChoice(engine, model.spec.engine).as_dict(),
         "labels": {str(number): name for number, name in model.bundle.labels.items()},
         **({"postprocessing_ignored": list(ignored)} if ignored else {}),
         "versions": {

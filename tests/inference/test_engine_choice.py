@@ -11,7 +11,7 @@ from bundles import random_bundle
 
 from unet_pipeline.caches import cache_folder
 from unet_pipeline.errors import RequestError
-from unet_pipeline.inference.choice import Choice, choose, fastest
+from unet_pipeline.inference.choice import EngineChoice, choose, fastest
 from unet_pipeline.inference.engines.parity import Agreement
 from unet_pipeline.inference.measured import Known, keep, recall
 from unet_pipeline.inference.predictor import ModelSpec
@@ -47,7 +47,7 @@ def test_the_fastest_is_taken_and_eager_where_little_is_gained():
 
 
 def test_eager_is_used_without_a_measurement(spec, cache):
-    assert choose(spec, "eager") == Choice("eager", "eager")
+    assert choose(spec, "eager") == EngineChoice("eager", "eager")
     assert not cache.exists()
 
 

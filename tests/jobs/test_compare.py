@@ -63,7 +63,7 @@ def test_seeds_of_one_name_are_averaged(compared):
     assert fine.runs == {}
     assert fine.difference is None
     assert coarse.difference.value == pytest.approx(dice[1] - dice[0])
-    assert coarse.price.windows < fine.price.windows
+    assert coarse.cost.windows < fine.cost.windows
 
 
 def test_pairs_are_tested_and_gaps_are_named(cohort_folder, compared):

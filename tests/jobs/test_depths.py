@@ -76,11 +76,11 @@ def test_every_depth_is_scored_on_the_sound_cases(place, finished):
         assert standing.metrics["dice"].value > 0.9
         assert standing.metrics["iou"].value < standing.metrics["dice"].value
         assert set(standing.labels) == {"1", "2"}
-        assert standing.price.ms_per_window > 0
-    adds = [by_name[name].price.multiply_adds for name in DEPTHS]
+        assert standing.cost.ms_per_window > 0
+    adds = [by_name[name].cost.multiply_adds for name in DEPTHS]
     assert adds[:5] == sorted(adds[:5])
     assert adds[0] < adds[5] <= adds[4]
-    assert by_name["L1"].price.parameters < by_name["L4"].price.parameters
+    assert by_name["L1"].cost.parameters < by_name["L4"].cost.parameters
     assert by_name[evaluation.against].difference is None
 
 
@@ -133,7 +133,7 @@ def test_the_bundles_that_are_written(place, finished):
     chosen = next(s for s in evaluation.standings if s.name == f"L{depth}")
     network = load_network(pruned, store)
     assert depths_of(network) == 1
-    assert sum(p.numel() for p in network.parameters()) == chosen.price.parameters
+    assert sum(p.numel() for p in network.parameters()) == chosen.cost.parameters
     assert f"Pruned to L{depth} of 4 depths" in Path(pruned.url, "docs/README.md").read_text()
     assert adaptive.adaptive.promised_loss == 0.002
     assert adaptive.adaptive.cohort["cases"] == 2
@@ -168,7 +168,7 @@ def test_a_second_run_makes_no_label_map_again(place, finished):
     assert {record.status for record in seen} == {"skipped", "quarantined"}
     for now, then in zip(evaluation.standings, before.standings[:5], strict=True):
         assert (now.name, now.metrics, now.labels) == (then.name, then.metrics, then.labels)
-        assert now.price.windows == then.price.windows
+        assert now.cost.windows == then.cost.windows
     assert evaluation.choice == before.choice
     assert evaluation.folder != before.folder
 

@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 
 from unet_pipeline.evaluation.standing import (
-    Choice,
     Comparison,
+    DepthChoice,
     Disagreement,
     Evaluation,
     Interval,
     LeftOut,
-    Price,
+    ModelCost,
     Remark,
     Standing,
 )
@@ -39,11 +39,11 @@ NONE = dict.fromkeys(("dice", "iou", "nsd", "hd95_mm"))
 
 def standing(name, dice=0.9, seconds=0.5, difference=None) -> Standing:
     metrics = {**NONE, "dice": Interval(dice, dice - 0.02, dice + 0.02)}
-    price = Price(1_746_803, 7_370_000_000, 5.5, 90.0, seconds, 2 * seconds)
-    return Standing(name, price, metrics, {"1": metrics, "10": NONE, "2": NONE}, difference)
+    cost = ModelCost(1_746_803, 7_370_000_000, 5.5, 90.0, seconds, 2 * seconds)
+    return Standing(name, cost, metrics, {"1": metrics, "10": NONE, "2": NONE}, difference)
 
 
-CHOICE = Choice(1, 2, 0.005, 0.95, (0.0026, 0.0), (0.75, 0.25))
+CHOICE = DepthChoice(1, 2, 0.005, 0.95, (0.0026, 0.0), (0.75, 0.25))
 DEPTHS = Evaluation(
     kind="depths", run_id="20261121T013000Z-3f2a", against="L2", cases=12, surface_mm=1.0,
     confidence=0.95, resamples=2000,

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unet_pipeline.console import out
-from unet_pipeline.evaluation.standing import Choice, Comparison, Disagreement, Evaluation
+from unet_pipeline.evaluation.standing import Comparison, DepthChoice, Disagreement, Evaluation
 from unet_pipeline.report.evaluation_table import (
     CHOSEN,
     SCORES,
@@ -53,7 +53,7 @@ def _standings(evaluation: Evaluation) -> Iterator[Table]:
         yield table
 
 
-def _choice(choice: Choice) -> Table:
+def _choice(choice: DepthChoice) -> Table:
     table = _table(
         f"Loss of Dice against L{choice.best}, {choice.tolerance:g} allowed",
         "depth",

@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_pipeline.evaluation.standing import Choice, Remark
+from unet_pipeline.evaluation.standing import DepthChoice, Remark
 from unet_pipeline.evaluation.statistics import Bootstrap
 
 Float = NDArray[np.float64]
@@ -21,7 +21,7 @@ FEW_CASES = 20
 _ROUNDING = 1e-9  # of sums: a loss of exactly the tolerance is within it
 
 
-def choose_depth(dice_CD: Float, *, tolerance: float, bootstrap: Bootstrap) -> Choice:
+def choose_depth(dice_CD: Float, *, tolerance: float, bootstrap: Bootstrap) -> DepthChoice:
     """Choose the shallowest depth whose loss against the best depth is within the tolerance.
 
     The loss is that of mean Dice; its one-sided upper bound, by a paired bootstrap over cases, is
@@ -37,7 +37,7 @@ def choose_depth(dice_CD: Float, *, tolerance: float, bootstrap: Bootstrap) -> C
     depth, best, bounds = _choose(dice_CD, tolerance, bootstrap)
     again = _choices_on_resampled_cohorts(dice_CD, tolerance, bootstrap)
     shares = np.bincount(again, minlength=dice_CD.shape[1]) / len(again)
-    return Choice(
+    return DepthChoice(
         depth=depth + 1,
         best=best + 1,
         tolerance=tolerance,
@@ -47,7 +47,7 @@ def choose_depth(dice_CD: Float, *, tolerance: float, bootstrap: Bootstrap) -> C
     )
 
 
-def remarks_on(choice: Choice, cases: int) -> list[Remark]:
+def remarks_on(choice: DepthChoice, cases: int) -> list[Remark]:
     """Return what speaks against relying on a choice."""
     found = []
     if choice.share < STABLE:

@@ -22,7 +22,7 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Price:
+class ModelCost:
     """What an entrant costs.
 
     Attributes
@@ -71,7 +71,7 @@ class Standing:
     """
 
     name: str
-    price: Price
+    cost: ModelCost
     metrics: Mapping[Metric, Interval | None]
     labels: Mapping[str, Mapping[Metric, Interval | None]]
     difference: Interval | None = None
@@ -79,7 +79,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Choice:
+class DepthChoice:
     """The cheapest depth that is good enough.
 
     Attributes
@@ -200,7 +200,7 @@ class Evaluation:
     left_out: tuple[LeftOut, ...]
     seconds: float
     folder: str
-    choice: Choice | None = None
+    choice: DepthChoice | None = None
     comparisons: tuple[Comparison, ...] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
     stopped: str = ""

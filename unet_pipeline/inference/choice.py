@@ -44,7 +44,7 @@ _RIVALS: Mapping[str, tuple[EngineName, ...]] = {  # of eager; the first that ma
 
 
 @dataclass(frozen=True)
-class Choice:
+class EngineChoice:
     """An engine, and why.
 
     Attributes
@@ -74,7 +74,7 @@ class Choice:
         }
 
 
-def choose(spec: ModelSpec, asked: EngineWish) -> Choice:
+def choose(spec: ModelSpec, asked: EngineWish) -> EngineChoice:
     """Choose an engine on this machine.
 
     Raises
@@ -84,16 +84,16 @@ def choose(spec: ModelSpec, asked: EngineWish) -> Choice:
         ``engine_differs`` if its labels are not those of eager PyTorch.
     """
     if asked == "eager":
-        return Choice(asked, "eager")
+        return EngineChoice(asked, "eager")
     bench = _Bench(spec)
     if asked != "auto":
         agreement = bench.agreement(asked)
-        return Choice(asked, asked, bench.seconds(("eager", asked)), agreement)
+        return EngineChoice(asked, asked, bench.seconds(("eager", asked)), agreement)
     rivals, left_out = _usable(bench)
     seconds = bench.seconds(("eager", *rivals)) if rivals else {}
     engine = fastest(seconds)
     log.info("engine %s; seconds per window: %s", engine, seconds or "not measured")
-    return Choice(asked, engine, seconds, rivals.get(engine), left_out)
+    return EngineChoice(asked, engine, seconds, rivals.get(engine), left_out)
 
 
 def fastest(seconds: Mapping[EngineName, float]) -> EngineName:

@@ -24,6 +24,7 @@ from unet_pipeline.evaluation.table import ScoreTable, score_table
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.records import Case, masks_text
 from unet_pipeline.request import new_run_id
+from unet_pipeline.selection.costs import model_cost, time_windows
 from unet_pipeline.selection.entrants import (
     Entrant,
     OnCase,
@@ -35,7 +36,6 @@ from unet_pipeline.selection.entrants import (
     segment_settings,
 )
 from unet_pipeline.selection.files import write_evaluation
-from unet_pipeline.selection.prices import price_of, time_windows
 from unet_pipeline.storage.outage import under_way
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.training.split import TO_COMPARE_ON
@@ -241,7 +241,7 @@ def _standing(
     runs = {one.name: float(np.nanmean(each.dice_of(one.name))) for one in group}
     return Standing(
         name=name,
-        price=price_of(group[0].run.model, fmean(measured) if measured else None, records),
+        cost=model_cost(group[0].run.model, fmean(measured) if measured else None, records),
         metrics=table.metrics(name, bootstrap),
         labels=table.metrics_per_label(name, bootstrap),
         difference=None if name == against else difference,

@@ -15,7 +15,7 @@ from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import DepthsSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.choice import choose_depth, remarks_on
-from unet_pipeline.evaluation.standing import Choice, Evaluation, Remark, Standing
+from unet_pipeline.evaluation.standing import DepthChoice, Evaluation, Remark, Standing
 from unet_pipeline.evaluation.statistics import Bootstrap
 from unet_pipeline.evaluation.table import ScoreTable, score_table
 from unet_pipeline.networks.adaptive import ADAPTIVE
@@ -26,6 +26,7 @@ from unet_pipeline.networks.pruning import check_depth, depths_of
 from unet_pipeline.networks.trusted import BundleCode
 from unet_pipeline.records import Case, masks_text
 from unet_pipeline.request import new_run_id, open_store
+from unet_pipeline.selection.costs import model_cost, time_windows
 from unet_pipeline.selection.entrants import (
     Entrant,
     OnCase,
@@ -37,7 +38,6 @@ from unet_pipeline.selection.entrants import (
     segment_settings,
 )
 from unet_pipeline.selection.files import write_evaluation
-from unet_pipeline.selection.prices import price_of, time_windows
 from unet_pipeline.storage.outage import under_way
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.tiling.decision import Highest
@@ -225,14 +225,14 @@ def _standing(
     difference = bootstrap.interval(table.dice_of(name) - table.dice_of(against))
     return Standing(
         name=name,
-        price=price_of(entrant.run.model, ms_per_window, records),
+        cost=model_cost(entrant.run.model, ms_per_window, records),
         metrics=table.metrics(name, bootstrap),
         labels=table.metrics_per_label(name, bootstrap),
         difference=None if name == against else difference,
     )
 
 
-def _bundles(run: DepthsRun, choice: Choice, adaptive: bool) -> dict[str, str]:
+def _bundles(run: DepthsRun, choice: DepthChoice, adaptive: bool) -> dict[str, str]:
     """Write the pruned bundle, and return the URLs of the bundles of this run."""
     name = f"{run.bundle.name}-L{choice.depth}"
     url = join(run.folder, name)
@@ -253,7 +253,7 @@ def _bring_code(run: DepthsRun, url: str) -> None:
             run.store.write(join(url, path), data)
 
 
-def _section(run: DepthsRun, choice: Choice) -> str:
+def _section(run: DepthsRun, choice: DepthChoice) -> str:
     bound = choice.loss_bounds[choice.depth - 1]
     return (
         f"\n## Depth\n\nPruned to L{choice.depth} of {run.depths} depths (run {run.run_id}): its "
@@ -267,7 +267,7 @@ def _adaptive_url(run: DepthsRun) -> str:
     return join(run.folder, f"{run.bundle.name}-adaptive")
 
 
-def _remarks(wanted: bool, choice: Choice, standings: tuple[Standing, ...]) -> list[Remark]:
+def _remarks(wanted: bool, choice: DepthChoice, standings: tuple[Standing, ...]) -> list[Remark]:
     """Return what to know of the mean of the heads, and of adaptive depth if it was wanted."""
     found = []
     by_name = {standing.name: standing for standing in standings}

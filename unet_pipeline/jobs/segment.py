@@ -18,7 +18,7 @@ from unet_pipeline.cluster.executor import Executor, SerialExecutor, cases_at_on
 from unet_pipeline.cost import with_wait
 from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
-from unet_pipeline.inference.choice import Choice, choose
+from unet_pipeline.inference.choice import EngineChoice, choose
 from unet_pipeline.pipeline import VolumeResult, mask_fault_of, segment_volume
 from unet_pipeline.records import (
     Case,
@@ -108,7 +108,7 @@ def with_engine(run: Run, executor: Executor) -> Run:
     spec, asked = run.model.spec, run.settings.windows.engine
     if asked == "eager" or run.model.bundle.whole or run.engine is not None:
         return run
-    choice: Choice = executor.result(executor.submit(choose, spec, asked))
+    choice: EngineChoice = executor.result(executor.submit(choose, spec, asked))
     model = replace(run.model, spec=replace(spec, engine=choice.engine))
     record = {**run.record, "engine": choice.as_dict()}
     return replace(run, model=model, record=record, engine=choice)

@@ -11,7 +11,7 @@ from unet_pipeline.texts import shown
 
 SCORES = 5  # the columns of ``cells`` that come first: the name and the scores; then the costs
 CHOSEN = "(chosen)"
-_PRICE = (
+_COST = (
     ("parameters", 0),
     ("multiply_adds", 0),
     ("multiply_adds_per_case", 0),
@@ -49,10 +49,10 @@ def cells(evaluation: Evaluation) -> list[list[str]]:
             with_interval(standing.difference, 4, signed=True),
             with_interval(standing.metrics["nsd"], 3),
             with_interval(standing.metrics["hd95_mm"], 2),
-            f"{standing.price.parameters:,}",
+            f"{standing.cost.parameters:,}",
             large(_adds(evaluation, standing)),
-            f"{standing.price.ms_per_window:.1f}",
-            f"{standing.price.seconds:.2f}",
+            f"{standing.cost.ms_per_window:.1f}",
+            f"{standing.cost.seconds:.2f}",
         ]
         for standing in evaluation.standings
     ]
@@ -100,7 +100,7 @@ def evaluation_csv(evaluation: Evaluation) -> str:
     spread = [f"{name}{end}" for _, name in named for end in ("", "_low", "_high")]
     lines: list[list[str]] = [
         ["entrant", "chosen", "cases", *spread, "difference", "difference_low",
-         "difference_high", *(name for name, _ in _PRICE)]
+         "difference_high", *(name for name, _ in _COST)]
     ]  # fmt: skip
     for standing in evaluation.standings:
         found = [standing.metrics.get(metric) for metric in METRICS]
@@ -113,7 +113,7 @@ def evaluation_csv(evaluation: Evaluation) -> str:
                 str(evaluation.cases),
                 *(part for interval in found for part in _parts(interval)),
                 *_parts(standing.difference),
-                *(digits(getattr(standing.price, name), places) for name, places in _PRICE),
+                *(digits(getattr(standing.cost, name), places) for name, places in _COST),
             ]
         )
     return _csv(lines)
@@ -161,8 +161,8 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
 
 
 def _adds(evaluation: Evaluation, standing: Standing) -> float | None:
-    price = standing.price
-    return price.multiply_adds if evaluation.kind == "depths" else price.multiply_adds_per_case
+    cost = standing.cost
+    return cost.multiply_adds if evaluation.kind == "depths" else cost.multiply_adds_per_case
 
 
 def _parts(interval: Interval | None) -> list[str]:

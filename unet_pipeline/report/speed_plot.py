@@ -50,7 +50,7 @@ def speed_plot(evaluation: Evaluation) -> bytes | None:
     choice = evaluation.choice
     points = []
     for standing in evaluation.standings:
-        dice, seconds = standing.metrics["dice"], standing.price.forward_seconds
+        dice, seconds = standing.metrics["dice"], standing.cost.forward_seconds
         if dice is not None and seconds > 0:
             chosen = choice is not None and standing.name == f"L{choice.depth}"
             points.append(Point(standing.name, 60 / seconds, dice, chosen))

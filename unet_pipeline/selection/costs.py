@@ -8,7 +8,7 @@ import torch
 
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.errors import CaseError
-from unet_pipeline.evaluation.standing import Price
+from unet_pipeline.evaluation.standing import ModelCost
 from unet_pipeline.gate.examine import examine
 from unet_pipeline.jobs.segment import with_engine
 from unet_pipeline.model import Model
@@ -49,7 +49,9 @@ def time_windows(
     return dict(zip((entrant.name for entrant in entrants), found, strict=True))
 
 
-def price_of(model: Model, ms_per_window: float | None, records: Sequence[CaseRecord]) -> Price:
+def model_cost(
+    model: Model, ms_per_window: float | None, records: Sequence[CaseRecord]
+) -> ModelCost:
     """Return what an entrant costs: of its network, and as measured on the cases.
 
     Parameters
@@ -63,7 +65,7 @@ def price_of(model: Model, ms_per_window: float | None, records: Sequence[CaseRe
         ms_per_window = median(
             1000 * record.seconds.get("forward", 0.0) / max(record.windows, 1) for record in records
         )
-    return Price(
+    return ModelCost(
         parameters=parameters,
         multiply_adds=adds,
         windows=windows,
