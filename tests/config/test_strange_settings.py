@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from odd_values import places, planted
 from pydantic import ValidationError
 
+from unet_pipeline.cli.sources import Sources
 from unet_pipeline.cluster.kubernetes import cluster_manifest
 from unet_pipeline.cluster.sites import SlurmSite
 from unet_pipeline.cluster.slurm import job_options
@@ -21,6 +22,7 @@ from unet_pipeline.config import (
     TrainSettings,
 )
 from unet_pipeline.config.allowed import Allowed
+from unet_pipeline.config.options import settings_in
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
@@ -88,6 +90,37 @@ def test_any_value_in_a_site_file_is_taken_or_refused_by_name(tmp_path_factory, 
             job_options(site, 1)
         else:
             cluster_manifest(site, workers=1, threads=1)
+
+
+def filled_from(file):
+    """The settings of segment that a file says."""
+    sources = Sources(("segment",), settings_in(SegmentSettings))
+    sources.take_file(str(file))
+    return sources.filled(SegmentSettings)
+
+
+@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_any_value_in_a_settings_file_is_taken_or_refused_by_name(tmp_path_factory, data):
+    content = SOUND[0].model_dump(mode="json")
+    at = data.draw(st.sampled_from(list(places(content))))
+    file = tmp_path_factory.getbasetemp() / "run.yaml"
+    try:
+        file.write_text(yaml.safe_dump(planted(content, at, data.draw(STRANGE))))
+    except (UnicodeEncodeError, ValueError):  # no text; more digits than Python writes
+        return
+    with suppress(RequestError):
+        filled_from(file)
+
+
+@pytest.mark.parametrize("text", ["a: &a {cluster: *a}", "cluster: &a {kind: [*a]}", "1: 2",
+                                  "? {a: b}\n: c", "budget: {memory_gb: !!python/object:os.x {}}",
+                                  "images: \x00", "[" * 3000])  # fmt: skip
+def test_a_settings_file_that_is_none_is_refused_by_name(tmp_path, text):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(RequestError) as caught:
+        filled_from(tmp_path / "run.yaml")
+    assert caught.value.code in {"setting_unknown", "settings_unreadable", "setting_invalid"}
 
 
 @pytest.mark.parametrize(
