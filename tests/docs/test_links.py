@@ -54,5 +54,7 @@ def test_pages_that_the_code_names_are_there():
 
 
 def test_a_lost_link_is_seen():
-    text = "# One & two\n\n[a](#one--two) [b](#three) [c](docs/nothing.md) [d](docs/check.md#gone)\n"
+    text = (
+        "# One & two\n\n[a](#one--two) [b](#three) [c](docs/nothing.md) [d](docs/check.md#gone)\n"
+    )
     assert lost(text) == {"#three", "docs/nothing.md", "docs/check.md#gone"}

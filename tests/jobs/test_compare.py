@@ -39,7 +39,9 @@ def compared(cohort_folder):
     folder, _ = cohort_folder
     models = (f"{folder}/fine", f"mixed={folder}/fine", f"mixed={folder}/coarse",
               f"coarse={folder}/coarse")  # fmt: skip
-    return run_compare(open_compare(settings_for(folder, *models, all_pairs=True)), SerialExecutor())
+    return run_compare(
+        open_compare(settings_for(folder, *models, all_pairs=True)), SerialExecutor()
+    )
 
 
 def test_bundles_of_other_spacings_meet_on_the_grid_of_the_files(cohort_folder, compared):
