@@ -95,24 +95,24 @@ def _check(settings: CheckSettings, as_json: bool) -> int:
     from unet_pipeline.jobs.check import close_check, open_check, run_check
 
     with console.waiting("Listing the cohort"):
-        audit = open_check(settings)
+        run = open_check(settings)
     records = []
     begin = perf_counter()
     with open_executor(settings.cluster.spec()) as executor:
         with (
-            console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
+            console.case_progress(len(run.cases) + len(run.faults), "Checking") as progress,
             until_stopped() as stop,
         ):
-            for record in run_check(audit, executor):
+            for record in run_check(run, executor):
                 records.append(record)
                 console.advance_check(progress, records, perf_counter() - begin)
                 print_json(record.as_dict(), when=as_json)
                 if not as_json and record.verdict != "pass":
                     console.print_check(progress, record)
         seconds = perf_counter() - begin
-        summary = close_check(audit, records, seconds=seconds, stopped=stop.why)
+        summary = close_check(run, records, seconds=seconds, stopped=stop.why)
         if not as_json:
-            console.print_accounting(audit.cohort.accounting)
+            console.print_accounting(run.cohort.accounting)
             console.print_check_summary(summary)
         if summary.stopped:
             console.say_stopped(summary.stopped)
