@@ -6,9 +6,10 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 JOBS ?= 2
+QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_pairing.py docs api/test_windows.py)
 
 .DEFAULT_GOAL := help
-.PHONY: help pins settings venv demo bench test lint types contract unit soak dist clean
+.PHONY: quick help pins settings venv demo bench test lint types contract unit soak dist clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +52,9 @@ contract: venv  ## Check that imports go one way
 
 unit: venv  ## Run the tests, JOBS of them at a time
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+quick: venv lint contract  ## Check style, imports, and what needs no server and no process
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow and not soak" $(QUICK)
 
 soak: venv  ## Run the long forms of what goes wrong again and again, for many minutes
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m soak

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from unet_pipeline.cli import app
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.settings_page import page
-from unet_pipeline.cli.sources import prefix_of, variable_of
 from unet_pipeline.config import COMMANDS, SegmentSettings, Settings
 from unet_pipeline.config.options import settings_in
+from unet_pipeline.config.sources import prefix_of, variable_of
 
 OWN = {  # options that are no settings, and why
     "--settings": "says where settings are",

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from odd_values import places, planted
 from pydantic import ValidationError
 
-from unet_pipeline.cli.sources import Sources
 from unet_pipeline.cluster.kubernetes import cluster_manifest
 from unet_pipeline.cluster.sites import SlurmSite
 from unet_pipeline.cluster.slurm import job_options
@@ -25,6 +24,7 @@ from unet_pipeline.config.allowed import Allowed
 from unet_pipeline.config.options import settings_in
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.config.sites import read_site
+from unet_pipeline.config.sources import Sources
 from unet_pipeline.errors import RequestError
 
 PLACES = {"images": "s3://scans/a", "masks": "s3://scans/m", "output": "s3://results/o"}

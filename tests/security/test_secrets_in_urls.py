@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from unet_pipeline.cli.sources import settings_of
 from unet_pipeline.config import (
     CheckSettings,
     CompareSettings,
@@ -22,6 +21,7 @@ from unet_pipeline.config import (
     SegmentSettings,
     TrainSettings,
 )
+from unet_pipeline.config.sources import settings_of
 from unet_pipeline.errors import CaseError, RequestError, has_secret, without_secrets
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.discovery import discover

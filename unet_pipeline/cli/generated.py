@@ -9,9 +9,9 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from unet_pipeline.cli.common import request_errors
-from unet_pipeline.cli.sources import Sources
 from unet_pipeline.config import Settings
 from unet_pipeline.config.options import Setting, settings_in
+from unet_pipeline.config.sources import Sources
 
 SettingsFile = Annotated[
     str | None,

@@ -56,7 +56,7 @@ class Sources:
         parts = {path[:n] for path in known for n in range(len(path))}
         for at, value in _leaves(_mapping(path), parts):
             if at not in known and at not in parts:
-                raise _unknown(path, ".".join(at), [one.key for one in self.settings])
+                raise unknown(path, ".".join(at), [one.key for one in self.settings])
             place = f"{'.'.join(at)} in {path}"
             if at in parts:
                 raise _invalid(place, value, "a mapping of names to values")
@@ -68,7 +68,7 @@ class Sources:
         known_names = [*known, self.prefix + "SETTINGS"]
         for name in sorted(environment):
             if name.startswith(self.prefix) and name not in known_names:
-                raise _unknown("the environment", name, known_names)
+                raise unknown("the environment", name, known_names)
             if name in known and environment[name]:
                 setting, text = known[name], environment[name]
                 self.say(setting, text.split(",") if setting.repeat else text, name)
@@ -123,7 +123,7 @@ def _invalid(place: str, value: Any, wanted: str) -> RequestError:
     )
 
 
-def _unknown(where: str, name: str, known: Sequence[str]) -> RequestError:
+def unknown(where: str, name: str, known: Sequence[str]) -> RequestError:
     """Say that a name is none of a command's settings, and which is nearest."""
     last = {one.rpartition(".")[2]: one for one in known}
     near = get_close_matches(name, known, 1) or [

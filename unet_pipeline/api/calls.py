@@ -1,0 +1,198 @@
+"""The jobs of the command line as functions.
+
+Settings are those of the command line by the same names, with ``_`` for ``-``: ``memory_gb=4``,
+``remedies=("reorient",)``. A wrong one raises ``RequestError``; a case at fault raises nothing and
+says why in its record.
+"""
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any, TypeVar
+
+from torch import nn
+
+from unet_pipeline import console
+from unet_pipeline.api.results import Checked, OfCase, Planned, Segmented
+from unet_pipeline.api.settings import settings_of
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.config import CheckSettings, PlanSettings, SegmentSettings, TrainSettings
+from unet_pipeline.errors import RunStopped
+from unet_pipeline.jobs.check import close_check, open_check, run_check
+from unet_pipeline.jobs.plan import CasePlan, close_plan, open_plan, run_plan
+from unet_pipeline.jobs.segment import (
+    close_segment,
+    faults_of,
+    open_segment,
+    run_segment,
+    with_engine,
+)
+from unet_pipeline.jobs.train import open_train, run_train
+from unet_pipeline.networks import loading
+from unet_pipeline.networks.bundle import Bundle
+from unet_pipeline.records import CaseRecord, CheckRecord
+from unet_pipeline.storage.store import Store
+from unet_pipeline.training.report import TrainReport
+
+Record = TypeVar("Record", bound=OfCase)
+
+
+def segment(images: str, *, model: str, output: str, **settings: Any) -> Segmented:
+    """Segment every volume of a cohort.
+
+    Parameters
+    ----------
+    images
+        A folder or prefix, a glob, a BIDS tree, or a manifest; any URL of fsspec.
+    model
+        A bundle of MONAI, a trained model of nnU-Net, or the name of a bundle of this package.
+    output
+        Prefix that label maps, sidecars and reports are written to.
+    **settings
+        As the options of ``unet-pipeline segment``. ``cluster`` is ``"serial"`` by default, this
+        process; worker processes (``"local"``) import the script that starts them, so it needs
+        ``if __name__ == "__main__":``.
+
+    Returns
+    -------
+    Segmented
+        A record for each case; ``result.labels(case)`` reads a label map.
+
+    Raises
+    ------
+    RequestError
+        For what is wrong with the request; nothing was written.
+    RunStopped
+        For a fault of the store or the cluster that concerns all cases. The report is written, and
+        the same call goes on.
+
+    Examples
+    --------
+    >>> import unet_pipeline as up
+    >>> result = up.segment("scans/", model="hippocampus", output="labels/")  # doctest: +SKIP
+    >>> result.labels("sub-01").labels_XYZ.shape  # doctest: +SKIP
+    (35, 51, 35)
+    """
+    given = {"images": images, "model": model, "output": output, "cluster": "serial"}
+    asked = settings_of(SegmentSettings, given | settings)
+    with open_executor(asked.cluster.spec(asked.windows.batch)) as executor:
+        run = open_segment(asked)
+        records, begin, stopped = faults_of(run), perf_counter(), None
+        with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
+            try:
+                run = with_engine(run, executor)
+                for record in run_segment(run, executor):
+                    records.append(record)
+                    console.advance(progress, record)
+            except RunStopped as error:
+                stopped = error
+        seconds, workers = perf_counter() - begin, executor.workers
+        summary = close_segment(run, records, seconds=seconds, workers=workers, stopped=stopped)
+    if stopped is not None:
+        raise stopped
+    return Segmented(_by_name(records), summary, run.model.bundle.labels, run.store)
+
+
+def check(images: str, masks: str | None = None, **settings: Any) -> Checked:
+    """Check the geometry of images, and whether masks lie on them.
+
+    Parameters
+    ----------
+    images, masks
+        As for ``segment``.
+    **settings
+        As the options of ``unet-pipeline check``.
+
+    Returns
+    -------
+    Checked
+        A verdict for each case (pass, warn, fail), with codes and millimetres.
+
+    Raises
+    ------
+    RequestError
+        For what is wrong with the request.
+    """
+    asked = settings_of(CheckSettings, {"images": images, "masks": masks} | settings)
+    begin, audit, stopped = perf_counter(), open_check(asked), None
+    records: list[CheckRecord] = []
+    with (
+        open_executor(asked.cluster.spec()) as executor,
+        console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
+    ):
+        try:
+            for record in run_check(audit, executor):
+                records.append(record)
+                console.advance_check(progress, records, perf_counter() - begin)
+        except RunStopped as error:
+            stopped = error
+    summary = close_check(audit, records, seconds=perf_counter() - begin, stopped=stopped)
+    if stopped is not None:
+        raise stopped
+    return Checked(_by_name(records), summary)
+
+
+def plan(images: str, *, model: str, **settings: Any) -> Planned:
+    """Say from headers alone what ``segment`` would take: windows, tiles, bytes and memory.
+
+    Parameters
+    ----------
+    images, model
+        As for ``segment``.
+    **settings
+        As the options of ``unet-pipeline plan``; nothing is timed.
+
+    Raises
+    ------
+    RequestError
+        For what is wrong with the request.
+    """
+    asked = settings_of(PlanSettings, {"images": images, "model": model} | settings)
+    planning = open_plan(asked)
+    plans, faults = list[CasePlan](), list[CaseRecord]()
+    for one in run_plan(planning):
+        if isinstance(one, CaseRecord):
+            faults.append(one)
+        else:
+            plans.append(one)
+    found = close_plan(planning, plans, len(faults), None)
+    return Planned(_by_name(plans), tuple(faults), found)
+
+
+def train(images: str, masks: str | None = None, *, output: str, **settings: Any) -> TrainReport:
+    """Train a network, score it on cases kept aside, and write it as a bundle.
+
+    Parameters
+    ----------
+    images, masks
+        As for ``segment``; a manifest may name masks, ``split`` and ``fold``.
+    output
+        Folder of the bundle; a training that was stopped goes on from what lies there.
+    **settings
+        As the options of ``unet-pipeline train``.
+    """
+    given = {"images": images, "masks": masks, "output": output}
+    asked = settings_of(TrainSettings, given | settings)
+    with console.step_progress(asked.steps) as (on_step, on_history):
+        return run_train(open_train(asked), on_step, on_history)
+
+
+def load_bundle(model: str, *, trust: bool = False) -> Bundle:
+    """Read the configuration of a bundle and the digest of its weights.
+
+    Parameters
+    ----------
+    model
+        As for ``segment``.
+    trust
+        Whether code of the bundle may be run.
+    """
+    return loading.load_bundle(model, Store(), trust=trust)
+
+
+def load_network(bundle: Bundle) -> nn.Module:
+    """Build the network of a bundle with its weights, in evaluation mode, on the CPU."""
+    return loading.load_network(bundle, Store())
+
+
+def _by_name(records: Iterable[Record]) -> tuple[Record, ...]:
+    return tuple(sorted(records, key=lambda record: record.case))
