@@ -82,14 +82,6 @@ def masks_text(masks: str | None, cases: Iterable[Case]) -> str:
 
 
 @dataclass(frozen=True)
-class MaskFault:
-    """Why a case was segmented and not scored: reason code and sentence."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True)
 class CaseRecord:
     """What became of one case. One line of ``segment --json``.
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from secrets import token_hex
-from typing import Any
 
 import unet_pipeline
 from unet_pipeline.choices import EngineWish
@@ -24,14 +23,14 @@ from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.model import Model, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
-from unet_pipeline.records import Case, MaskFault, Rate
+from unet_pipeline.records import Case, Rate
 from unet_pipeline.scratch import scratch_path
 from unet_pipeline.storage.accounting import Accounting
 from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.claims import Claim, refuse_inputs
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.ledger import digest_json
-from unet_pipeline.storage.sidecar import FORMAT
+from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
 from unet_pipeline.storage.store import StorageOptions, Store, join
 from unet_pipeline.tasks import LABELS, VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.decision import described
@@ -55,7 +54,7 @@ class Run:
         What is to be segmented.
     faults
         Cases that were at fault already when the cohort was listed.
-    record
+    facts
         What every sidecar of this run says.
     engine
         What executes the network, once that is chosen.
@@ -71,7 +70,7 @@ class Run:
     model: Model
     cases: tuple[Case, ...]
     faults: tuple[tuple[Case, CaseError], ...]
-    record: Mapping[str, Any]
+    facts: RunFacts
     engine: EngineChoice | None = None
     accounting: Accounting | None = None
     mask_faults: Mapping[str, MaskFault] = field(default_factory=dict)
@@ -105,7 +104,7 @@ def open_segment(settings: SegmentSettings) -> Run:
     )
     store.check_writable(settings.output)
     run_id = new_run_id()
-    record = _record(run_id, model, settings.windows.engine)
+    facts = _facts(run_id, model, settings.windows.engine)
     return Run(
         run_id,
         settings,
@@ -113,7 +112,7 @@ def open_segment(settings: SegmentSettings) -> Run:
         model,
         cohort.cases,
         cohort.faults,
-        record,
+        facts,
         accounting=cohort.accounting,
         mask_faults={
             case.name: MaskFault(error.code, str(error.about(case.name)))
@@ -184,13 +183,13 @@ def job_of(
     settings: SegmentSettings,
     model: Model,
     case: Case,
-    record: Mapping[str, Any],
     examined: Examined,
+    facts: RunFacts | None = None,
     claim: Claim | None = None,
 ) -> VolumeJob:
     """Return what one case that passed the gate asks of the workers.
 
-    Without a claim nothing can be written.
+    Without facts of the run and a claim nothing can be written.
     """
     layout, spec = model.policy.layout, model.spec
     if layout is not None and layout.stride is not None and examined.header is not None:
@@ -207,7 +206,7 @@ def job_of(
         overlap=model.overlap,
         tile=settings.windows.tile,
         memory_bytes=int(settings.budget.memory_gb * 1e9),
-        record=record,
+        facts=facts,
         policy=model.policy,
         examined=examined,
         content=settings.gate.content,
@@ -241,42 +240,41 @@ def _prepared(job: VolumeJob, header: Header) -> Prepared | None:
     return prepare(geometry, shape, header.grid)
 
 
-def _record(run_id: str, model: Model, engine: EngineWish) -> dict[str, Any]:
+def _facts(run_id: str, model: Model, engine: EngineWish) -> RunFacts:
     """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them.
 
     The engine is in the digest as it was asked for, and not the one that was chosen: a night that
     another machine finishes must not begin again because ``auto`` chose otherwise there.
     """
-    numerics = {
+    bundle, spec = model.bundle, model.spec
+    settings = {
         "format": FORMAT,
-        "roi_size": "whole" if model.bundle.whole else model.spec.roi_size,
+        "roi_size": "whole" if bundle.whole else list(spec.roi_size),
         "overlap": model.overlap,
-        "blend": model.spec.blend,
-        "batch": model.spec.batch,
+        "blend": spec.blend,
+        "batch": spec.batch,
         "engine": engine,
-        "threads": model.spec.threads,
-        "bundle_config": model.bundle.config_digest,
-        "decision": described(model.bundle.decision),
+        "threads": spec.threads,
+        "bundle_config": bundle.config_digest,
+        "decision": described(bundle.decision),
         "remedies": sorted(model.policy.fixes),
         **({} if model.policy.volume is None else {"volume": model.policy.volume}),
         **({"level": model.policy.level} if model.policy.level else {}),
-        "depth": model.spec.depth,
-        "mirror": model.spec.mirror,
+        "depth": spec.depth,
+        "mirror": list(spec.mirror),
         "adaptive_limit": _limit(model),
     }
-    ignored = model.bundle.not_done
-    return {
-        "format": FORMAT,
-        "run_id": run_id,
-        "model": model.bundle.name,
-        "weights": model.bundle.weights_digest,
-        "settings": numerics,
-        "settings_digest": digest_json(numerics),
-        "engine": EngineChoice(engine, model.spec.engine).as_dict(),
-        "labels": {str(number): name for number, name in model.bundle.labels.items()},
-        **({"postprocessing_ignored": list(ignored)} if ignored else {}),
-        "versions": {
+    return RunFacts(
+        run_id,
+        model=bundle.name,
+        weights=bundle.weights_digest,
+        settings=settings,
+        settings_digest=digest_json(settings),
+        engine=EngineChoice(engine, spec.engine).as_dict(),
+        labels={str(number): name for number, name in bundle.labels.items()},
+        versions={
             "unet_pipeline": unet_pipeline.__version__,
             **{name: version(name) for name in _VERSIONS},
         },
-    }
+        postprocessing_ignored=tuple(bundle.not_done),
+    )

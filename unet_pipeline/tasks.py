@@ -19,13 +19,21 @@ from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import filled, look_at_image, look_at_mask, read_reference
-from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.inference.predictor import ModelSpec, Spent
 from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.claims import Claim
 from unet_pipeline.storage.ledger import digest_bytes, digest_object
 from unet_pipeline.storage.outage import patiently
-from unet_pipeline.storage.sidecar import InputDigest, OutputDigest
+from unet_pipeline.storage.sidecar import (
+    Geometry,
+    Grid,
+    InputDigest,
+    OutputDigest,
+    RunFacts,
+    Sidecar,
+    Traffic,
+)
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import expect_all
 from unet_pipeline.tiles import TileLabels, TileValues
@@ -34,6 +42,7 @@ from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
 from unet_pipeline.volume.formats import objects_by_role, writer_of
+from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.layout import copy_into
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step
@@ -50,15 +59,14 @@ class VolumeJob:
     ----------
     images, mask, parts
         URLs of the channels and of the reference mask, or its parts, as of ``Case``.
-    claim
-        Where the case is written, and what may be replaced there.
+    claim, facts
+        Where the case is written and what may be replaced there, and what its record says of the
+        run; None if nothing is to be written.
     tile
         Native voxels of a tile; None for as large as ``memory_bytes`` allows.
     scratch
         Folder of this case for volumes over ``memory_bytes``, seen by all workers. It need not
         exist; it is removed with the case.
-    record
-        What the sidecar says beside what the run measures: versions, settings, digests.
     policy
         What the gate holds the case against.
     examined
@@ -74,13 +82,13 @@ class VolumeJob:
     mask: str | None
     parts: tuple[Part, ...]
     claim: Claim | None
+    facts: RunFacts | None
     store: Store
     spec: ModelSpec
     steps: tuple[Step, ...]
     overlap: float
     tile: Index3 | None
     memory_bytes: int
-    record: Mapping[str, Any]
     policy: Policy
     examined: Examined
     content: bool = False
@@ -95,30 +103,6 @@ class StagedCase:
     volume: Staged
     mask_XYZ: npt.NDArray[Any] | None
     mask_inputs: tuple[InputDigest, ...]
-    examined: Examined
-    seconds: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class Written:
-    """The label map, joined and stored.
-
-    Attributes
-    ----------
-    claim
-        The claim on what was written; the record is in the state ``begun``.
-    output
-        Bytes, digest and etag of the label map.
-    all_bytes
-        Of label map and picture.
-    """
-
-    claim: Claim
-    output: OutputDigest
-    files: tuple[str, ...]
-    all_bytes: int
-    inputs: tuple[InputDigest, ...]
-    dice: Mapping[str, float | None] | None
     examined: Examined
     seconds: Mapping[str, float]
 
@@ -243,38 +227,58 @@ def read_tile(staged: StagedCase, frame: Box) -> TileValues:
     return TileValues(values_CXYZ, perf_counter() - begin)
 
 
-def finish_case(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob) -> Written:
-    """Join the labels, score them, draw them, and store label map and picture."""
-    volume, begin = staged.volume, perf_counter()
+def finish_case(
+    staged: StagedCase, tiles: Sequence[TileLabels], spent: Sequence[Spent], job: VolumeJob
+) -> tuple[Claim, Sidecar]:
+    """Join the labels, score them, draw them, and store label map and picture.
+
+    Return the case's record, but for its wall time, and the claim on the place of the record.
+    """
+    assert job.facts is not None  # noqa: S101  else the case is none to be written
+    volume, watch = staged.volume, Stopwatch()
     labels_XYZ = _joined(tiles, volume.native.shape)
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
-    scored = perf_counter()
+    watch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
-    drawn = perf_counter()
-    data = writer_of().encode(labels_XYZ, volume.header)
+    watch.lap("draw")
+    claim, output = _store(writer_of().encode(labels_XYZ, volume.header), figure, job)
+    inputs = (*volume.inputs, *staged.mask_inputs)
+    watch.lap("write")
+    merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
+    took = (job.spent, merged, staged.seconds, watch.seconds, *(one.seconds for one in spent))
+    read = job.examined.bytes_read + sum(one.size for one in inputs)
+    return claim, Sidecar(
+        written=(output.sha256, digest_bytes(figure)),
+        run=job.facts,
+        case=job.case,
+        inputs=inputs,
+        output=output,
+        geometry=Geometry(_grid(volume.prepared.native), _grid(volume.prepared.model)),
+        gate=staged.examined.note,
+        windows=sum(one.windows for one in spent),
+        windows_reused=sum(one.reused for one in spent),
+        tiles=len(tiles),
+        dice=dice,
+        seconds=added(took),
+        bytes=Traffic(read, output.bytes + len(figure)),
+        mask_fault=staged.examined.mask_note,
+    )
+
+
+def _store(data: bytes, figure: bytes, job: VolumeJob) -> tuple[Claim, OutputDigest]:
+    """Store label map and picture, if the files that were read are still the same."""
     assert job.claim is not None  # noqa: S101  else the case is none to be written
-    patiently(lambda: expect_all(job.store, job.examined.versions))
     mine = job.claim
+    patiently(lambda: expect_all(job.store, job.examined.versions))
     claim = patiently(lambda: mine.begin(job.store, (data, figure)))
     stored = patiently(lambda: claim.write(job.store, LABELS, data))
     patiently(lambda: claim.write(job.store, PICTURE, figure))
-    labels_sha256 = digest_bytes(data)
-    return Written(
-        claim=claim,
-        output=OutputDigest(len(data), labels_sha256, stored.etag),
-        files=(labels_sha256, digest_bytes(figure)),
-        all_bytes=len(data) + len(figure),
-        inputs=(*volume.inputs, *staged.mask_inputs),
-        dice=dice,
-        examined=staged.examined,
-        seconds={
-            **staged.seconds,
-            "merge": sum(tile.seconds for tile in tiles),
-            "evaluate": scored - begin,
-            "draw": drawn - scored,
-            "write": perf_counter() - drawn,
-        },
-    )
+    return claim, OutputDigest(len(data), digest_bytes(data), stored.etag)
+
+
+def _grid(grid: VoxelGrid) -> Grid:
+    x, y, z = (round(spacing, 6) for spacing in grid.spacing_mm)
+    return Grid(grid.shape, (x, y, z), grid.axcodes, grid.rows)
 
 
 def _joined(tiles: Sequence[TileLabels], shape: Index3) -> Labels:

@@ -6,7 +6,7 @@ once. Tiles that need each other's sums hand them on as partials, and are merged
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from time import perf_counter
 
@@ -189,7 +189,7 @@ def _predictor(spec: ModelSpec) -> tuple[Predictor, float]:
 
 def _with(spent: Spent, values: TileValues, load: float) -> Spent:
     seconds = {"preprocess": values.seconds, "load": load, **spent.seconds}
-    return Spent(seconds, spent.reused)
+    return replace(spent, seconds=seconds)
 
 
 def _label_outside(bundle: Bundle) -> int:

@@ -8,11 +8,11 @@ import numpy as np
 from unet_pipeline.gate.alignment import allowed_mm
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.inspect import read_reference
-from unet_pipeline.records import Case, json_bytes
+from unet_pipeline.records import Case
 from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.claims import RECORD, claim, refuse_inputs
 from unet_pipeline.storage.ledger import digest_bytes, read_record
-from unet_pipeline.storage.sidecar import DONE, FORMAT, MADE_BY
+from unet_pipeline.storage.sidecar import DONE, stamped
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import canonical
 from unet_pipeline.volume.axes import Axes
@@ -80,7 +80,6 @@ def _mend(
         if more or takes_form or _differs(view) or not _lies_on(view, first, policy):
             made[_MASK] = _encoded(view, first, policy, "nearest", new_header=takes_form)
             files["mask"] = canonical(f"{output}{_MASK}")
-    record = {"case": case.name, "fixed": list(examined.fixed), "files": files}
     originals = {"image": ";".join(case.images), "mask": ";".join(case.mask_files) or None}
     refuse_inputs(
         (f"{output}{suffix}" for suffix in made),
@@ -89,10 +88,16 @@ def _mend(
     mine = claim(store, output, f"fix-{uuid4().hex}", there, made).begin(store, made.values())
     for suffix, data in made.items():
         mine.write(store, suffix, data)
-    mark = {"made_by": MADE_BY, "format": FORMAT, "state": DONE, "run_id": mine.run_id}
-    digests = [digest_bytes(data) for data in made.values()]
-    said = {**mark, "written": digests, **record, "originals": originals}
-    mine.write_record(store, json_bytes(said))
+    record = stamped(
+        state=DONE,
+        run_id=mine.run_id,
+        written=[digest_bytes(data) for data in made.values()],
+        case=case.name,
+        fixed=examined.fixed,
+        files=files,
+        originals=originals,
+    )
+    mine.write_record(store, record)
 
 
 def _read(

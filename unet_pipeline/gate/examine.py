@@ -21,6 +21,7 @@ from unet_pipeline.gate.header import check_header
 from unet_pipeline.records import Case, CheckRecord, Verdict
 from unet_pipeline.storage.fingerprint import Fingerprint
 from unet_pipeline.storage.outage import SUSPECT
+from unet_pipeline.storage.sidecar import GateNote, MaskFault
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
 from unet_pipeline.volume.axes import ANY_NUMBER, Axes
@@ -149,6 +150,18 @@ class Examined:
         return tuple(
             dict.fromkeys(f"{f.role}: {f.fix}" for f in self.findings if f.fix and f.fixed)
         )
+
+    @property
+    def note(self) -> GateNote:
+        """What the sidecar says of the gate; whoever reads it later need not ask again."""
+        said = self.record()
+        return GateNote(said.verdict, said.codes, said.residual_mm, said.message, said.fixed)
+
+    @property
+    def mask_note(self) -> MaskFault | None:
+        """Why the case goes on without its mask, in words; None if it does not."""
+        fault = self.mask_fault
+        return None if fault is None else MaskFault(fault.code, str(fault.as_error(self.case)))
 
     def sound_header(self) -> Header:
         """Return the header of a case that may be segmented, or raise its first failure."""

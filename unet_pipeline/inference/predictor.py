@@ -110,12 +110,14 @@ class Spent:
         ``infer``, in which the device was held, without waiting for other calls, and of them
         ``forward`` in the network itself. Windows that share a batch share its time, so the
         seconds of all calls add up to those of the device.
-    reused
-        Windows whose scores were known, from another window of the same constant value.
+    windows, reused
+        Windows that were scored, and those of them whose scores were known, from another window of
+        the same constant value.
     """
 
     seconds: Mapping[str, float]
-    reused: int
+    windows: int = 0
+    reused: int = 0
 
 
 @dataclass(frozen=True)
@@ -237,10 +239,14 @@ class Predictor:
         They queue up ``MOST_WINDOWS`` at a time, so that what is known of each takes no memory that
         grows with their number.
         """
-        spent, rest = Spent({"infer": 0.0, "forward": 0.0}, 0), iter(windows)
+        spent, rest = Spent({"infer": 0.0, "forward": 0.0}), iter(windows)
         while part := [*islice(rest, MOST_WINDOWS)]:
             more = self._serve_part(values_CXYZ, frame, part, add)
-            spent = Spent(added([spent.seconds, more.seconds]), spent.reused + more.reused)
+            spent = Spent(
+                added([spent.seconds, more.seconds]),
+                spent.windows + more.windows,
+                spent.reused + more.reused,
+            )
         return spent
 
     def _serve_part(
@@ -263,7 +269,7 @@ class Predictor:
             "infer": sum(span.seconds for span in (ahead, *call.held)),
             "forward": sum(span.seconds for span in call.forward),
         }
-        return Spent(seconds, line.spared)
+        return Spent(seconds, len(windows), line.spared)
 
     def _run(self, seats: Sequence[Seat]) -> None:
         """Run a batch; each call receives the scores of its windows, and its share of the time."""

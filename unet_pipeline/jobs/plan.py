@@ -242,7 +242,7 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
     examined = examine(store, case, policy)
     header = examined.sound_header()
     case = replace(case, mask=None, parts=()) if examined.mask_fault else case
-    job = job_of(run.settings, model, case, {}, examined)
+    job = job_of(run.settings, model, case, examined)
     tiles = plan_from_header(job, header)
     at_most = tiles is None
     tiles = tiles or _without_crops(job, header)

@@ -7,7 +7,7 @@ line; a flow has a task per case instead.
 """
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from dataclasses import replace
 from time import perf_counter, sleep
@@ -15,23 +15,17 @@ from time import perf_counter, sleep
 from unet_pipeline import stopping
 from unet_pipeline.closing import close_segment
 from unet_pipeline.cluster.executor import Executor, SerialExecutor, cases_at_once
-from unet_pipeline.cost import with_wait
 from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
 from unet_pipeline.inference.choice import EngineChoice, choose
-from unet_pipeline.pipeline import VolumeResult, mask_fault_of, segment_volume
-from unet_pipeline.records import (
-    Case,
-    CaseRecord,
-    MaskFault,
-    Status,
-)
+from unet_pipeline.pipeline import segment_volume
+from unet_pipeline.records import Case, CaseRecord, Status
 from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of, open_segment
 from unet_pipeline.storage.claims import RECORD, claim
 from unet_pipeline.storage.faults import of_case
-from unet_pipeline.storage.ledger import is_done, read_record
+from unet_pipeline.storage.ledger import finished, read_record
 from unet_pipeline.storage.outage import find_outage
-from unet_pipeline.storage.sidecar import GateNote, Sidecar, parse_sidecar
+from unet_pipeline.storage.sidecar import Sidecar
 from unet_pipeline.tasks import LABELS, PICTURE, VolumeJob
 from unet_pipeline.volume.formats import objects_by_role
 from unet_pipeline.volume.header import Header
@@ -110,8 +104,8 @@ def with_engine(run: Run, executor: Executor) -> Run:
         return run
     choice: EngineChoice = executor.result(executor.submit(choose, spec, asked))
     model = replace(run.model, spec=replace(spec, engine=choice.engine))
-    record = {**run.record, "engine": choice.as_dict()}
-    return replace(run, model=model, record=record, engine=choice)
+    facts = replace(run.facts, engine=choice.as_dict())
+    return replace(run, model=model, facts=facts, engine=choice)
 
 
 def segment_case(run: Run, case: Case, executor: Executor) -> CaseRecord:
@@ -156,20 +150,17 @@ def _passed(run: Run, case: Case, executor: Executor) -> CaseRecord:
         case = replace(case, mask=None)
     output = run.output_of(case)
     there = read_record(run.store, f"{output}{RECORD}")
-    if run.settings.resume and (record := _finished(run, case, there)) is not None:
-        now = mask_fault_of(examined)
-        record = record if now is None else _with_mask_fault(record, now)
-        return replace(record, bytes_read=examined.bytes_read + record.bytes_read)
+    if run.settings.resume and (known := _finished(run, case, there)) is not None:
+        again = sum(one.size for one in known.inputs if not one.etag)
+        record = _record(run, case, examined, known, "skipped")
+        return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
     ours = claim(run.store, output, run.run_id, there, (LABELS, PICTURE))
-    job = job_of(run.settings, run.model, case, run.record, examined, ours)
+    job = job_of(run.settings, run.model, case, examined, run.facts, ours)
     try:
-        result = _segment(replace(job, spent={"gate": gated}), header, executor)
+        sidecar = _segment(replace(job, spent={"gate": gated}), header, executor)
     finally:
         executor.give_up()
-    gate = GateNote(result.gate.verdict, result.gate.codes, result.gate.message)
-    seconds = with_wait(result.seconds, perf_counter() - begin)
-    record = _record(run, case, "done", gate, seconds, result)
-    return replace(record, bytes_read=result.bytes_read, bytes_written=result.bytes_written)
+    return _record(run, case, examined, sidecar.within(perf_counter() - begin), "done")
 
 
 def lost_cases(run: Run, records: Sequence[CaseRecord]) -> list[Case]:
@@ -230,64 +221,32 @@ def _gate(run: Run, case: Case) -> tuple[Examined, Header]:
     return examined, examined.sound_header()
 
 
-def _segment(job: VolumeJob, header: Header, executor: Executor) -> VolumeResult:
+def _segment(job: VolumeJob, header: Header, executor: Executor) -> Sidecar:
     """Fan out tiles where there are several; a case of one tile is one call on one worker."""
     alone = fits_one_tile(job, header)
     if alone is None:  # only a plan can tell: it is made where the case's time counts
         alone = executor.result(executor.submit(is_one_tile, job, header))
     if not alone:
         return segment_volume(job, executor)
-    result: VolumeResult = executor.result(executor.submit(segment_volume, job, SerialExecutor()))
+    result: Sidecar = executor.result(executor.submit(segment_volume, job, SerialExecutor()))
     return result
 
 
-def _finished(run: Run, case: Case, there: bytes | None) -> CaseRecord | None:
-    """Return the record of a case that is done already, as what lies there says; else None."""
-    sidecar = None if there is None else parse_sidecar(there)
-    if sidecar is None:
+def _finished(run: Run, case: Case, there: bytes | None) -> Sidecar | None:
+    """Return what is known of a case that is done already, as what lies there says; else None."""
+    if there is None:
         return None
     try:
         inputs = objects_by_role(run.store, case, run.model.policy.level)
     except CaseError:  # one is not there
         return None
-    if not is_done(
-        run.store,
-        inputs,
-        sidecar,
-        weights=run.model.bundle.weights_digest,
-        settings=run.record["settings_digest"],
-        label_url=f"{run.output_of(case)}{LABELS}",
-    ):
-        return None
-    record = _record(run, case, "skipped", sidecar.gate, sidecar.seconds, sidecar)
-    read = sum(one.size for one in sidecar.inputs.values() if not one.etag)
-    return replace(record, bytes_read=read)
+    return finished(run.store, inputs, there, run.facts, f"{run.output_of(case)}{LABELS}")
 
 
 def _record(
-    run: Run,
-    case: Case,
-    status: Status,
-    gate: GateNote,
-    seconds: Mapping[str, float],
-    result: VolumeResult | Sidecar,
+    run: Run, case: Case, examined: Examined, sidecar: Sidecar, status: Status
 ) -> CaseRecord:
-    """Return the record of a case that has a label map; its code is the gate's first warning."""
-    warns = gate.verdict == "warn"
-    mask_fault = run.mask_faults.get(case.name) or result.mask_fault
-    record = CaseRecord(
-        case=case.name,
-        status=status,
-        code=gate.codes[0] if warns else "",
-        message=gate.message if warns else "",
-        output=f"{run.output_of(case)}{LABELS}",
-        windows=result.windows,
-        dice=result.dice,
-        seconds={stage: round(value, 4) for stage, value in seconds.items()},
-        figure=f"{run.output_of(case)}{PICTURE}",
-    )
-    return record if mask_fault is None else _with_mask_fault(record, mask_fault)
-
-
-def _with_mask_fault(record: CaseRecord, why: MaskFault) -> CaseRecord:
-    return replace(record, mask_code=why.code, mask_message=why.message)
+    """Return the record of a case that has a label map, with what this run says of its mask."""
+    why = run.mask_faults.get(case.name) or examined.mask_note or sidecar.mask_fault
+    known, output = replace(sidecar, case=case.name, mask_fault=why), run.output_of(case)
+    return known.record(status, f"{output}{LABELS}", f"{output}{PICTURE}")

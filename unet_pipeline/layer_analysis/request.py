@@ -65,7 +65,7 @@ class LayersRun:
         """
         examined = examine(self.store, case, self.model.policy)
         examined.sound_header()
-        return job_of(_as_segment(self.settings), self.model, case, {}, examined)
+        return job_of(_as_segment(self.settings), self.model, case, examined)
 
     def shuffled(self) -> Iterator[Case]:
         """Yield the cases in an order that depends on the seed and on their names alone."""

@@ -97,4 +97,4 @@ def network_cost(model: Model) -> tuple[int, int | None]:
 
 def _volume_job(run: Run, case: Case) -> VolumeJob:
     examined = examine(run.store, case, run.model.policy)
-    return job_of(run.settings, run.model, case, run.record, examined)
+    return job_of(run.settings, run.model, case, examined)

@@ -9,7 +9,6 @@ about to be written and of what may be replaced. So whatever a killed run leaves
 the next one, and the record of a finished label map still comes last.
 """
 
-import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.storage.fingerprint import Fingerprint
 from unet_pipeline.storage.ledger import MOST_BYTES, digest_bytes, digest_object
 from unet_pipeline.storage.objects import Data
-from unet_pipeline.storage.sidecar import BEGUN, FORMAT, MADE_BY, digests_in, is_ours, run_of
+from unet_pipeline.storage.sidecar import BEGUN, read_mark, stamped
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import LOCAL, basename, canonical, protocol_of, redact
 
@@ -48,9 +47,7 @@ class Claim:
         """Say in the record what is about to be written, and return the claim on that, too."""
         new = {digest_bytes(data) for data in files}
         written = sorted(self.digests | new)
-        state = {"made_by": MADE_BY, "format": FORMAT, "state": BEGUN}
-        record = json.dumps({**state, "run_id": self.run_id, "written": written}, indent=2)
-        data = (record + "\n").encode()
+        data = stamped(state=BEGUN, run_id=self.run_id, written=written)
         self.write_record(store, data)
         return Claim(self.output, self.run_id, frozenset(written), digest_bytes(data))
 
@@ -68,8 +65,10 @@ class Claim:
         there = store.find(url)
         if there is not None:
             now = store.read_at_most(url, MOST_BYTES)
-            if digest_bytes(now) != self.record and run_of(now) != self.run_id:
-                raise (busy if is_ours(now) else foreign)(url)
+            if digest_bytes(now) != self.record:
+                mark = read_mark(now)
+                if mark is None or mark.run_id != self.run_id:
+                    raise (foreign if mark is None else busy)(url)
         store.write(url, data, over=there)
 
 
@@ -88,9 +87,10 @@ def claim(
     CaseError
         ``output_foreign`` if a file lies there that no record of ours knows as it is.
     """
-    if record is not None and not is_ours(record):
+    mark = None if record is None else read_mark(record)
+    if record is not None and mark is None:
         raise foreign(f"{output}{RECORD}")
-    digests = digests_in(record) if record is not None else frozenset[str]()
+    digests = frozenset[str]() if mark is None else mark.files
     for suffix in suffixes:
         url = f"{output}{suffix}"
         if store.find(url) is not None and digest_object(store, url) not in digests:

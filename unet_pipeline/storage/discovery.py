@@ -20,7 +20,7 @@ from unet_pipeline.storage.names import (
 )
 from unet_pipeline.storage.pairing import MaskPattern, pair
 from unet_pipeline.storage.parts import Labels
-from unet_pipeline.storage.sidecar import is_ours
+from unet_pipeline.storage.sidecar import read_mark
 from unet_pipeline.storage.sorting import Listing, is_raw, possibly_ours, run_files
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.survey import survey
@@ -125,7 +125,7 @@ def _list_masks(store: Store, url: str) -> Listing:
 
 def _is_ours(store: Store, sidecar: str) -> bool:
     """Say whether a label map was written by this package: it must not be its own reference."""
-    return is_ours(read_record(store, sidecar) or b"")
+    return read_mark(read_record(store, sidecar) or b"") is not None
 
 
 def _apart(listed: Listing, masks: Listing | None, pattern: MaskPattern | None) -> _Sides:

@@ -14,7 +14,7 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.storage.claims import foreign
 from unet_pipeline.storage.ledger import digest_bytes, digest_object, read_record
 from unet_pipeline.storage.objects import Data
-from unet_pipeline.storage.sidecar import FORMAT, MADE_BY
+from unet_pipeline.storage.sidecar import MADE_BY, stamped
 from unet_pipeline.storage.store import Store, join
 
 RECORD = ".unet-pipeline.json"
@@ -88,6 +88,5 @@ class OwnFiles:
             return {}
 
     def _record(self, written: Mapping[str, list[str]]) -> None:
-        value = {"made_by": MADE_BY, "format": FORMAT, "written": written}
-        text = json.dumps(value, indent=2, sort_keys=True) + "\n"
-        self.store.write(join(self.folder, RECORD), text.encode())
+        data = stamped(written=dict(sorted(written.items())))
+        self.store.write(join(self.folder, RECORD), data)

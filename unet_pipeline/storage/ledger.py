@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.chunk_folders import digest_of_all, is_folder
-from unet_pipeline.storage.sidecar import InputDigest, Sidecar
+from unet_pipeline.storage.sidecar import InputDigest, OutputDigest, RunFacts, Sidecar, read_sidecar
 from unet_pipeline.storage.store import Store, join
 
 MOST_BYTES = 16 * 2**20  # of a sidecar; ours have some kB
@@ -110,52 +110,45 @@ def read_record(store: Store, url: str) -> bytes | None:
         raise
 
 
-def is_done(
-    store: Store,
-    inputs: Mapping[str, str],
-    sidecar: Sidecar,
-    *,
-    weights: str,
-    settings: str,
-    label_url: str,
-) -> bool:
-    """Say whether the label map at ``label_url`` is what a run would write now.
+def finished(
+    store: Store, inputs: Mapping[str, str], record: bytes, run: RunFacts, label_url: str
+) -> Sidecar | None:
+    """Return what is known of a case if its label map is what ``run`` would write; else None.
 
     Parameters
     ----------
     inputs
         URLs of the case's objects by their roles.
-    weights, settings
-        Digests of this run.
+    record
+        What lies in the place of the case's record, as of ``read_record``.
 
     Raises
     ------
     RequestError
         If the store as a whole cannot be asked. An input that cannot be read means "not done".
     """
-    if (sidecar.weights, sidecar.settings_digest) != (weights, settings):
-        return False
-    recorded, output = sidecar.inputs, sidecar.output
+    known = read_sidecar(record)
+    if known is None or _made_with(known.run) != _made_with(run):
+        return None
     try:
-        return (
-            recorded.keys() == inputs.keys()
-            and _is_unchanged(store, label_url, output.bytes, output.etag, output.sha256)
-            and all(
-                _is_unchanged(store, url, *_marks(recorded[role])) for role, url in inputs.items()
-            )
+        holds = (
+            sorted(one.role for one in known.inputs) == sorted(inputs)
+            and _is_unchanged(store, label_url, known.output.bytes, known.output)
+            and all(_is_unchanged(store, inputs[one.role], one.size, one) for one in known.inputs)
         )
     except CaseError:
-        return False
+        return None
+    return known if holds else None
 
 
-def _marks(one: InputDigest) -> tuple[int, str | None, str]:
-    return one.size, one.etag, one.sha256
+def _made_with(run: RunFacts) -> tuple[str, str]:
+    return run.weights, run.settings_digest
 
 
-def _is_unchanged(store: Store, url: str, size: int, etag: str | None, sha256: str) -> bool:
+def _is_unchanged(store: Store, url: str, size: int, seen: InputDigest | OutputDigest) -> bool:
     now = store.fingerprint(url)
     if now.size != size:
         return False
-    if now.etag is not None and now.etag == etag:
+    if now.etag is not None and now.etag == seen.etag:
         return True
-    return digest_object(store, url) == sha256
+    return digest_object(store, url) == seen.sha256

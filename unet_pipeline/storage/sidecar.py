@@ -1,37 +1,79 @@
-"""The record beside a label map, read as what it is: a stranger's file.
+"""The record beside a label map: of what a finished case was made, and what came of it.
 
 Our own writing::
 
     {"made_by": "unet-pipeline", "format": 1, "state": "done",
      "written": ["sha256:...", ...],          files of ours at this output, by their digests
+     "run_id": "...", "weights": "sha256:...", "settings_digest": "sha256:...", ...,
      "inputs": [{"role": "image0", "size": 123, "etag": "...", "sha256": "sha256:..."}, ...],
-     "weights": "sha256:...", "settings_digest": "sha256:...",
      "output": {"bytes": 456, "sha256": "sha256:...", "etag": "..."},
      "windows": 8, "dice": {"1": 0.9}, "gate": {...}, "seconds": {...}, ...}
 
-Two questions are asked of it. *Is the case done?* Only if all of it is sound (``parse_sidecar``).
-*Is a file beside it ours?* Only if the digest of the file stands in it; that is answered from what
-is left of it, too, for a damaged record must not make a label map of ours a stranger's.
+What lies there is read as a stranger's file, and two questions are asked of it. *Is the case done?*
+Only if all of it is sound: ``read_sidecar`` holds it against the types of ``Sidecar``. *Is a file
+beside it ours?* Only if the digest of the file stands in it; that is answered from what is left of
+it, too (``read_mark``), for a damaged record must not make a label map of ours a stranger's.
 """
 
 import json
-import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any
 
-from unet_pipeline.records import MaskFault
+from pydantic import Field, Strict, TypeAdapter
+
+from unet_pipeline.cost import with_wait
+from unet_pipeline.records import CaseRecord, Status, Verdict, json_bytes
 
 MADE_BY = "unet-pipeline"
 FORMAT = 1
 DONE, BEGUN = "done", "begun"
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_ROLE = re.compile(r"(image[0-9]{1,4}|mask[0-9]{0,5})(\.voxels)?")
-_CODE = re.compile(r"[a-z][a-z0-9_]{0,63}")
-_NAME = re.compile(r"[A-Za-z0-9_ .-]{1,64}")
-_MARK = f'"made_by": "{MADE_BY}"'.encode()
+_STAMP = {"made_by": MADE_BY, "format": FORMAT}
+_DIGEST = "sha256:[0-9a-f]{64}"
 _HEAD_BYTES = 2**14  # of a damaged record; ours names its files at once
+
+Sha256 = Annotated[str, Field(pattern=f"^{_DIGEST}$")]
+Role = Annotated[str, Field(pattern=r"^(image[0-9]{1,4}|mask[0-9]{0,5})(\.voxels)?$")]
+Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
+Name = Annotated[str, Field(pattern="^[A-Za-z0-9_ .-]{1,64}$")]
+Message = Annotated[str, Field(max_length=2**20)]  # half a surrogate pair cannot be shown
+Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(ge=0, le=1e9)]
+Dice = Annotated[Number, Field(ge=0, le=1)]
+_Row = tuple[Number, Number, Number, Number]
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What all cases of a run are made with.
+
+    Attributes
+    ----------
+    model, weights
+        Name of the bundle, and digest of its weights.
+    settings, settings_digest
+        All that can change a label.
+    engine
+        What executed the network, and why.
+    labels
+        Name of each label, by its number as text.
+    versions
+        Of the libraries that compute.
+    postprocessing_ignored
+        Steps of the bundle that were left out on request.
+    """
+
+    run_id: str
+    model: str
+    weights: Sha256
+    settings: Mapping[str, Any]
+    settings_digest: Sha256
+    engine: Mapping[str, Any]
+    labels: Mapping[str, str]
+    versions: Mapping[str, str]
+    postprocessing_ignored: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,102 +93,193 @@ class InputDigest:
         Digest of the object as it is stored.
     """
 
-    role: str
-    size: int
+    role: Role
+    size: Count
     etag: str | None
-    sha256: str
+    sha256: Sha256
 
 
 @dataclass(frozen=True)
 class OutputDigest:
     """The label map: ``etag`` as the store gave it for these very bytes, or None."""
 
-    bytes: int
-    sha256: str
+    bytes: Count
+    sha256: Sha256
     etag: str | None
 
 
 @dataclass(frozen=True)
-class GateNote:
-    """What the gate said of a case that it let pass."""
+class Grid:
+    """Where voxels lie; the affine by rows, voxel index -> world mm."""
 
-    verdict: str
-    codes: tuple[str, ...]
-    message: str
+    shape: tuple[Count, Count, Count]
+    spacing_mm: tuple[Number, Number, Number]
+    axcodes: str
+    affine: Annotated[tuple[_Row, ...], Field(min_length=4, max_length=4)]
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of the files, and the one that the network saw."""
+
+    native: Grid
+    model: Grid
+
+
+@dataclass(frozen=True)
+class GateNote:
+    """What the gate said of a case that it let pass; as in ``CheckRecord``."""
+
+    verdict: Verdict
+    codes: tuple[Code, ...]
+    residual_mm: Number | None
+    message: Message
+    fixed: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.verdict == "fail" or (self.verdict == "warn" and not self.codes):
+            raise ValueError(f"GateNote must pass, or warn with a code, got {self}")
+
+
+@dataclass(frozen=True)
+class MaskFault:
+    """Why a case was segmented and not scored: reason code and sentence."""
+
+    code: Code
+    message: Message
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes as stored: of headers, images and mask; of label map and picture."""
+
+    read: Count
+    written: Count
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """A sound record of a finished case; everything in it has the type and the range it says."""
+    """The record of a finished case.
 
-    weights: str
-    settings_digest: str
-    inputs: Mapping[str, InputDigest]
+    Attributes
+    ----------
+    written
+        Digests of label map and picture.
+    windows_reused
+        Windows whose scores were known, because each channel is one value.
+    dice, seconds
+        As in ``CaseRecord``.
+    mask_fault
+        Why there is no Dice, though there is a mask.
+    """
+
+    written: tuple[Sha256, ...]
+    run: RunFacts
+    case: str
+    inputs: tuple[InputDigest, ...]
     output: OutputDigest
-    windows: int
-    dice: Mapping[str, float | None] | None
-    seconds: Mapping[str, float]
+    geometry: Geometry
     gate: GateNote
+    windows: Count
+    windows_reused: Count
+    tiles: Count
+    dice: Mapping[Name, Dice | None] | None
+    seconds: Mapping[Name, Seconds]
+    bytes: Traffic
     mask_fault: MaskFault | None = None
 
+    def within(self, total: float) -> "Sidecar":
+        """Return the record with the wall time that the case took."""
+        seconds = with_wait(self.seconds, total)
+        return replace(self, seconds={stage: round(value, 4) for stage, value in seconds.items()})
 
-def parse_sidecar(data: bytes) -> Sidecar | None:
+    def record(self, status: Status, output: str, figure: str) -> CaseRecord:
+        """Return the case's line in table and report; its code is the gate's first warning.
+
+        Parameters
+        ----------
+        output, figure
+            URLs of label map and picture.
+        """
+        warns, fault = self.gate.verdict == "warn", self.mask_fault
+        return CaseRecord(
+            case=self.case,
+            status=status,
+            code=self.gate.codes[0] if warns else "",
+            message=self.gate.message if warns else "",
+            output=output,
+            windows=self.windows,
+            dice=self.dice,
+            seconds=self.seconds,
+            figure=figure,
+            bytes_read=self.bytes.read,
+            bytes_written=self.bytes.written,
+            mask_code="" if fault is None else fault.code,
+            mask_message="" if fault is None else fault.message,
+        )
+
+
+_SIDECAR = TypeAdapter(Sidecar)
+
+
+def write_sidecar(sidecar: Sidecar) -> bytes:
+    """Return the record as it is stored: facts of the run and of the case in one table."""
+    said = asdict(sidecar)
+    first = {"state": DONE, "written": said.pop("written")}
+    return stamped(**first, **said.pop("run"), **said)
+
+
+def read_sidecar(data: bytes) -> Sidecar | None:
     """Return a sound record of a finished case; None for anything else, whatever it is."""
     try:
-        value = _loads(data)
-        if value["state"] != DONE or value["format"] != FORMAT or value["format"] is True:
-            return None
-        _digests(value["written"])
-        return Sidecar(
-            weights=_matching(value["weights"], _DIGEST),
-            settings_digest=_matching(value["settings_digest"], _DIGEST),
-            inputs=_inputs(value["inputs"]),
-            output=_output(value["output"]),
-            windows=_count(value["windows"]),
-            dice=_dice(value["dice"]),
-            seconds=_numbers(value["seconds"], 1e9),
-            gate=_gate(value["gate"]),
-            mask_fault=_mask_fault(value.get("mask_fault")),
-        )
-    except (KeyError, TypeError, ValueError, ArithmeticError, RecursionError):
+        said = _loads(data)
+        for key, wanted in {**_STAMP, "state": DONE}.items():
+            if said[key] != wanted or said[key] is True:
+                return None
+        return _SIDECAR.validate_python({**said, "run": said})
+    except (KeyError, TypeError, ValueError, RecursionError):
         return None
 
 
-def is_ours(data: bytes) -> bool:
-    """Say whether a record, or what is left of one, is of our own writing."""
-    try:
-        value = _loads(data)
-    except (ValueError, RecursionError):
-        return data[:_HEAD_BYTES].lstrip().startswith(b"{") and _MARK in data[:_HEAD_BYTES]
-    return isinstance(value, dict) and (
-        value.get("made_by") == MADE_BY or "settings_digest" in value or "written" in value
-    )
+def stamped(**said: Any) -> bytes:
+    """Return a record of our own writing; ``written`` belongs to its beginning."""
+    return json_bytes({**_STAMP, **said})
 
 
-def run_of(data: bytes) -> str | None:
-    """Return the run that wrote a record of ours, if it says so."""
-    try:
-        value = _loads(data)
-    except (ValueError, RecursionError):
-        return None
-    run = value.get("run_id") if isinstance(value, dict) else None
-    return run if isinstance(run, str) else None
+@dataclass(frozen=True)
+class Mark:
+    """What a record of ours says, whatever else is wrong with it.
 
-
-def digests_in(data: bytes) -> frozenset[str]:
-    """Return the digests of the files that a record of ours, or what is left of it, calls ours.
-
-    Digests of inputs are none of them: an input that was copied over a label map is not ours.
+    Attributes
+    ----------
+    run_id
+        The run that wrote it, if it says so.
+    files
+        Digests of the files that it calls ours. Those of inputs are none of them: an input that
+        was copied over a label map is not ours.
     """
-    if not is_ours(data):
-        return frozenset()
+
+    run_id: str | None
+    files: frozenset[str]
+
+
+def read_mark(data: bytes) -> Mark | None:
+    """Return what a record, or what is left of one, says; None if it is not of our writing."""
     try:
-        value = _loads(data)
-    except (ValueError, RecursionError):
-        written = data[:_HEAD_BYTES].partition(b'"written"')[2].partition(b"]")[0]
-        return frozenset(_DIGEST.findall(written.decode("utf-8", "replace")))
-    named = json.dumps([value.get("written"), value.get("output")])
-    return frozenset(_DIGEST.findall(named))
+        said = _loads(data)
+        files = json.dumps([said.get("written"), said.get("output")])
+    except (AttributeError, ValueError, RecursionError):
+        head = data[:_HEAD_BYTES].decode("utf-8", "replace")
+        if not head.lstrip().startswith("{") or f'"made_by": "{MADE_BY}"' not in head:
+            return None
+        return _mark(None, head.partition('"written"')[2].partition("]")[0])
+    if said.get("made_by") != MADE_BY and said.keys().isdisjoint({"settings_digest", "written"}):
+        return None
+    return _mark(said.get("run_id"), files)
+
+
+def _mark(run_id: Any, files: str) -> Mark:
+    return Mark(run_id if isinstance(run_id, str) else None, frozenset(re.findall(_DIGEST, files)))
 
 
 def _loads(data: bytes) -> Any:
@@ -156,95 +289,3 @@ def _loads(data: bytes) -> Any:
 
 def _no_number(name: str) -> None:
     raise ValueError(name)
-
-
-def _matching(value: Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or pattern.fullmatch(value) is None:
-        raise TypeError(pattern.pattern)
-    return value
-
-
-def _count(value: Any) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**53:
-        raise TypeError("a count")
-    return value
-
-
-def _number(value: Any, most: float) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise TypeError("a number")
-    if not (math.isfinite(value) and 0 <= value <= most):
-        raise ValueError("a number out of range")
-    return float(value)
-
-
-def _etag(value: Any) -> str | None:
-    if value is not None and not isinstance(value, str):
-        raise TypeError("an etag")
-    return value
-
-
-def _digests(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise TypeError("digests")
-    return [_matching(one, _DIGEST) for one in value]
-
-
-def _inputs(value: Any) -> dict[str, InputDigest]:
-    if not isinstance(value, list):
-        raise TypeError("inputs")
-    found = [
-        InputDigest(
-            _matching(one["role"], _ROLE),
-            _count(one["size"]),
-            _etag(one["etag"]),
-            _matching(one["sha256"], _DIGEST),
-        )
-        for one in value
-    ]
-    return {one.role: one for one in found}
-
-
-def _output(value: Any) -> OutputDigest:
-    digest = _matching(value["sha256"], _DIGEST)
-    return OutputDigest(_count(value["bytes"]), digest, _etag(value.get("etag")))
-
-
-def _dice(value: Any) -> dict[str, float | None] | None:
-    if value is None:
-        return None
-    return {
-        _matching(label, _NAME): None if one is None else _number(one, 1.0)
-        for label, one in _items(value)
-    }
-
-
-def _numbers(value: Any, most: float) -> dict[str, float]:
-    return {_matching(name, _NAME): _number(one, most) for name, one in _items(value)}
-
-
-def _gate(value: Any) -> GateNote:
-    codes = [_matching(code, _CODE) for code in value["codes"]]
-    message = value["message"]
-    if not isinstance(value["codes"], list) or not isinstance(message, str):
-        raise TypeError("gate")
-    if value["verdict"] not in ("pass", "warn") or (value["verdict"] == "warn" and not codes):
-        raise ValueError("verdict")
-    message.encode()  # half a surrogate pair cannot be shown
-    return GateNote(value["verdict"], tuple(codes), message)
-
-
-def _mask_fault(value: Any) -> MaskFault | None:
-    if value is None:
-        return None
-    message = value["message"]
-    if not isinstance(message, str):
-        raise TypeError("mask_fault")
-    message.encode()
-    return MaskFault(_matching(value["code"], _CODE), message)
-
-
-def _items(value: Any) -> Any:
-    if not isinstance(value, dict):
-        raise TypeError("a table")
-    return value.items()
