@@ -1,4 +1,4 @@
-"""JSON values with another value somewhere in them."""
+"""JSON values with another value somewhere in them, or one less."""
 
 import copy
 
@@ -19,4 +19,13 @@ def planted(content, at, value):
     for key in at[:-1]:
         here = here[key]
     here[at[-1]] = value
+    return changed
+
+
+def without(content, at):
+    """The content without what is at a place."""
+    here = changed = copy.deepcopy(content)
+    for key in at[:-1]:
+        here = here[key]
+    del here[at[-1]]
     return changed

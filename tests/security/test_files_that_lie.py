@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from bundles import random_bundle
+from sidecars import SOUND
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
@@ -30,7 +31,7 @@ from unet_pipeline.networks.weights import MOST_BYTES as MOST_WEIGHTS
 from unet_pipeline.networks.weights import read_weights
 from unet_pipeline.storage.ledger import read_record
 from unet_pipeline.storage.manifest import MOST_BYTES, read_manifest
-from unet_pipeline.storage.sidecar import parse_sidecar
+from unet_pipeline.storage.sidecar import read_sidecar, write_sidecar
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_volume
 from unet_pipeline.volume.formats.protocol import check_size
@@ -187,8 +188,8 @@ def test_a_bundle_file_of_huge_size(bundle, file):
 
 
 def test_a_sidecar_of_huge_size_is_no_sidecar(tmp_path):
-    (tmp_path / "x.json").write_text('{"format": 1}' + " " * (17 * 2**20))
-    assert parse_sidecar(read_record(STORE, str(tmp_path / "x.json"))) is None
+    (tmp_path / "x.json").write_bytes(write_sidecar(SOUND) + b" " * (17 * 2**20))
+    assert read_sidecar(read_record(STORE, str(tmp_path / "x.json"))) is None
 
 
 def test_a_manifest_of_huge_size_is_refused(tmp_path):

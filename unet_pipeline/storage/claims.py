@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.storage.fingerprint import Fingerprint
-from unet_pipeline.storage.ledger import MOST_BYTES, digest_bytes, digest_object
+from unet_pipeline.storage.ledger import digest_bytes, digest_object
 from unet_pipeline.storage.objects import Data
-from unet_pipeline.storage.sidecar import BEGUN, read_mark, stamped
+from unet_pipeline.storage.sidecar import BEGUN, MOST_BYTES, read_mark, stamped
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import LOCAL, basename, canonical, protocol_of, redact
 

@@ -15,10 +15,16 @@ from typing import Any, BinaryIO
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.chunk_folders import digest_of_all, is_folder
-from unet_pipeline.storage.sidecar import InputDigest, OutputDigest, RunFacts, Sidecar, read_sidecar
+from unet_pipeline.storage.sidecar import (
+    MOST_BYTES,
+    InputDigest,
+    OutputDigest,
+    RunFacts,
+    Sidecar,
+    read_sidecar,
+)
 from unet_pipeline.storage.store import Store, join
 
-MOST_BYTES = 16 * 2**20  # of a sidecar; ours have some kB
 _BLOCK = 4 * 2**20
 _LARGE = 2**17  # bytes that are worth being digested on another thread
 
@@ -100,7 +106,7 @@ def digest_object(store: Store, url: str) -> str:
 def read_record(store: Store, url: str) -> bytes | None:
     """Return the record at ``url`` as it lies there; None for nothing.
 
-    What is too large for a record is cut, and so not sound.
+    What is too large for a record is cut to one byte more than the most, and so not sound.
     """
     try:
         return store.read_range(url, 0, MOST_BYTES + 1)

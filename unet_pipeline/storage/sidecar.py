@@ -19,6 +19,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field, Strict, TypeAdapter
@@ -31,6 +32,7 @@ FORMAT = 1
 DONE, BEGUN = "done", "begun"
 _STAMP = {"made_by": MADE_BY, "format": FORMAT}
 _DIGEST = "sha256:[0-9a-f]{64}"
+MOST_BYTES = 16 * 2**20  # of a record; ours have some kB
 _HEAD_BYTES = 2**14  # of a damaged record; ours names its files at once
 
 Sha256 = Annotated[str, Field(pattern=f"^{_DIGEST}$")]
@@ -219,9 +221,6 @@ class Sidecar:
         )
 
 
-_SIDECAR = TypeAdapter(Sidecar)
-
-
 def write_sidecar(sidecar: Sidecar) -> bytes:
     """Return the record as it is stored: facts of the run and of the case in one table."""
     said = asdict(sidecar)
@@ -231,14 +230,21 @@ def write_sidecar(sidecar: Sidecar) -> bytes:
 
 def read_sidecar(data: bytes) -> Sidecar | None:
     """Return a sound record of a finished case; None for anything else, whatever it is."""
+    if len(data) > MOST_BYTES:
+        return None
     try:
         said = _loads(data)
         for key, wanted in {**_STAMP, "state": DONE}.items():
             if said[key] != wanted or said[key] is True:
                 return None
-        return _SIDECAR.validate_python({**said, "run": said})
+        return _types().validate_python({**said, "run": said})
     except (KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+@cache
+def _types() -> TypeAdapter[Sidecar]:
+    return TypeAdapter(Sidecar)
 
 
 def stamped(**said: Any) -> bytes:
