@@ -61,7 +61,7 @@ def is_as_good_as_ours(data):
     found = read_sidecar(data)
     if found is None:
         return
-    row = found.record("skipped", "s3://out/a_dseg")
+    row = found.record("skipped", "s3://out/a.nii.gz", "s3://out/a.png")
     assert json.loads(json_text(row.as_dict(), ensure_ascii=False).encode()) == json.loads(
         json.dumps(row.as_dict(), allow_nan=False)
     )
