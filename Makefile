@@ -6,7 +6,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	&& { echo $$p; break; }; done)
 BIN := $(VENV)/bin
 JOBS ?= 2
-QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_pairing.py docs api/test_windows.py)
+QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_urls.py docs api/test_windows.py)
 
 .DEFAULT_GOAL := help
 .PHONY: quick help pins settings venv demo bench test lint types contract unit soak dist clean
