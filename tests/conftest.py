@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+from aws_variables import AWS_VARIABLES
 
 from unet_pipeline.local.s3_server import S3Server, serve_s3
 from unet_pipeline.private import UMASK_VARIABLE
@@ -19,18 +20,6 @@ from unet_pipeline.storage.store import StorageOptions, Store
 # A busy machine is no failure of a property.
 hypothesis.settings.register_profile("suite", deadline=None)
 hypothesis.settings.load_profile("suite")
-
-AWS_VARIABLES = (
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ACCESS_KEY_ID",
-    "AWS_SECRET_ACCESS_KEY",
-    "AWS_SESSION_TOKEN",
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-)
-
 
 TEMPORARY = pytest.StashKey[Path]()
 

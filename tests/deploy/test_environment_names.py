@@ -9,7 +9,7 @@ import sys
 import dask
 import distributed  # noqa: F401  its settings
 import pytest
-from conftest import AWS_VARIABLES
+from aws_variables import AWS_VARIABLES
 from deploy_files import DEPLOY, VARIANTS, base_documents, compose, image_environment, pods, site
 
 from unet_pipeline.processes import ENVIRONMENT
