@@ -9,7 +9,7 @@ JOBS ?= 2
 QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_urls.py docs api/test_windows.py)
 
 .DEFAULT_GOAL := help
-.PHONY: quick help pins settings venv demo bench test lint types contract unit soak dist clean
+.PHONY: quick help pins settings venv demo bench pictures test lint types contract unit soak dist clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -27,6 +27,9 @@ demo: venv  ## Run the main job on phantoms: S3, Prefect and Dask, all local
 
 bench: venv  ## Measure against MONAI and nnU-Net, for hours; BENCH=--quick for minutes (docs/speed.md)
 	$(BIN)/python -m benchmarks.speed $(BENCH)
+
+pictures: venv  ## Make the pictures of README and docs from real runs; needs chromium
+	$(BIN)/python -m benchmarks.pictures
 
 test: venv lint types contract unit  ## Run all checks and tests
 

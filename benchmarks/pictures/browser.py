@@ -1,0 +1,41 @@
+"""Pictures of pages, by a real browser: the report of a run, and the form of a real server."""
+
+import io
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+
+from browsing import browser, log_in
+
+from benchmarks.pictures.colours import few_colours
+from unet_pipeline.jobs.up import deploy
+from unet_pipeline.local.prefect_server import prefect_server, worker
+
+WIDTH = 1280
+
+
+def page_of(file: Path, height: int) -> bytes:
+    """Return the top of a page that lies on this machine as PNG."""
+    with browser() as chromium:
+        page = chromium.new_page(viewport={"width": WIDTH, "height": height})
+        page.goto(file.as_uri())
+        return bytes(page.screenshot())
+
+
+def form(work: Path) -> Mapping[str, bytes]:
+    """Return the form from which a run of ``segment`` is started."""
+    with prefect_server(work / "prefect", port=0) as server, worker(server):
+        deploy(server, {"UNET_PIPELINE_TIMEZONE": "Europe/Berlin"})
+        deployment = server.api("/deployments/name/segment/on-demand")
+        with browser() as chromium:
+            page = chromium.new_page(viewport={"width": WIDTH, "height": 786})
+            log_in(page, server)
+            page.goto(f"{server.url}/deployments/deployment/{deployment['id']}/run")
+            page.get_by_text("Prefix that label maps").first.wait_for(timeout=60_000)
+            page.wait_for_timeout(1000)  # of moving parts
+            shot = page.screenshot()
+    return {"form.png": few_colours(Image.open(io.BytesIO(shot)))}
