@@ -53,7 +53,9 @@ ALLOWED = {
     ("networks/trusted.py", "_parser(folder).get_parsed_content"): "the code of a trusted bundle",
     ("training/shelf.py", "np.load"): "a file that this process wrote; pickles are off by default",
     ("inference/engines/tensorrt.py", "import_module"): "a package, by a fixed name",
+    ("__init__.py", "import_module"): "modules of ours, by the names in a table there",
     ("cluster/plugins.py", "import_module"): "a module of ours, by a fixed name",
+    ("volume/formats/__init__.py", "import_module"): "modules of ours, by the names of FORMATS",
     ("local/processes.py", "subprocess.Popen"): "our own servers, without a shell",
     ("local/prefect_server.py", "subprocess.run"): "the prefect program, without a shell",
 }
