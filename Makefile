@@ -9,7 +9,7 @@ JOBS ?= 2
 QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_urls.py docs api/test_windows.py)
 
 .DEFAULT_GOAL := help
-.PHONY: quick help pins settings venv demo bench pictures test lint types contract unit soak dist clean
+.PHONY: quick help site pins settings venv demo bench pictures test lint types contract unit soak dist clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -30,6 +30,13 @@ bench: venv  ## Measure against MONAI and nnU-Net, for hours; BENCH=--quick for 
 
 pictures: venv  ## Make the pictures of README and docs from real runs; needs chromium
 	$(BIN)/python -m benchmarks.pictures
+
+site: $(VENV)/.docs  ## Build the site of all pages into build/site; a broken link or picture is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+$(VENV)/.docs: $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	@touch $@
 
 test: venv lint types contract unit  ## Run all checks and tests
 
@@ -63,4 +70,4 @@ soak: venv  ## Run the long forms of what goes wrong again and again, for many m
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m soak
 
 clean:  ## Remove the environment and caches
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,18 +12,14 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
+from unet_pipeline import _HOMES
+
 PAGES = (
     *("*.md", "deploy/**/*.md", "deploy/prefect.yaml", "unet_pipeline/bundles/*/docs/*.md"),
     *("docs/**/*.md", "docs/pictures/*", "docs/site/*.css"),
 )
 MERMAID = "07e37dfa97b337ccc85365d57eddf99b9706f09db3b59b260d0333b23b343c4b"  # 11.12.0, of npm
-REFERENCE = {
-    "Calls": [f"api.calls.{n}" for n in ("segment", "check", "plan", "train")]
-    + ["api.calls.load_bundle", "api.calls.load_network"],
-    "Results": [f"api.results.{n}" for n in ("Segmented", "Checked", "Planned", "LabelMap")],
-    "Records": ["records.CaseRecord", "records.CheckRecord", "networks.bundle.Bundle"],
-    "Windows": [f"api.windows.{n}" for n in ("plan_windows", "Windows", "Window", "Merge")],
-}
+RECORDS = ("records.CaseRecord", "records.CheckRecord", "networks.bundle.Bundle")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -41,9 +37,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _reference() -> str:
+    """Return a page that names what ``import unet_pipeline as up`` has, for mkdocstrings."""
     parts = ["# Python\n\n`import unet_pipeline as up`; how to: [From Python](../docs/python.md)."]
-    for title, names in REFERENCE.items():
-        parts += [f"## {title}", *(f"::: unet_pipeline.{name}" for name in names)]
+    for home in dict.fromkeys(_HOMES.values()):
+        names = [f"api.{home}.{name}" for name in _HOMES if _HOMES[name] == home]
+        parts += [f"## {home.capitalize()}", *(f"::: unet_pipeline.{name}" for name in names)]
+    parts += ["## Records", *(f"::: unet_pipeline.{name}" for name in RECORDS)]
     return "\n\n".join(parts)
 
 
