@@ -79,14 +79,13 @@ def test_the_site_file_is_otherwise_as_it_was(made):
 
 def test_the_registered_runs_take_it_from_the_variable():
     text = (KUBERNETES.parent / "prefect.yaml").read_text()
-    deployments = {one["name"]: one for one in yaml.safe_load(text)["deployments"]}
     taking = {
-        name
-        for name, one in deployments.items()
+        (one["entrypoint"].rpartition(".")[2], one["name"])
+        for one in yaml.safe_load(text)["deployments"]
         if one["parameters"]["settings"].get("budget", {}).get("scratch")
         == "{{ $UNET_PIPELINE_SCRATCH }}"
     }
-    assert taking == {"nightly", "on-demand"}
+    assert taking == {("segment", "nightly"), ("segment", "on-demand")}
 
 
 def test_the_sweep_is_locked_and_reaches_nobody():
