@@ -84,7 +84,7 @@ def test_the_page_works_with_the_password_for_its_user(deployed):
         log_in(page, deployed)
         id_ = deployment(deployed, "on-demand", "check")["id"]
         page.goto(f"{deployed.url}/deployments/deployment/{id_}/run")
-        page.get_by_text("Images, as for segment.").first.wait_for(timeout=60_000)
+        page.get_by_text("A prefix or folder, a glob").first.wait_for(timeout=60_000)
         with page.expect_response("**/create_flow_run", timeout=60_000) as answer:
             page.get_by_role("button", name="Submit").click()
         assert answer.value.status == 201
