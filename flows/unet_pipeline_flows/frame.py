@@ -13,7 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from unet_pipeline import stopping
 from unet_pipeline.config.allowed import Allowed
@@ -117,6 +117,10 @@ def run_by_hand(run: Callable[[Any], Any], kind: type[BaseModel]) -> None:
     """
     try:
         run(kind.model_validate_json(Path(sys.argv[1]).read_text()))
+    except ValidationError as error:
+        first = error.errors(include_input=False)[0]  # which may be a secret
+        sys.stderr.write(f"{'.'.join(map(str, first['loc'])) or 'settings'}: {first['msg']}\n")
+        sys.exit(2)
     except (PipelineError, StoppedError) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(3 if isinstance(error, StoppedError) or is_of_store(error) else 2)

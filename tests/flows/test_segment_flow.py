@@ -101,7 +101,7 @@ def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
 
     settings = {
         "images": join(bucket, "images"), "masks": join(bucket, "masks"), "model": "phantom",
-        "output": join(bucket, "out"), "cluster": {"kind": "serial", "threads": 1},
+        "output": join(bucket, "out"), "cluster": {"kind": "serial"},
     }  # fmt: skip
     with faulty_s3(s3_env.endpoint_url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
@@ -118,3 +118,12 @@ def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
     report = Path(message.rpartition("Report: ")[2])
     assert report.is_file()
     shutil.rmtree(report.parent)
+
+
+def test_settings_that_are_none_are_said_in_one_line(server, tmp_path):
+    settings = {"images": "scans", "output": str(tmp_path), "cluster": {"threads": "s3cret"}}
+    flow = start_flow(server, settings, tmp_path, "unet_pipeline_flows.check")
+    said, _ = flow.communicate(timeout=100)
+    assert flow.returncode == 2
+    assert said.splitlines()[-1] == "cluster.threads: Extra inputs are not permitted"
+    assert "s3cret" not in said
