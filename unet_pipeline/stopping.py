@@ -16,8 +16,8 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
 from multiprocessing import resource_tracker
 from types import FrameType
@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TypeVar
 from unet_pipeline.errors import CaseError, RunStopped
 from unet_pipeline.scratch import remove_abandoned, remove_all_scratch
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -148,6 +149,32 @@ def pool(threads: int) -> Iterator[ThreadPoolExecutor]:
         raise
     finally:
         opened.shutdown(wait=not is_stopped(_ALL), cancel_futures=True)
+
+
+def as_ready(threads: int, call: Callable[[S], T], items: Iterable[S]) -> Iterator[T]:
+    """Make a call for each item, several at once, and yield what they return as it is ready.
+
+    Raises
+    ------
+    RunStopped
+        Behind what those return that were under way; no further one is begun.
+    """
+    stopped = None
+    with pool(threads) as opened:
+        futures = [opened.submit(call, item) for item in items]
+        for future in as_completed(futures):
+            if future.cancelled():
+                continue
+            try:
+                result = future.result()
+            except RunStopped as error:  # those under way end by themselves
+                stopped = stopped or error
+                for other in futures:
+                    other.cancel()
+            else:
+                yield result
+    if stopped is not None:
+        raise stopped
 
 
 @contextmanager

@@ -78,6 +78,8 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
         run = open_segment(asked)
         records, begin, stopped = faults_of(run), perf_counter(), None
         with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
+            for record in records:
+                console.advance(progress, record)
             try:
                 run = with_engine(run, executor)
                 for record in run_segment(run, executor):
@@ -113,19 +115,19 @@ def check(images: str, masks: str | None = None, **settings: Any) -> Checked:
         For what is wrong with the request.
     """
     asked = settings_of(CheckSettings, {"images": images, "masks": masks} | settings)
-    begin, audit, stopped = perf_counter(), open_check(asked), None
+    begin, run, stopped = perf_counter(), open_check(asked), None
     records: list[CheckRecord] = []
     with (
         open_executor(asked.cluster.spec()) as executor,
-        console.case_progress(len(audit.cases) + len(audit.faults), "Checking") as progress,
+        console.case_progress(len(run.cases) + len(run.faults), "Checking") as progress,
     ):
         try:
-            for record in run_check(audit, executor):
+            for record in run_check(run, executor):
                 records.append(record)
                 console.advance_check(progress, records, perf_counter() - begin)
         except RunStopped as error:
             stopped = error
-    summary = close_check(audit, records, seconds=perf_counter() - begin, stopped=stopped)
+    summary = close_check(run, records, seconds=perf_counter() - begin, stopped=stopped)
     if stopped is not None:
         raise stopped
     return Checked(_by_name(records), summary)
@@ -147,14 +149,11 @@ def plan(images: str, *, model: str, **settings: Any) -> Planned:
         For what is wrong with the request.
     """
     asked = settings_of(PlanSettings, {"images": images, "model": model} | settings)
-    planning = open_plan(asked)
-    plans, faults = list[CasePlan](), list[CaseRecord]()
-    for one in run_plan(planning):
-        if isinstance(one, CaseRecord):
-            faults.append(one)
-        else:
-            plans.append(one)
-    found = close_plan(planning, plans, len(faults), None)
+    run = open_plan(asked)
+    made = list(run_plan(run))
+    plans = [one for one in made if isinstance(one, CasePlan)]
+    faults = [one for one in made if isinstance(one, CaseRecord)]
+    found = close_plan(run, plans, len(faults), None)
     return Planned(_by_name(plans), tuple(faults), found)
 
 

@@ -7,8 +7,8 @@ at the voxels: a case per worker of the executor.
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 
 import unet_pipeline
 from unet_pipeline import stopping
@@ -99,25 +99,13 @@ def run_check(run: CheckRun, executor: Executor) -> Iterator[CheckRecord]:
         yield Examined(case.name, None, (as_finding(error),)).record()
     at_once = cases_at_once(executor) if run.settings.gate.content else HEADERS_AT_ONCE
     lost: list[str] = []  # cases whose workers died: of each worker, its own or another's fault
-    with stopping.pool(at_once) as pool:
-        futures = [pool.submit(_check_or_stop, run, case, executor) for case in run.cases]
-        stopped = None
-        for future in as_completed(futures):
-            if future.cancelled():
-                continue
-            try:
-                record = future.result()
-            except RunStopped as error:  # those under way end by themselves
-                stopped = stopped or error
-                for other in futures:
-                    other.cancel()
-                continue
-            if record.codes[:1] == ("worker_lost",):
-                lost.append(record.case)
-            else:
-                yield record
-    if stopped is not None:
-        raise stopped
+    for record in stopping.as_ready(
+        at_once, partial(_check_or_stop, run, executor=executor), run.cases
+    ):
+        if record.codes[:1] == ("worker_lost",):
+            lost.append(record.case)
+        else:
+            yield record
     policy = replace(run.policy, memory_bytes=run.policy.memory_bytes // 2)
     for case in run.cases:
         if case.name in lost:  # once more, alone and with half the memory

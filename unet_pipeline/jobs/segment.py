@@ -8,8 +8,8 @@ line; a flow has a task per case instead.
 
 import logging
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, as_completed
 from dataclasses import replace
+from functools import partial
 from time import perf_counter, sleep
 
 from unet_pipeline import stopping
@@ -60,32 +60,18 @@ def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
     """
     run = with_engine(run, executor)
     lost: list[CaseRecord] = []
-    with stopping.pool(cases_at_once(executor)) as pool:
-        futures = [pool.submit(_segment_with_retries, run, case, executor) for case in run.cases]
-        stopped = None
-        for future in as_completed(futures):
-            if future.cancelled():
-                continue
-            try:
-                record = future.result()
-            except RunStopped as error:  # those under way end by themselves
-                stopped = stopped or error
-                _cancel(futures)
+    once = partial(_segment_with_retries, run, executor=executor)
+    try:
+        for record in stopping.as_ready(cases_at_once(executor), once, run.cases):
+            if record.code == LOST:
+                lost.append(record)
             else:
-                if record.code == LOST:
-                    lost.append(record)
-                else:
-                    yield record
-    if stopped is not None:
+                yield record
+    except RunStopped:
         yield from lost
-        raise stopped
+        raise
     for case in lost_cases(run, lost):
         yield segment_alone(run, case, executor)
-
-
-def _cancel(futures: Sequence[Future[CaseRecord]]) -> None:
-    for future in futures:
-        future.cancel()
 
 
 def with_engine(run: Run, executor: Executor) -> Run:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.names import is_safe
-from unet_pipeline.volume.formats.zarr_arrays import damaged
+from unet_pipeline.volume.formats.zarr_bytes import damaged
 from unet_pipeline.volume.header import Remark
 
 _SPACE = ("x", "y", "z")

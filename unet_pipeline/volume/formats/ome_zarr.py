@@ -28,7 +28,8 @@ from unet_pipeline.storage.versions import Versions, expect, one_version
 from unet_pipeline.volume.axes import taken_of
 from unet_pipeline.volume.formats.ome_metadata import Level, parse_level
 from unet_pipeline.volume.formats.protocol import VOXELS, Asked, Probe, Reader, Slabs, check_size
-from unet_pipeline.volume.formats.zarr_arrays import Array, ZarrArray, damaged, parse_array
+from unet_pipeline.volume.formats.zarr_arrays import Array, ZarrArray, parse_array
+from unet_pipeline.volume.formats.zarr_bytes import damaged
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.header import Header, Remark
 

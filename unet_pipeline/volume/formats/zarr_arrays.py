@@ -4,19 +4,16 @@ Nothing here is looked up by a name that a file gives: what is not listed is ref
 can run code. A chunk is decoded into the memory that its shape takes, whatever it says of its size.
 """
 
-import struct
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import ceil, prod
 from typing import Any, Literal
 
-import google_crc32c
 import numpy as np
 import numpy.typing as npt
-from numcodecs import blosc, zstd
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.volume.formats.zarr_bytes import UNPACK, damaged
 
 MOST_CHUNK_BYTES = 2**30  # of one object, decoded
 MOST_CHUNKS = 2**20
@@ -78,7 +75,7 @@ class Codecs:
         for name in self.packed:
             sizes.append(sizes[-1] + 4 if name == "crc32c" else -1)
         for name, size in zip(reversed(self.packed), reversed(sizes[:-1]), strict=True):
-            data = _UNPACK[name](data, size)
+            data = UNPACK[name](data, size)
         if len(data) != sizes[0]:
             raise damaged("file_truncated", f"a chunk of {len(data):,} bytes for {sizes[0]:,}")
         stored = np.frombuffer(data, self.dtype).reshape([shape[axis] for axis in self.order])
@@ -290,70 +287,6 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
 
 def _plain(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype("f4" if dtype == np.float16 else dtype.newbyteorder("="))
-
-
-def _gzip(data: bytes, size: int) -> bytes:
-    stream = zlib.decompressobj(47)  # gzip or zlib, as the data say
-    found = stream.decompress(data, size + 1)
-    if len(found) == size and not stream.eof:
-        found += stream.decompress(stream.unconsumed_tail, 1)
-    if len(found) > size or not stream.eof:
-        raise damaged("file_corrupt", "a chunk of another size than its shape takes")
-    return found
-
-
-def _zstd(data: bytes, size: int) -> bytes:
-    if _zstd_size(data) not in (None, size):
-        raise damaged("file_corrupt", "a chunk of another size than its shape takes")
-    return _into(zstd.decompress, data, size)
-
-
-def _zstd_size(data: bytes) -> int | None:
-    """Return the size that the first frame names, if it does (RFC 8878, section 3.1.1)."""
-    if len(data) < 18:
-        data = data.ljust(18, b"\0")
-    described = data[4]
-    single = bool(described & 0x20)
-    length = (1 if single else 0, 2, 4, 8)[described >> 6]
-    start = 5 + (not single) + (0, 1, 2, 4)[described & 3]
-    if length == 0:
-        return None
-    return int.from_bytes(data[start : start + length], "little") + (256 if length == 2 else 0)
-
-
-def _blosc(data: bytes, size: int) -> bytes:
-    if len(data) < 16:
-        raise damaged("file_truncated", f"a chunk of {len(data)} bytes")
-    named, _, packed = struct.unpack_from("<III", data, 4)
-    if packed > len(data):
-        raise damaged("file_truncated", f"a chunk of {len(data):,} bytes for {packed:,}")
-    if named != size:
-        raise damaged("file_corrupt", "a chunk of another size than its shape takes")
-    return _into(blosc.decompress, data, size)
-
-
-def _into(decompress: Any, data: bytes, size: int) -> bytes:
-    target = np.empty(size, np.uint8)
-    decompress(data, target)
-    return target.tobytes()
-
-
-def _crc32c(data: bytes, size: int) -> bytes:  # noqa: ARG001  what packs says the size
-    check = int.from_bytes(data[-4:], "little")
-    if len(data) < 4 or google_crc32c.value(data[:-4]) != check:
-        raise damaged("file_corrupt", "a chunk that fails its check")
-    return data[:-4]
-
-
-_UNPACK = {"gzip": _gzip, "zlib": _gzip, "zstd": _zstd, "blosc": _blosc, "crc32c": _crc32c}
-
-
-def damaged(code: str, found: str) -> CaseError:
-    """Return the error of a store that is no whole volume."""
-    return CaseError(
-        code, found=found, wanted="a whole volume in OME-Zarr 0.4 or 0.5",
-        remedy="Replace the store by a sound copy",
-    )  # fmt: skip
 
 
 def _no_codec() -> CaseError:
