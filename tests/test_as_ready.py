@@ -36,8 +36,7 @@ def test_a_stop_comes_behind_what_was_under_way_and_begins_no_more():
         return item
 
     with pytest.raises(RunStopped) as raised:
-        for result in stopping.as_ready(2, call, range(20)):
-            results.append(result)  # noqa: PERF402  they are kept where it raises
+        results.extend(stopping.as_ready(2, call, range(20)))
     assert raised.value is GONE
     assert sorted(results) == sorted(begun)[1:]
     assert len(begun) < 20
