@@ -70,7 +70,7 @@ def _map_tiles(
     staged: Handle, prepared: Prepared, plan: TilePlan, job: VolumeJob, executor: Executor
 ) -> tuple[list[Handle], list[Handle]]:
     """Score and merge all tiles; return handles of their labels and of what they took."""
-    if any(tile.course is None for tile in plan.tiles):
+    if any(tile.order is None for tile in plan.tiles):
         return _map_partials(staged, prepared, plan, job, executor)
     done = [_label(staged, tile, prepared, plan, job, executor) for tile in plan.tiles]
     return [executor.submit(labels_of, tile) for tile in done], [

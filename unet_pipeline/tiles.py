@@ -16,10 +16,10 @@ from unet_pipeline.inference.importance import importance_map
 from unet_pipeline.inference.predictor import ModelSpec, Predictor, Spent, predictor_for
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.course import Sweep
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
 from unet_pipeline.tiling.plan import Tile
+from unet_pipeline.tiling.window_order import WindowSlab
 from unet_pipeline.tiling.windows import Lattice
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.steps import Prepared
@@ -107,30 +107,30 @@ def merge_tile(
 def label_tile(
     values: TileValues, frame: Box, tile: Tile, prepared: Prepared, spec: ModelSpec
 ) -> LabelledTile:
-    """Run the windows of a tile that is alone, and decide its labels behind them."""
+    """Run the windows of a tile that is alone, and decide its labels as they stream by."""
     predictor, load = _predictor(spec)
-    labels, spent = swept_labels(predictor, values.values_CXYZ, frame, tile, prepared)
+    labels, spent = streamed_labels(predictor, values.values_CXYZ, frame, tile, prepared)
     return LabelledTile(labels, _with(spent, values, load))
 
 
-def swept_labels(
+def streamed_labels(
     predictor: Predictor, values_CXYZ: Voxels, frame: Box, tile: Tile, prepared: Prepared
 ) -> tuple[TileLabels, Spent]:
-    """Return the labels of a tile with a course, and what its windows took.
+    """Return the labels of a tile whose windows have an order, and what its windows took.
 
     Parameters
     ----------
     values_CXYZ
         What the network sees of the model voxels of ``frame``, the tile's read box.
     """
-    if tile.course is None:
-        raise ValueError(f"tile {tile.index} has no course")
+    if tile.order is None:
+        raise ValueError(f"tile {tile.index} has no order of windows")
     decider = _Decider(prepared, tile, tile.windows, predictor.spec)
 
-    def decide(sweep: Sweep, partials: Sequence[Partial]) -> None:
-        decider.decide(sweep.write_box, sweep.score_box, partials)
+    def decide(slab: WindowSlab, partials: Sequence[Partial]) -> None:
+        decider.decide(slab.write_box, slab.score_box, partials)
 
-    spent = predictor.sweep(values_CXYZ, frame, tile.course, decide)
+    spent = predictor.stream(values_CXYZ, frame, tile.order, decide)
     return decider.labels(), spent
 
 

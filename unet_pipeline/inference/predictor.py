@@ -20,13 +20,13 @@ import torch
 from unet_pipeline.choices import EngineName
 from unet_pipeline.cost import added
 from unet_pipeline.errors import RequestError
+from unet_pipeline.inference.accumulator import ScoreAccumulator
 from unet_pipeline.inference.batches import BatchQueue, Call, Seat
 from unet_pipeline.inference.constant import ScoreCache
 from unet_pipeline.inference.engines import Problem, make_engine
 from unet_pipeline.inference.importance import Blend, importance_map
 from unet_pipeline.inference.lineup import Lineup
-from unet_pipeline.inference.sweeping import Behind, Decide
-from unet_pipeline.inference.total import Total
+from unet_pipeline.inference.streaming import Decide, StreamingMerge
 from unet_pipeline.inference.transfer import Span, make_feed
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_network
@@ -35,9 +35,9 @@ from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.slices import SliceNetwork
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.course import Course
 from unet_pipeline.tiling.merge import Sums
 from unet_pipeline.tiling.plan import SCORE_BYTES
+from unet_pipeline.tiling.window_order import WindowOrder
 from unet_pipeline.volume.views import Voxels
 
 log = logging.getLogger(__name__)
@@ -189,42 +189,42 @@ class Predictor:
         CaseError
             ``scores_not_finite`` if the network gives NaN or numbers out of range.
         """
-        total = Total(self.classes, frame, self.importance, self.threads)
+        total = ScoreAccumulator(self.classes, frame, self.importance, self.threads)
         spent = self._serve(values_CXYZ, frame, windows, total.add)
         total.check()
         return Scored(self._feed.unload(total.sums()), spent)
 
-    def sweep(self, values_CXYZ: Voxels, frame: Box, course: Course, decide: Decide) -> Spent:
-        """Score windows in the order of a course; let labels be decided as sums are complete.
+    def stream(self, values_CXYZ: Voxels, frame: Box, order: WindowOrder, decide: Decide) -> Spent:
+        """Score windows in an order; let labels be decided as sums are complete.
 
         Parameters
         ----------
         values_CXYZ, frame
             As for ``score``.
         decide
-            As for ``Behind``. What it did is of no worth if an error is raised.
+            As for ``StreamingMerge``. What it did is of no worth if an error is raised.
 
         Raises
         ------
         CaseError
             As ``score`` does.
         """
-        total = Total(
+        total = ScoreAccumulator(
             self.classes,
-            course.box,
+            order.box,
             self.importance,
             self.threads,
-            axis=course.axis,
-            length=course.length,
+            axis=order.axis,
+            length=order.length,
         )
-        behind = Behind(total, course, self._feed, decide, aside=total.on_cuda)
+        merge = StreamingMerge(total, order, self._feed, decide, aside=total.on_cuda)
         try:
-            spent = self._serve(values_CXYZ, frame, course.windows, behind.add)
+            spent = self._serve(values_CXYZ, frame, order.windows, merge.add)
         finally:
-            behind.close()
-        behind.check()
+            merge.close()
+        merge.check()
         total.check()
-        infer = spent.seconds["infer"] - behind.seconds
+        infer = spent.seconds["infer"] - merge.seconds
         return replace(spent, seconds={**spent.seconds, "infer": infer})
 
     def _serve(

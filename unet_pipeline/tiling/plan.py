@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.course import Course
+from unet_pipeline.tiling.window_order import WindowOrder
 from unet_pipeline.tiling.windows import Lattice
 
 SUM_BYTES = 8  # one fixed-point score
@@ -48,7 +48,7 @@ class Tile:
         Those that this tile evaluates.
     sources
         Indices of the tiles, itself included, whose windows reach into ``score_box``.
-    course
+    order
         In which order the windows are evaluated, for a tile that is alone.
     """
 
@@ -57,7 +57,7 @@ class Tile:
     score_box: Box
     windows: Lattice
     sources: tuple[int, ...]
-    course: Course | None = None
+    order: WindowOrder | None = None
 
 
 @dataclass(frozen=True)
@@ -171,7 +171,7 @@ class TilePlan:
         if not tile.windows:
             return 0
         frame = self.cover_box(tile)
-        alive = prod(tile.course.alive) if tile.course else frame.size
+        alive = prod(tile.order.alive) if tile.order else frame.size
         return alive * self.classes * SUM_BYTES + frame.size * self.channels * SCORE_BYTES
 
     def targets(self, tile: Tile) -> tuple[int, ...]:

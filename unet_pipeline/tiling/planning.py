@@ -8,8 +8,8 @@ from math import ceil, prod
 
 from unet_pipeline.clock import check_time
 from unet_pipeline.tiling.box import Box, Index3, index3
-from unet_pipeline.tiling.course import Needs, course_of, native_axes_of, native_axis_of
 from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES, Tile, TilePlan
+from unet_pipeline.tiling.window_order import Needs, native_axes_of, native_axis_of, order_of
 from unet_pipeline.tiling.windows import Lattice, Placement, Starts, lattice
 
 Span = tuple[int, int]  # the first model voxel along an axis, and the one after the last
@@ -54,12 +54,12 @@ def make_plan(
         return TilePlan(native_shape, model_shape, roi_size, channels, classes, tiles, label_bytes)
 
     if tile_shape is not None:
-        return _with_course(plan_of(tile_shape), needs)
+        return _with_order(plan_of(tile_shape), needs)
     voxels = voxels_within(budget_bytes, channels, classes)
     shapes = _shapes_within(voxels, native_shape, needs, roi_size)
     *larger, within = [plan_of(shape) for shape in shapes]
     plan = next((plan for plan in larger if plan.peak_bytes <= within.peak_bytes), within)
-    return _with_course(plan, needs)
+    return _with_order(plan, needs)
 
 
 def voxels_within(budget_bytes: int, channels: int, classes: int) -> int:
@@ -73,13 +73,13 @@ def covered(native_shape: Index3, needs: Needs, roi_size: Index3) -> int:
     return _cover(whole, whole, roi_size)
 
 
-def _with_course(plan: TilePlan, needs: Needs) -> TilePlan:
-    """Give a tile that is alone its course."""
+def _with_order(plan: TilePlan, needs: Needs) -> TilePlan:
+    """Give a tile that is alone the order of its windows."""
     (tile, *others) = plan.tiles
     if others or not tile.windows:
         return plan
-    course = course_of(tile.write_box, tile.windows, plan.roi_size, needs)
-    return replace(plan, tiles=(replace(tile, course=course),))
+    order = order_of(tile.write_box, tile.windows, plan.roi_size, needs)
+    return replace(plan, tiles=(replace(tile, order=order),))
 
 
 def _tiles_of(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.predictor import Predictor
-from unet_pipeline.tiles import swept_labels
+from unet_pipeline.tiles import streamed_labels
 from unet_pipeline.tiling.planning import make_plan
 from unet_pipeline.training.cases import LoadedCase
 from unet_pipeline.volume.steps import covered_box
@@ -44,5 +44,5 @@ def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDA
     (tile,) = plan.tiles
     frame = plan.cover_box(tile)
     values_CXYZ = read_with_margin(ArrayView(image_CXYZ), frame)
-    labels, _ = swept_labels(predictor, values_CXYZ, frame, tile, prepared)
+    labels, _ = streamed_labels(predictor, values_CXYZ, frame, tile, prepared)
     return labels.labels_XYZ

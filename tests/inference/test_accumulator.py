@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.inference import total
+from unet_pipeline.inference import accumulator
+from unet_pipeline.inference.accumulator import ScoreAccumulator, add_in_groups
 from unet_pipeline.inference.importance import importance_map
-from unet_pipeline.inference.total import Total, add_in_groups
 from unet_pipeline.tiling.box import Box
 
 ROI = (8, 6, 10)
@@ -27,8 +27,8 @@ def importance() -> torch.Tensor:
 
 @pytest.mark.parametrize("group_voxels", [1, 2 * 8 * 6 * 10, 10**9])
 def test_both_ways_of_adding_give_the_same_bits(scores, importance, group_voxels, monkeypatch):
-    monkeypatch.setattr(total, "GROUP_VOXELS", group_voxels)
-    sums = Total(5, FRAME, importance, threads=2)
+    monkeypatch.setattr(accumulator, "GROUP_VOXELS", group_voxels)
+    sums = ScoreAccumulator(5, FRAME, importance, threads=2)
     expected = torch.zeros((5, *FRAME.shape), dtype=torch.int64)
     for _ in range(2):
         sums.add(scores, WINDOW)
@@ -40,5 +40,5 @@ def test_both_ways_of_adding_give_the_same_bits(scores, importance, group_voxels
 def test_a_score_that_is_no_number_ends_the_call(scores, importance):
     scores[4, 7, 5, 9] = np.nan
     with pytest.raises(CaseError) as caught:
-        Total(5, FRAME, importance, threads=2).add(scores, WINDOW)
+        ScoreAccumulator(5, FRAME, importance, threads=2).add(scores, WINDOW)
     assert caught.value.code == "scores_not_finite"

@@ -12,7 +12,7 @@ from unet_pipeline.tiling.merge import FIXED_POINT, LARGEST_SCORE, add_window
 GROUP_VOXELS = 8_000_000  # that are weighted at a time on a device: 100 MB
 
 
-class Total:
+class ScoreAccumulator:
     """Sums of weight x score on the voxels of a frame; they take no memory before the first.
 
     Along one axis there may be fewer places than voxels. Voxel i then shares its place with voxel

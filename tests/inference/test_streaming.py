@@ -1,4 +1,4 @@
-"""What is summed and let go of behind the windows are the sums of all of them, to the bit."""
+"""What is summed and let go of as windows pass are the sums of all of them, to the bit."""
 
 import tracemalloc
 from threading import current_thread
@@ -9,9 +9,9 @@ import torch
 from bundles import random_bundle
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.inference.accumulator import ScoreAccumulator
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
-from unet_pipeline.inference.sweeping import Behind
-from unet_pipeline.inference.total import Total
+from unet_pipeline.inference.streaming import StreamingMerge
 from unet_pipeline.inference.transfer import Feed
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
@@ -54,24 +54,24 @@ def plan_of(shape, classes: int) -> TilePlan:
 def test_each_sweep_is_given_the_sums_of_its_box(predictor, shape):
     plan = plan_of(shape, predictor.classes)
     (tile,) = plan.tiles
-    frame, course = plan.cover_box(tile), tile.course
+    frame, order = plan.cover_box(tile), tile.order
     image = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
     image[:, : shape[0] // 2] = 0.5  # some windows have one value
     values = read_with_margin(ArrayView(image), frame)
     every = Predictor(predictor.spec, reuse_bytes=0).score(values, frame, tile.windows)
     decided = np.zeros(plan.native_shape, int)
 
-    def decide(sweep, partials) -> None:
-        decided[sweep.write_box.within(tile.write_box)] += 1
-        assert sum(partial.box.size for partial in partials) == sweep.score_box.size
+    def decide(slab, partials) -> None:
+        decided[slab.write_box.within(tile.write_box)] += 1
+        assert sum(partial.box.size for partial in partials) == slab.score_box.size
         for partial in partials:
             expected = every.sums_CXYZ[(slice(None), *partial.box.within(frame))]
             assert (partial.sums_CXYZ == expected).all()
 
-    first, again = (predictor.sweep(values, frame, course, decide) for _ in range(2))
+    first, again = (predictor.stream(values, frame, order, decide) for _ in range(2))
     assert (decided == 2).all()
     assert again.reused >= first.reused
-    assert (course.length < max(shape)) == (max(shape) > max(ROI))
+    assert (order.length < max(shape)) == (max(shape) > max(ROI))
     assert first.seconds["infer"] >= first.seconds["forward"] > 0
 
 
@@ -81,14 +81,14 @@ def test_a_fault_of_a_decision_ends_the_call_and_no_other(predictor):
     frame = plan.cover_box(tile)
     values = np.random.default_rng(0).random((1, *frame.shape), dtype=np.float32)
 
-    def refuse(sweep, partials) -> None:
+    def refuse(slab, partials) -> None:
         raise CaseError("test", found="a", wanted="b", remedy="c")
 
     with pytest.raises(CaseError, match="a"):
-        predictor.sweep(values, frame, tile.course, refuse)
+        predictor.stream(values, frame, tile.order, refuse)
     seen = []
-    predictor.sweep(values, frame, tile.course, lambda sweep, _: seen.append(sweep))
-    assert seen == list(tile.course.sweeps)
+    predictor.stream(values, frame, tile.order, lambda slab, _: seen.append(slab))
+    assert seen == list(tile.order.slabs)
 
 
 def test_scores_that_are_no_numbers_end_the_call(predictor):
@@ -97,7 +97,7 @@ def test_scores_that_are_no_numbers_end_the_call(predictor):
     frame = plan.cover_box(tile)
     values = np.full((1, *frame.shape), np.nan, np.float32)
     with pytest.raises(CaseError) as caught:
-        predictor.sweep(values, frame, tile.course, lambda *_: None)
+        predictor.stream(values, frame, tile.order, lambda *_: None)
     assert caught.value.code == "scores_not_finite"
 
 
@@ -114,46 +114,48 @@ FEED = Copies((1, 1, *ROI), torch.contiguous_format)
 @pytest.mark.parametrize("aside", [False, True])
 def test_labels_may_be_decided_aside_while_windows_go_on(predictor, aside):
     (tile,) = plan_of((50, 16, 16), 2).tiles
-    course, weights = tile.course, predictor.importance
-    kept = Total(2, course.box, weights, 1, axis=course.axis, length=course.length)
-    every = Total(2, course.box, weights, 1)
+    order, weights = tile.order, predictor.importance
+    kept = ScoreAccumulator(2, order.box, weights, 1, axis=order.axis, length=order.length)
+    every = ScoreAccumulator(2, order.box, weights, 1)
     scores = torch.rand(2, *ROI)
     threads, differences = set(), []
 
-    def decide(sweep, partials) -> None:
+    def decide(slab, partials) -> None:
         threads.add(current_thread())
         for partial in partials:
-            cut = (slice(None), *partial.box.within(course.box))
+            cut = (slice(None), *partial.box.within(order.box))
             differences.append(np.abs(partial.sums_CXYZ - expected[cut]).max())
 
-    for window in course.windows:
+    for window in order.windows:
         every.add(scores, Box.at(window, ROI))
     expected = every.sums().numpy()
-    behind = Behind(kept, course, FEED, decide, aside=aside)
-    for window in course.windows:
-        behind.add(scores, Box.at(window, ROI))
-    behind.close()
-    behind.check()
-    assert len(differences) >= len(course.sweeps)
+    merge = StreamingMerge(kept, order, FEED, decide, aside=aside)
+    for window in order.windows:
+        merge.add(scores, Box.at(window, ROI))
+    merge.close()
+    merge.check()
+    assert len(differences) >= len(order.slabs)
     assert not any(differences)
     assert (current_thread() in threads) == (not aside)
-    assert (behind.seconds == 0) == aside
+    assert (merge.seconds == 0) == aside
 
 
 def test_a_fault_of_a_decision_aside_is_raised_at_the_end(predictor):
     (tile,) = plan_of((50, 16, 16), 2).tiles
-    course = tile.course
-    total = Total(2, course.box, predictor.importance, 1, axis=course.axis, length=course.length)
+    order = tile.order
+    total = ScoreAccumulator(
+        2, order.box, predictor.importance, 1, axis=order.axis, length=order.length
+    )
 
-    def refuse(sweep, partials) -> None:
+    def refuse(slab, partials) -> None:
         raise CaseError("test", found="a", wanted="b", remedy="c")
 
-    behind = Behind(total, course, FEED, refuse, aside=True)
-    for window in course.windows:
-        behind.add(torch.zeros(2, *ROI), Box.at(window, ROI))
-    behind.close()
+    merge = StreamingMerge(total, order, FEED, refuse, aside=True)
+    for window in order.windows:
+        merge.add(torch.zeros(2, *ROI), Box.at(window, ROI))
+    merge.close()
     with pytest.raises(CaseError, match="a"):
-        behind.check()
+        merge.check()
 
 
 def test_memory_does_not_grow_with_the_length_of_a_volume(predictor):
@@ -163,7 +165,7 @@ def test_memory_does_not_grow_with_the_length_of_a_volume(predictor):
         frame = plan.cover_box(tile)
         values = np.random.default_rng(0).random((1, *frame.shape), dtype=np.float32)
         tracemalloc.start()
-        predictor.sweep(values, frame, tile.course, lambda *_: None)
+        predictor.stream(values, frame, tile.order, lambda *_: None)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

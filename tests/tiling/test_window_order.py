@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from unet_pipeline.tiling.box import Box, index3
-from unet_pipeline.tiling.course import Course, course_of
+from unet_pipeline.tiling.window_order import WindowOrder, order_of
 from unet_pipeline.tiling.windows import lattice
 
 ROI = (8, 6, 7)
@@ -46,29 +46,29 @@ def windows_of(shape, overlap=0.5):
     return lattice(shape, ROI, overlap)
 
 
-def check(course: Course, write_box: Box, windows, needs) -> None:
-    """Follow a course as whoever adds up sums does: nothing is missing, nothing in the way."""
-    axis = course.axis
-    assert sorted(course.windows) == sorted(windows)
-    first, end = course.box.start[axis], course.box.stop[axis]
-    assert course.box == needs(write_box)
+def check(order: WindowOrder, write_box: Box, windows, needs) -> None:
+    """Follow an order as whoever adds up sums does: nothing is missing, nothing in the way."""
+    axis = order.axis
+    assert sorted(order.windows) == sorted(windows)
+    first, end = order.box.start[axis], order.box.stop[axis]
+    assert order.box == needs(write_box)
     decided = np.zeros(write_box.shape, int)
     low = first
-    waiting = list(course.windows)
-    for sweep in course.sweeps:
-        assert {w[axis] for w in sweep.windows} == {sweep.windows[0][axis]}
-        assert max(sweep.windows[0][axis], first) >= low
-        assert min(sweep.windows[0][axis] + ROI[axis], end) - low <= course.length
-        waiting = waiting[len(sweep.windows) :]
-        if sweep.write_box.size:
-            needed = needs(sweep.write_box)
-            assert needed == sweep.score_box
+    waiting = list(order.windows)
+    for slab in order.slabs:
+        assert {w[axis] for w in slab.windows} == {slab.windows[0][axis]}
+        assert max(slab.windows[0][axis], first) >= low
+        assert min(slab.windows[0][axis] + ROI[axis], end) - low <= order.length
+        waiting = waiting[len(slab.windows) :]
+        if slab.write_box.size:
+            needed = needs(slab.write_box)
+            assert needed == slab.score_box
             if needed.size:
                 assert needed.start[axis] >= low
                 assert all(Box.at(w, ROI).intersect(needed).size == 0 for w in waiting)
-            decided[sweep.write_box.within(write_box)] += 1
-        assert sweep.released[0] == low
-        low = sweep.released[1]
+            decided[slab.write_box.within(write_box)] += 1
+        assert slab.released[0] == low
+        low = slab.released[1]
     assert (decided == 1).all()
     assert low == end
 
@@ -76,7 +76,7 @@ def check(course: Course, write_box: Box, windows, needs) -> None:
 @given(st.tuples(lengths, lengths, lengths))
 def test_every_voxel_is_decided_once_when_its_sums_are_complete(shape):
     windows, box = windows_of(shape), Box.whole(shape)
-    check(course_of(box, windows, ROI, identity), box, windows, identity)
+    check(order_of(box, windows, ROI, identity), box, windows, identity)
 
 
 @given(st.tuples(lengths, lengths, lengths), st.permutations([0, 1, 2]))
@@ -85,37 +85,37 @@ def test_native_voxels_may_run_backwards_and_along_other_axes(model_shape, permu
     for model_axis, native_axis in enumerate(permutation):
         native[native_axis] = model_shape[model_axis]
     needs, windows = backwards(native, permutation), windows_of(model_shape)
-    check(course_of(Box.whole(native), windows, ROI, needs), Box.whole(native), windows, needs)
+    check(order_of(Box.whole(native), windows, ROI, needs), Box.whole(native), windows, needs)
 
 
 @given(st.tuples(lengths, lengths, lengths), st.integers(2, 5))
 def test_labels_between_two_sweeps_keep_the_voxels_that_they_lie_between(shape, factor):
     model = index3((n - 1) // factor + 1 for n in shape)
     needs, windows = spread(shape, factor), windows_of(model)
-    check(course_of(Box.whole(shape), windows, ROI, needs), Box.whole(shape), windows, needs)
+    check(order_of(Box.whole(shape), windows, ROI, needs), Box.whole(shape), windows, needs)
 
 
 def test_the_drawing_of_the_module_by_eye():
     """Windows of 8 at 0, 4, 8 and 12; labels lie on the voxels."""
     shape = (20, 6, 7)
-    course = course_of(Box.whole(shape), windows_of(shape), ROI, identity)
-    assert (course.axis, course.length) == (0, 8)
-    assert [sweep.write_box.stop[0] for sweep in course.sweeps] == [4, 8, 12, 20]
-    assert [sweep.released for sweep in course.sweeps] == [(0, 4), (4, 8), (8, 12), (12, 20)]
+    order = order_of(Box.whole(shape), windows_of(shape), ROI, identity)
+    assert (order.axis, order.length) == (0, 8)
+    assert [slab.write_box.stop[0] for slab in order.slabs] == [4, 8, 12, 20]
+    assert [slab.released for slab in order.slabs] == [(0, 4), (4, 8), (8, 12), (12, 20)]
 
 
 def test_the_axis_is_taken_that_keeps_the_fewest_sums():
     shape = (12, 60, 14)
-    assert course_of(Box.whole(shape), windows_of(shape), ROI, identity).axis == 1
+    assert order_of(Box.whole(shape), windows_of(shape), ROI, identity).axis == 1
 
 
 def test_where_axes_are_mixed_all_sums_are_kept_to_the_end():
     """An oblique grid: any label may need any score."""
     shape = (20, 20, 20)
-    course = course_of(Box.whole(shape), windows_of(shape), ROI, lambda _: Box.whole(shape))
-    assert course.length == 20
-    assert [bool(sweep.write_box.size) for sweep in course.sweeps][-1]
-    assert not any(sweep.write_box.size for sweep in course.sweeps[:-1])
+    order = order_of(Box.whole(shape), windows_of(shape), ROI, lambda _: Box.whole(shape))
+    assert order.length == 20
+    assert [bool(slab.write_box.size) for slab in order.slabs][-1]
+    assert not any(slab.write_box.size for slab in order.slabs[:-1])
 
 
 @pytest.mark.parametrize("cropped", [5, 30])
@@ -129,4 +129,4 @@ def test_voxels_that_were_cropped_away_are_decided_too(cropped):
         return moved.intersect(Box.whole(model))
 
     windows = windows_of(model)
-    check(course_of(Box.whole(native), windows, ROI, needs), Box.whole(native), windows, needs)
+    check(order_of(Box.whole(native), windows, ROI, needs), Box.whole(native), windows, needs)

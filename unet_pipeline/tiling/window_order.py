@@ -4,10 +4,10 @@ Windows go along one axis of the model grid. What lies behind them is complete: 
 decided, and its sums let go of, before the next windows come::
 
     model axis      0 . . . . . . . . . . . 171
-    sweep 1         [-- windows --]               then complete: below the start of sweep 2
-    sweep 2              [-- windows --]          below the start of sweep 3
-    sweep 3                   [-- windows --]     all
-    alive            at most as much as a window, and what labels between two sweeps need
+    slab 1          [-- windows --]               then complete: below the start of slab 2
+    slab 2               [-- windows --]          below the start of slab 3
+    slab 3                    [-- windows --]     all
+    alive            at most as much as a window, and what labels between two slabs need
 
 This holds for a tile that hands no sums to others and needs none of them.
 """
@@ -27,8 +27,8 @@ Needs = Callable[[Box], Box]
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """Windows that begin at one voxel of the axis, and what is complete after them.
+class WindowSlab:
+    """Windows that begin at one voxel of the axis, side by side, and what is complete after them.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Sweep:
 
 
 @dataclass(frozen=True)
-class Course:
+class WindowOrder:
     """The order of a tile's windows.
 
     Attributes
@@ -59,14 +59,14 @@ class Course:
         Of the model grid, that the windows go along.
     length
         Model voxels along the axis whose sums are alive at most.
-    sweeps
+    slabs
         Their write boxes partition that of the tile.
     """
 
     box: Box
     axis: int
     length: int
-    sweeps: tuple[Sweep, ...]
+    slabs: tuple[WindowSlab, ...]
 
     @property
     def alive(self) -> Index3:
@@ -78,11 +78,11 @@ class Course:
     @property
     def windows(self) -> Iterator[Index3]:
         """First model voxel of each window, in order."""
-        return chain.from_iterable(sweep.windows for sweep in self.sweeps)
+        return chain.from_iterable(slab.windows for slab in self.slabs)
 
 
-def course_of(write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs) -> Course:
-    """Return the course that keeps the fewest sums alive.
+def order_of(write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs) -> WindowOrder:
+    """Return the order that keeps the fewest sums alive.
 
     Parameters
     ----------
@@ -94,8 +94,8 @@ def course_of(write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs) 
         Maps a box of native voxels to the box of model voxels that decide its labels. The larger
         the one, the larger the other.
     """
-    courses = [_along(axis, write_box, windows, roi_size, needs) for axis in range(3)]
-    return min(courses, key=lambda course: prod(course.alive))
+    orders = [_along(axis, write_box, windows, roi_size, needs) for axis in range(3)]
+    return min(orders, key=lambda order: prod(order.alive))
 
 
 def native_axis_of(model_axis: int, box: Box, needs: Needs) -> int:
@@ -123,9 +123,11 @@ def native_axes_of(box: Box, needs: Needs) -> Index3:
     return max((index3(order) for order in permutations(range(3))), key=fit)
 
 
-def _along(axis: int, write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs) -> Course:
+def _along(
+    axis: int, write_box: Box, windows: Lattice, roi_size: Index3, needs: Needs
+) -> WindowOrder:
     starts, box = windows.axes[axis], needs(write_box)
-    sweeps, length, rest, low = [], 0, write_box, box.start[axis]
+    slabs, length, rest, low = [], 0, write_box, box.start[axis]
     cut = _cutter(axis, write_box, needs) if len(starts) > 1 else None
     for start, following in zip_longest(starts, starts[1:]):
         stop = min(start + roi_size[axis], box.stop[axis])
@@ -134,11 +136,13 @@ def _along(axis: int, write_box: Box, windows: Lattice, roi_size: Index3, needs:
         if cut is not None and following is not None:
             done, rest = cut(rest, following)
             kept = max(low, min(following, _first_needed(rest, axis, needs, following)))
-        sweeps.append(
-            Sweep(windows.at(axis, start), done, needs(done) if done.size else done, (low, kept))
+        slabs.append(
+            WindowSlab(
+                windows.at(axis, start), done, needs(done) if done.size else done, (low, kept)
+            )
         )
         low = kept
-    return Course(box, axis, length, tuple(sweeps))
+    return WindowOrder(box, axis, length, tuple(slabs))
 
 
 def _cutter(axis: int, write_box: Box, needs: Needs) -> Callable[[Box, int], tuple[Box, Box]]:
