@@ -12,10 +12,10 @@ from unet_pipeline.tiling.decision import Combined, Cut, Highest, Painted
 from unet_pipeline.tiling.merge import Merged, Partial, to_fixed_point
 from unet_pipeline.volume import native
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
+from unet_pipeline.volume.interpolation import interpolation_of
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.nnunet_steps import Respace
 from unet_pipeline.volume.steps import Frame, Prepared, Reorder, Resample, covered_box
-from unet_pipeline.volume.taps import taps_of
 from unet_pipeline.volume.views import ArrayView, ShapeOnly
 
 ORIENTATIONS = [
@@ -114,7 +114,8 @@ def apart(rng, classes, shape):
 def test_any_chain_gives_the_labels_of_the_whole_views(data, block, threads):
     prepared = data.draw(chains())
     merged, write_box = data.draw(merges(prepared))
-    assert taps_of(prepared.backward(ShapeOnly(prepared.model.shape)), write_box) is not None
+    chain = prepared.backward(ShapeOnly(prepared.model.shape))
+    assert interpolation_of(chain, write_box) is not None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(native, "BLOCK", block)
         labels = native_labels(merged, prepared, write_box, Highest(), np.uint8, threads=threads)
@@ -144,12 +145,12 @@ def test_a_chain_that_interpolates_twice_is_read():
     scores = close(values, 3, prepared.model.shape)
     merged = Merged(box, [Partial(box, to_fixed_point(scores))], np.full(box.shape, 2**36))
     write_box = Box.whole((8, 8, 8))
-    assert taps_of(prepared.backward(ShapeOnly(box.shape)), write_box) is None
+    assert interpolation_of(prepared.backward(ShapeOnly(box.shape)), write_box) is None
     labels = native_labels(merged, prepared, write_box, Highest(), np.uint8)
     np.testing.assert_array_equal(labels, whole(merged, prepared, write_box, Highest()))
 
 
-def test_taps_by_eye():
+def test_interpolation_by_eye():
     """Five voxels: a margin of one, then three of the other grid at half its spacing, reversed."""
     steps = (
         Frame((1, 0, 0), (4, 1, 1)),
@@ -157,7 +158,7 @@ def test_taps_by_eye():
         Resample((2.0, 1.0, 1.0), (0.0, 0.0, 0.0), (2, 1, 1)),
     )
     chain = prepared_with(steps, (5, 1, 1)).backward(ShapeOnly((2, 1, 1)))
-    along, _, _ = taps_of(chain, Box.whole((5, 1, 1)))
+    along, _, _ = interpolation_of(chain, Box.whole((5, 1, 1)))
     assert along.below.tolist() == [-1, 1, 1, 0, 0]
     assert along.above.tolist() == [-1, 1, 1, 1, 1]
     assert along.share.tolist() == [0, 0, 0, 0.5, 0]
@@ -168,8 +169,9 @@ def test_taps_by_eye():
 
 def test_many_model_voxels_make_a_block_small():
     fine = prepared_with((Resample((0.05,) * 3, (0, 0, 0), (2000, 2000, 2000)),), (100, 100, 100))
-    taps = taps_of(fine.backward(ShapeOnly((2000, 2000, 2000))), Box.whole((100, 100, 100)))
-    assert sorted(native._block_shape(taps)) == [1, 1, 2]
+    chain = fine.backward(ShapeOnly((2000, 2000, 2000)))
+    interps = interpolation_of(chain, Box.whole((100, 100, 100)))
+    assert sorted(native._block_shape(interps)) == [1, 1, 2]
 
 
 def test_a_class_that_wins_one_voxel_by_a_hair_is_not_left_out():

@@ -131,7 +131,13 @@ def mean_scores(total_Cuvw: Any, weight_uvw: Any, mean_Cwvu: Any, range_C2: Any)
 
 @compiled
 def highest_class(
-    mean_Cwvu: Any, range_C2: Any, taps: Any, shares: Any, buffers: Any, best: Any, label: Any
+    mean_Cwvu: Any,
+    range_C2: Any,
+    neighbours: Any,
+    weights: Any,
+    buffers: Any,
+    best: Any,
+    label: Any,
 ) -> None:
     """Interpolate scores and find the class of the highest one, the lowest class where equal.
 
@@ -139,8 +145,8 @@ def highest_class(
 
     Parameters
     ----------
-    taps, shares
-        Along U, V and W: the voxels below and above, int64 of shape 2 x N, and the shares of
+    neighbours, weights
+        Along U, V and W: the voxels below and above, int64 of shape 2 x N, and the weights of
         both, float32 of shape 2 x N.
     buffers
         float32, to work in: of shape w x v x U and w x V x U.
@@ -152,40 +158,40 @@ def highest_class(
     for c in range(mean_Cwvu.shape[0]):
         if range_C2[c, 1] < floor:
             continue
-        _along_u(mean_Cwvu[c], taps[0], shares[0], buffers[0])
-        _along_v(buffers[0], taps[1], shares[1], buffers[1])
-        _along_w(buffers[1], taps[2], shares[2], best, label, c, first)
+        _along_u(mean_Cwvu[c], neighbours[0], weights[0], buffers[0])
+        _along_v(buffers[0], neighbours[1], weights[1], buffers[1])
+        _along_w(buffers[1], neighbours[2], weights[2], best, label, c, first)
         first = False
 
 
 @compiled
-def _along_u(source_wvu: Any, taps: Any, shares: Any, target_wvU: Any) -> None:
-    below, above = taps
+def _along_u(source_wvu: Any, neighbours: Any, weights: Any, target_wvU: Any) -> None:
+    below, above = neighbours
     for w in range(source_wvu.shape[0]):
         for v in range(source_wvu.shape[1]):
             row_u, row_U = source_wvu[w, v], target_wvU[w, v]
             for u in range(row_U.size):
-                row_U[u] = row_u[below[u]] * shares[0, u] + row_u[above[u]] * shares[1, u]
+                row_U[u] = row_u[below[u]] * weights[0, u] + row_u[above[u]] * weights[1, u]
 
 
 @compiled
-def _along_v(source_wvU: Any, taps: Any, shares: Any, target_wVU: Any) -> None:
+def _along_v(source_wvU: Any, neighbours: Any, weights: Any, target_wVU: Any) -> None:
     for w in range(source_wvU.shape[0]):
         for v in range(target_wVU.shape[1]):
-            a_U, b_U = source_wvU[w, taps[0, v]], source_wvU[w, taps[1, v]]
-            rest, share = shares[0, v], shares[1, v]
+            a_U, b_U = source_wvU[w, neighbours[0, v]], source_wvU[w, neighbours[1, v]]
+            rest, share = weights[0, v], weights[1, v]
             for u in range(a_U.size):
                 target_wVU[w, v, u] = a_U[u] * rest + b_U[u] * share
 
 
 @compiled
 def _along_w(
-    source_wVU: Any, taps: Any, shares: Any, best: Any, label: Any, c: Any, first: Any
+    source_wVU: Any, neighbours: Any, weights: Any, best: Any, label: Any, c: Any, first: Any
 ) -> None:
     klass = np.int32(c)
     for w in range(best.shape[0]):
-        a, b = source_wVU[taps[0, w]].ravel(), source_wVU[taps[1, w]].ravel()
-        rest, share = shares[0, w], shares[1, w]
+        a, b = source_wVU[neighbours[0, w]].ravel(), source_wVU[neighbours[1, w]].ravel()
+        rest, share = weights[0, w], weights[1, w]
         best_w, label_w = best[w].ravel(), label[w].ravel()
         for i in range(best_w.size):
             score = a[i] * rest + b[i] * share

@@ -18,15 +18,13 @@ from unet_pipeline.tiling import kernels
 from unet_pipeline.tiling.box import Box, Index3, index3
 from unet_pipeline.tiling.decision import Decision, Highest, Labels
 from unet_pipeline.tiling.merge import Merged, shared
+from unet_pipeline.volume.interpolation import AxisInterpolation, Interpolation, interpolation_of
 from unet_pipeline.volume.steps import Prepared
-from unet_pipeline.volume.taps import Taps, taps_of
 from unet_pipeline.volume.views import ArrayView, ShapeOnly, Voxels
 
 BLOCK = (64, 64, 32)  # native voxels of a block, along the axes in order of interpolation
 MOST_MODEL_VOXELS = 32_768  # of a block, for each class
 VIEWED_BLOCK = (64, 64, 64)
-
-_Taps3 = tuple[Taps, Taps, Taps]
 
 
 def native_labels(
@@ -46,15 +44,15 @@ def native_labels(
         Scores of all model voxels that the box needs.
     """
     chain = prepared.backward(ShapeOnly(prepared.model.shape))
-    taps = taps_of(chain, write_box) if isinstance(decision, Highest) else None
+    interps = interpolation_of(chain, write_box) if isinstance(decision, Highest) else None
     labels_XYZ: Labels = np.zeros(write_box.shape, label_type, order="F")
-    if taps is None:
+    if interps is None:
         fill = _viewed(merged, prepared, write_box, decision, labels_XYZ)
         shared(threads, fill, [*Box.whole(labels_XYZ.shape).blocks(VIEWED_BLOCK)])
     else:
-        labels_UVW = labels_XYZ.transpose([tap.outer_axis for tap in taps])
-        fill = _looped(merged, taps, labels_UVW)
-        shared(threads, fill, [*Box.whole(labels_UVW.shape).blocks(_block_shape(taps))])
+        labels_UVW = labels_XYZ.transpose([interp.outer_axis for interp in interps])
+        fill = _looped(merged, interps, labels_UVW)
+        shared(threads, fill, [*Box.whole(labels_UVW.shape).blocks(_block_shape(interps))])
     return labels_XYZ
 
 
@@ -80,40 +78,40 @@ def _viewed(
     return fill
 
 
-def _looped(merged: Merged, taps: _Taps3, labels_UVW: Labels) -> Callable[[Box], None]:
+def _looped(merged: Merged, interps: Interpolation, labels_UVW: Labels) -> Callable[[Box], None]:
     def fill(block: Box) -> None:
         part = _slices(block)
-        cut = [tap[along] for tap, along in zip(taps, part, strict=True)]
-        if all(tap.stop for tap in cut):  # else all scores are 0, and the first class is given
+        cut = [interp[along] for interp, along in zip(interps, part, strict=True)]
+        if all(interp.stop for interp in cut):  # else all scores are 0: the first class
             labels_UVW[part] = _highest(merged, cut).T
 
     return fill
 
 
-def _highest(merged: Merged, taps: Sequence[Taps]) -> npt.NDArray[np.int32]:
+def _highest(merged: Merged, interps: Sequence[AxisInterpolation]) -> npt.NDArray[np.int32]:
     """Return the class of the highest score of each voxel of a block, shape WVU."""
-    axes = [tap.inner_axis for tap in taps]
-    along = sorted(taps, key=lambda tap: tap.inner_axis)
-    box = Box(index3(tap.start for tap in along), index3(tap.stop for tap in along))
+    axes = [interp.inner_axis for interp in interps]
+    along = sorted(interps, key=lambda interp: interp.inner_axis)
+    box = Box(index3(interp.start for interp in along), index3(interp.stop for interp in along))
     total_Cuvw = merged.totals(box).transpose(0, *(axis + 1 for axis in axes))
     total_Cuvw.flags.writeable = False
     weight_uvw = np.ascontiguousarray(merged.weights(box).transpose(axes))
-    u, v, w = (tap.length for tap in taps)
+    u, v, w = (interp.length for interp in interps)
     mean_Cwvu = np.empty((merged.classes, w, v, u), np.float32)
     bounds_C2 = np.empty((merged.classes, 2), np.float32)
     kernels.mean_scores(total_Cuvw, weight_uvw, mean_Cwvu, bounds_C2)
-    U, V, W = map(len, taps)
+    U, V, W = map(len, interps)
     buffers = np.empty((w, v, U), np.float32), np.empty((w, V, U), np.float32)
     best_WVU, label_WVU = np.empty((W, V, U), np.float32), np.empty((W, V, U), np.int32)
-    neighbours, shares = zip(*(tap.local() for tap in taps), strict=True)
-    kernels.highest_class(mean_Cwvu, bounds_C2, neighbours, shares, buffers, best_WVU, label_WVU)
+    neighbours, weights = zip(*(interp.local() for interp in interps), strict=True)
+    kernels.highest_class(mean_Cwvu, bounds_C2, neighbours, weights, buffers, best_WVU, label_WVU)
     return label_WVU
 
 
-def _block_shape(taps: _Taps3) -> Index3:
+def _block_shape(interps: Interpolation) -> Index3:
     """Halve ``BLOCK`` along its longest model axis until it needs few model voxels."""
-    shape = [min(n, len(tap)) for n, tap in zip(BLOCK, taps, strict=True)]
-    ratios = [(tap.stop - tap.start) / len(tap) for tap in taps]
+    shape = [min(n, len(interp)) for n, interp in zip(BLOCK, interps, strict=True)]
+    ratios = [(interp.stop - interp.start) / len(interp) for interp in interps]
 
     def needed(axis: int) -> float:
         return shape[axis] * ratios[axis] + 1

@@ -4,8 +4,8 @@ The values are those of ``scipy.ndimage.zoom(order=3, mode="nearest", grid_mode=
 the range of the volume, which is what scikit-image's ``resize`` gives. There the coefficients of a
 spline come from a recursive filter over the whole volume. Here they come from the same filter cut
 off after ``REACH`` voxels, where it has decayed to 1e-9, so that any box can be read by itself and
-has the same bits whatever the box. Filtering and interpolating are one weighted sum, of ``_TAPS``
-voxels along each axis, added in one order in float64.
+has the same bits whatever the box. Filtering and interpolating are one weighted sum, of
+``_NEIGHBOURS`` voxels along each axis, added in one order in float64.
 
 Source: Unser, "Splines: a perfect fit for signal and image processing", IEEE SPM 16(6), 1999.
 """
@@ -25,7 +25,7 @@ REACH = 16
 _POLE = np.sqrt(3.0) - 2.0
 _FILTER = np.sqrt(3.0) * _POLE ** np.abs(np.arange(-REACH, REACH + 1))
 _KNOTS = 4  # coefficients that a value is made of, along one axis
-_TAPS = _KNOTS + 2 * REACH  # voxels that these are made of
+_NEIGHBOURS = _KNOTS + 2 * REACH  # voxels that these are made of
 _PART_BYTES = 8_000_000
 _COLUMNS = 128  # that are summed at a time, to stay in the inner caches
 
@@ -99,21 +99,21 @@ class Spline:
         centres = np.arange(box.start[axis], box.stop[axis], dtype=np.float64) + 0.5
         return np.asarray(centres * self.steps[axis] - 0.5, dtype=np.float64)
 
-    def _taps(self, axis: int, box: Box) -> Indices:
+    def _neighbours(self, axis: int, box: Box) -> Indices:
         """Return the inner voxels that those of a box are made of along an axis, a row for each.
 
         The outermost voxels stand for those beyond.
         """
         first = np.floor(self._places(axis, box)).astype(np.int64) - 1 - REACH
         last = self.inner.shape[axis] - 1
-        return np.asarray(np.clip(first[:, None] + np.arange(_TAPS), 0, last))
+        return np.asarray(np.clip(first[:, None] + np.arange(_NEIGHBOURS), 0, last))
 
     def _inner_box(self, box: Box) -> Box:
         start, stop = list(box.start), list(box.stop)
         for axis in range(3):
             if self.steps[axis] != 1.0 and box.size:
                 low, high = (
-                    self._taps(axis, box.between(axis, at, at + 1))
+                    self._neighbours(axis, box.between(axis, at, at + 1))
                     for at in (box.start[axis], box.stop[axis] - 1)
                 )
                 start[axis], stop[axis] = int(low[0, 0]), int(high[-1, -1]) + 1
@@ -128,7 +128,7 @@ class Spline:
         """
         if self.steps[axis] == 1.0:
             return values.astype(kind)
-        index, places = self._taps(axis, box) - origin.start[axis], self._places(axis, box)
+        index, places = self._neighbours(axis, box) - origin.start[axis], self._places(axis, box)
         shape = [*values.shape]
         shape[axis + 1] = len(index)
         result = np.empty(shape, kind)
@@ -157,7 +157,7 @@ def _weigh(
 
 
 def _weights(share: Sums) -> Sums:
-    """Return the weights of the taps of places, each ``share`` past its voxel, a row for each.
+    """Return the weights of the neighbours of places, each ``share`` past its voxel; a row each.
 
     They are those of a cubic B-spline at four neighbouring knots, each filtered.
     """
@@ -168,7 +168,7 @@ def _weights(share: Sums) -> Sums:
         (4 - 6 * rest * rest + 3 * rest * rest * rest) / 6,
         share * share * share / 6,
     ]
-    weights = np.zeros((len(share), _TAPS))
+    weights = np.zeros((len(share), _NEIGHBOURS))
     for knot, weight in enumerate(knots):
         weights[:, knot : knot + len(_FILTER)] += weight[:, None] * _FILTER
     return weights

@@ -19,7 +19,7 @@ NOTHING = -1  # the index of a voxel that is not there, whose value is 0
 
 
 @dataclass(frozen=True)
-class Taps:
+class AxisInterpolation:
     """Between which voxels of the innermost view those of a box lie, along one axis.
 
     Attributes
@@ -41,7 +41,7 @@ class Taps:
     def __len__(self) -> int:
         return len(self.share)
 
-    def __getitem__(self, part: slice) -> "Taps":
+    def __getitem__(self, part: slice) -> "AxisInterpolation":
         return replace(self, below=self.below[part], above=self.above[part], share=self.share[part])
 
     @cached_property
@@ -70,8 +70,10 @@ class Taps:
     def _indices(self) -> Indices:
         return np.stack([self.below, self.above])
 
-    def moved(self, change: Callable[[Indices], Indices], axis: int | None = None) -> "Taps":
-        """Return the taps of a view further in, whose voxels have other indices."""
+    def moved(
+        self, change: Callable[[Indices], Indices], axis: int | None = None
+    ) -> "AxisInterpolation":
+        """Return the interpolation from a view further in, whose voxels have other indices."""
         below, above = (
             np.where(index == NOTHING, NOTHING, change(index)) for index in (self.below, self.above)
         )
@@ -79,57 +81,61 @@ class Taps:
         return replace(self, inner_axis=inner_axis, below=below, above=above)
 
 
-def taps_of(view: View, box: Box) -> tuple[Taps, Taps, Taps] | None:
-    """Return the taps of the voxels of ``box``, in the order in which axes are interpolated.
+Interpolation = tuple[AxisInterpolation, AxisInterpolation, AxisInterpolation]
+
+
+def interpolation_of(view: View, box: Box) -> Interpolation | None:
+    """Return the interpolation of the voxels of ``box``, in the order in which axes are taken.
 
     The chain of views must end with ``ShapeOnly``. None for a chain that interpolates twice, pads
     with other values than 0 or does anything else to them: such views must be read.
     """
-    taps, interpolated = _identity(box), False
+    interps, interpolated = _identity(box), False
     while not isinstance(view, ShapeOnly):
         if isinstance(view, Reoriented):
-            taps = [_reoriented(view, tap) for tap in taps]
+            interps = [_reoriented(view, interp) for interp in interps]
         elif isinstance(view, Framed) and view.fill == 0:
-            taps = [_framed(view, tap) for tap in taps]
+            interps = [_framed(view, interp) for interp in interps]
         elif isinstance(view, Resampled) and not interpolated:
             interpolated = True
-            taps = sorted((_resampled(view, tap) for tap in taps), key=lambda tap: tap.inner_axis)
+            interps = [_resampled(view, interp) for interp in interps]
+            interps.sort(key=lambda interp: interp.inner_axis)
         else:
             return None
         view = view.inner
-    return taps[0], taps[1], taps[2]
+    return interps[0], interps[1], interps[2]
 
 
-def _identity(box: Box) -> list[Taps]:
+def _identity(box: Box) -> list[AxisInterpolation]:
     indices = [np.arange(a, b) for a, b in zip(box.start, box.stop, strict=True)]
     return [
-        Taps(axis, axis, index, index, np.zeros(len(index), np.float32))
+        AxisInterpolation(axis, axis, index, index, np.zeros(len(index), np.float32))
         for axis, index in enumerate(indices)
     ]
 
 
-def _reoriented(view: Reoriented, tap: Taps) -> Taps:
-    last = view.shape[tap.inner_axis] - 1
-    flip = view.orientation.flips[tap.inner_axis]
-    axis = view.orientation.source_axes[tap.inner_axis]
-    return tap.moved(lambda index: last - index if flip else index, axis)
+def _reoriented(view: Reoriented, interp: AxisInterpolation) -> AxisInterpolation:
+    last = view.shape[interp.inner_axis] - 1
+    flip = view.orientation.flips[interp.inner_axis]
+    axis = view.orientation.source_axes[interp.inner_axis]
+    return interp.moved(lambda index: last - index if flip else index, axis)
 
 
-def _framed(view: Framed, tap: Taps) -> Taps:
-    start, size = view.start[tap.inner_axis], view.inner.shape[tap.inner_axis]
+def _framed(view: Framed, interp: AxisInterpolation) -> AxisInterpolation:
+    start, size = view.start[interp.inner_axis], view.inner.shape[interp.inner_axis]
 
     def change(index: Indices) -> Indices:
         inner = index + start
         return np.where((inner >= 0) & (inner < size), inner, NOTHING)
 
-    return tap.moved(change)
+    return interp.moved(change)
 
 
-def _resampled(view: Resampled, tap: Taps) -> Taps:
-    below, above, share = view.neighbours(tap.inner_axis, tap.below)
-    there = tap.below != NOTHING
+def _resampled(view: Resampled, interp: AxisInterpolation) -> AxisInterpolation:
+    below, above, share = view.neighbours(interp.inner_axis, interp.below)
+    there = interp.below != NOTHING
     return replace(
-        tap,
+        interp,
         below=np.where(there, below, NOTHING),
         above=np.where(there, above, NOTHING),
         share=np.where(there, share, np.float32(0)),
