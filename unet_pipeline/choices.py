@@ -5,7 +5,7 @@ A registry that knows what is behind such a name is keyed by it, and a test hold
 
 from typing import Literal
 
-EngineName = Literal["eager", "compiled", "openvino", "tensorrt"]
+EngineName = Literal["eager", "openvino", "tensorrt", "compiled"]  # as ``auto`` tries them
 EngineWish = Literal["auto", EngineName]
 NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 ClusterName = Literal["serial", "local", "cuda", "slurm", "kubernetes"]

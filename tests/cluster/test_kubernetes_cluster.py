@@ -8,8 +8,7 @@ import yaml
 from distributed import Security
 
 from unet_pipeline.cluster.backends import open_executor
-from unet_pipeline.cluster.kubernetes import cluster_manifest
-from unet_pipeline.cluster.sites import KubernetesSite
+from unet_pipeline.cluster.places.kubernetes import KubernetesSite, cluster_manifest
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import ClusterSettings
 from unet_pipeline.config.sites import read_site
@@ -146,9 +145,9 @@ def test_an_api_that_nobody_serves(tmp_path, monkeypatch):
 
 
 def test_tls_is_refused_and_not_left_out(tmp_path):
-    from unet_pipeline.cluster.kubernetes import start_kubernetes
+    from unet_pipeline.cluster.places.kubernetes import start_kubernetes
 
-    site = KubernetesSite(**SITE)
+    spec = ClusterSpec("kubernetes", site=KubernetesSite(**SITE))
     with pytest.raises(RequestError) as raised:
-        start_kubernetes(site, workers=1, minimum=1, threads=2, security=Security.temporary())
+        start_kubernetes(spec, Security.temporary())
     assert raised.value.code == "tls_unsupported"

@@ -12,8 +12,7 @@ from slurm_server import Slurm, running_slurm, until, why_not
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.cluster.sites import SlurmSite
-from unet_pipeline.cluster.slurm import job_options
+from unet_pipeline.cluster.places.slurm import SlurmSite, job_options
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError

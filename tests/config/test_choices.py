@@ -1,15 +1,17 @@
 """Behind every name that a user may choose there is something, and no other has a name."""
 
+from pathlib import Path
+from types import ModuleType
 from typing import get_args
 
 import pytest
 import torch
 
 from unet_pipeline import choices
-from unet_pipeline.cluster import backends
+from unet_pipeline.cluster import places
 from unet_pipeline.config import COMMANDS, Settings
 from unet_pipeline.config.options import settings_in
-from unet_pipeline.inference.engines.shelf import ENGINES
+from unet_pipeline.inference import engines
 from unet_pipeline.inference.importance import importance_map
 from unet_pipeline.networks.family import SUMMARIES, network_def
 from unet_pipeline.networks.registry import build_network
@@ -20,9 +22,19 @@ from unet_pipeline.training.recipe import DECAYS, RATES, Recipe, rate_factor
 LISTS = [one for name, one in vars(choices).items() if name[0].isupper() and name != "Literal"]
 
 
+def modules_with(name: str, package: ModuleType) -> set[str]:
+    """Return the modules of a package that define ``name``."""
+    folder = Path(package.__path__[0])
+    return {path.stem for path in folder.glob("*.py") if f"\n{name} = " in path.read_text()}
+
+
 def test_engines():
-    assert ENGINES.keys() == set(get_args(choices.EngineName))
-    assert set(get_args(choices.EngineWish)) == ENGINES.keys() | {"auto"}
+    there = modules_with("ENGINE", engines)
+    assert there == set(get_args(choices.EngineName))
+    assert set(get_args(choices.EngineWish)) == there | {"auto"}
+    assert all(engines.engine_kind(name).make for name in there)
+    assert engines.rivals_on("cpu") == ("openvino",)
+    assert engines.rivals_on("cuda") == ("tensorrt", "compiled")
 
 
 @pytest.mark.parametrize("name", get_args(choices.NetworkName))
@@ -69,7 +81,10 @@ def test_blends(name):
 
 
 def test_clusters():
-    assert backends.PLACES.keys() | {"serial"} == set(get_args(choices.ClusterName))
+    there = modules_with("PLACE", places)
+    assert there | {"serial"} == set(get_args(choices.ClusterName))
+    assert all(places.place_of(name).start for name in there)
+    assert places.place_of("tcp://here:8786").start is None
 
 
 def test_forms_and_command_line_offer_these_lists_and_no_other():

@@ -9,9 +9,8 @@ from hypothesis import strategies as st
 from odd_values import places, planted
 from pydantic import ValidationError
 
-from unet_pipeline.cluster.kubernetes import cluster_manifest
-from unet_pipeline.cluster.sites import SlurmSite
-from unet_pipeline.cluster.slurm import job_options
+from unet_pipeline.cluster.places.kubernetes import cluster_manifest
+from unet_pipeline.cluster.places.slurm import SlurmSite, job_options
 from unet_pipeline.config import (
     CheckSettings,
     CompareSettings,
@@ -128,7 +127,7 @@ def test_a_settings_file_that_is_none_is_refused_by_name(tmp_path, text):
     ["[" * 3000, "a: " + "1" * 5000, "a: 2026-99-99", "- &a [*a]", "a: \x00", "? {a: b}\n: c",
      "!!python/object/apply:os.system [x]", "<<: 5", "time_minutes: .nan",
      "time_minutes: .inf", "time_minutes: -5", "cores: 0", "memory_gb: -1", "gpus: 2",
-     "cores: 'x\x1b[2J'"],
+     "cores: 'x\x1b[2J'", f"gpus: 1{'0' * 400}"],
 )  # fmt: skip
 def test_a_site_file_that_is_none_is_refused_by_name(tmp_path, text):
     (tmp_path / "site.yaml").write_text(text)

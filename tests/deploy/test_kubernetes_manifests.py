@@ -19,8 +19,7 @@ from deploy_files import (
     site,
 )
 
-from unet_pipeline.cluster.kubernetes import cluster_manifest
-from unet_pipeline.cluster.sites import KubernetesSite
+from unet_pipeline.cluster.places.kubernetes import KubernetesSite, cluster_manifest
 from unet_pipeline.config.allowed import Allowed
 
 IMAGE = re.compile(r"^[\w.-]+(/[\w.-]+)+:\d+\.\d+\.\d+[\w.-]*$")

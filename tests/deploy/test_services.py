@@ -25,8 +25,7 @@ from cohorts import small_cohort
 from deploy_files import DEPLOY, compose, dotenv, image_environment, interpolated, site
 from distributed import Client
 
-from unet_pipeline.cluster.kubernetes import cluster_manifest
-from unet_pipeline.cluster.sites import KubernetesSite
+from unet_pipeline.cluster.places.kubernetes import KubernetesSite, cluster_manifest
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
 from unet_pipeline.storage.store import StorageOptions, Store

@@ -22,8 +22,7 @@ from deploy_files import (
 )
 from deploy_files import site as site_file
 
-from unet_pipeline.cluster.kubernetes import cluster_manifest
-from unet_pipeline.cluster.sites import KubernetesSite
+from unet_pipeline.cluster.places.kubernetes import KubernetesSite, cluster_manifest
 
 pytestmark = pytest.mark.skipif(KUBECTL is None, reason="no kubectl, which brings kustomize")
 COMPONENT = KUBERNETES / "components" / "shared-scratch"

@@ -1,22 +1,21 @@
-"""Start or reach a cluster: one function for each place where work can run."""
+"""Start or reach a cluster, in whichever of ``places`` it is."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import dask
-from distributed import Client, LocalCluster, Security
-from distributed.system import MEMORY_LIMIT
+from distributed import Client, Security
 
 from unet_pipeline import stopping
-from unet_pipeline.cluster.dashboard import dashboard_config, dashboard_options, is_shown
+from unet_pipeline.cluster.dashboard import dashboard_config, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
-from unet_pipeline.cluster.watch import ClusterWatch, remedy_of
+from unet_pipeline.cluster.watch import ClusterWatch, patience_of
 from unet_pipeline.errors import RequestError
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import ENVIRONMENT, guard_logs, prepare_process
@@ -69,7 +68,7 @@ def starting(spec: ClusterSpec) -> Iterator[Callable[[], Executor]]:
         return
     with ExitStack() as stack:
         stack.callback(remove_abandoned)  # of workers that were killed, once all have ended
-        if spec.kind == "local":
+        if place_of(spec.kind).starts_empty:
             client = _open_client(spec, stack)
             yield lambda: _executor(client, spec, stack)
         else:
@@ -104,79 +103,22 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
     if ours:
         client.register_plugin(Ready())
         _forward_logs(client)
-    if spec.kind == "local" and client.cluster is not None:
-        client.cluster.scale(spec.workers or 1)  # does not wait for them; plugins wait there
+    if place_of(spec.kind).starts_empty and client.cluster is not None:
+        client.cluster.scale(spec.most)  # does not wait for them; plugins wait there
     return client
 
 
 def _client(spec: ClusterSpec, security: Security | None, stack: ExitStack) -> Client:
-    if "://" in spec.kind:
+    start = place_of(spec.kind).start
+    if start is None:
         return _connect(spec.kind, security)
-    return Client(stack.enter_context(_cluster(spec, security)), security=security)
-
-
-def _cluster(spec: ClusterSpec, security: Security | None) -> Any:
-    """Start a cluster that ends with the run."""
-    return PLACES[spec.kind](spec, security)
+    return Client(stack.enter_context(start(spec, security)), security=security)
 
 
 def _forward_logs(client: Client) -> None:
     """Let the workers' log lines of this package come out in this process."""
     client.register_plugin(PackageLogs())
     client.forward_logging(PACKAGE)
-
-
-def _local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
-    """Make room for workers that share the machine's memory; Dask would go by their threads."""
-    if not log.isEnabledFor(logging.INFO):
-        logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
-    return LocalCluster(
-        n_workers=0,
-        memory_limit=MEMORY_LIMIT // (spec.workers or 1),
-        security=security,
-        protocol="tls://" if security else None,
-        threads_per_worker=spec.calls_at_once,
-        processes=True,
-        scheduler_kwargs=dashboard_options(security),
-        silence_logs=40,
-    )
-
-
-def _cuda(spec: ClusterSpec, security: Security | None) -> Any:
-    from unet_pipeline.cluster.cuda import start_cuda
-
-    return start_cuda(spec.workers, spec.calls_at_once, security)
-
-
-def _slurm(spec: ClusterSpec, security: Security | None) -> Any:
-    from unet_pipeline.cluster.slurm import start_slurm
-
-    return _adapting(start_slurm, spec, security)
-
-
-def _kubernetes(spec: ClusterSpec, security: Security | None) -> Any:
-    from unet_pipeline.cluster.kubernetes import start_kubernetes
-
-    return _adapting(start_kubernetes, spec, security)
-
-
-def _adapting(start: Callable[..., Any], spec: ClusterSpec, security: Security | None) -> Any:
-    workers = spec.workers or 1
-    return start(
-        spec.site,
-        workers=workers,
-        minimum=min(spec.minimum, workers),
-        threads=spec.calls_at_once,
-        security=security,
-    )
-
-
-PLACES: Mapping[str, Callable[[ClusterSpec, Security | None], Any]] = {
-    "local": _local,
-    "cuda": _cuda,
-    "slurm": _slurm,
-    "kubernetes": _kubernetes,
-}
 
 
 def _connect(address: str, security: Security | None) -> Client:
@@ -193,15 +135,15 @@ def _connect(address: str, security: Security | None) -> Client:
 
 def _count_workers(client: Client, spec: ClusterSpec) -> int:
     """Return how many workers there are, or will be; wait for the first, or for all of ours."""
-    wanted = (spec.workers or 1) if spec.kind == "local" else 1
+    place, patience = place_of(spec.kind), patience_of(spec)
     try:
-        client.wait_for_workers(wanted, timeout=spec.wait_seconds)
+        client.wait_for_workers(spec.most if place.starts_empty else 1, timeout=patience)
     except TimeoutError as error:
         raise RequestError(
             "cluster_empty",
-            found=f"{spec.kind}: no worker within {spec.wait_seconds:.0f} s",
+            found=f"{spec.kind}: no worker within {patience:.0f} s",
             wanted="at least one worker",
-            remedy=remedy_of(spec.kind),
+            remedy=place.advice,
         ) from error
     found = len(client.scheduler_info(n_workers=-1)["workers"])
-    return max(found, spec.workers or 1) if spec.adapts else found
+    return max(found, spec.most) if place.adapts else found

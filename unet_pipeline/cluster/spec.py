@@ -38,17 +38,11 @@ class ClusterSpec:
     wait_minutes: float | None = None
 
     @property
-    def wait_seconds(self) -> float:
-        """How long to wait where there is no worker.
-
-        Jobs and pods stand in a queue. Workers of this machine are started again, be it ever so
-        busy; of others' nobody knows.
-        """
-        if self.wait_minutes is not None:
-            return 60 * self.wait_minutes
-        return 600.0 if self.adapts else 60.0 if "://" in self.kind else 180.0
+    def most(self) -> int:
+        """Workers at most, where a number is asked for or 1 is meant."""
+        return self.workers or 1
 
     @property
-    def adapts(self) -> bool:
-        """Whether workers come and go with the work."""
-        return self.kind in {"slurm", "kubernetes"}
+    def least(self) -> int:
+        """Workers that a cluster that adapts keeps."""
+        return min(self.minimum, self.most)

@@ -14,6 +14,7 @@ from typing import Any
 
 from distributed import Client
 
+from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.errors import RunStopped
 
@@ -24,20 +25,6 @@ ANSWER_SECONDS = 10.0  # after which a scheduler has not answered, and is asked 
 SILENCE_SECONDS = 60.0  # in which a busy scheduler, or a driver that imports, answers
 MOST_SECONDS = 2 * ANSWER_SECONDS  # from one look to the next that count: this process may sleep
 NO_WORKER, NO_SCHEDULER, SILENCE = "no worker", "no scheduler", "no answer of the scheduler"
-
-START_ONE = {
-    "slurm": "Look at `squeue` and the jobs' logs; raise --wait-minutes where the queue is long",
-    "kubernetes": "Look at `kubectl get pods` and their events; raise --wait-minutes where nodes "
-    "take long to come",
-    "local": "Look at the memory of this machine and at the workers' last words",
-    "cuda": "Look at the memory of this machine, at `nvidia-smi` and at the workers' last words",
-}
-_OTHERS = "Look at the logs of its workers, and start one with `dask worker ADDRESS`"
-
-
-def remedy_of(kind: str) -> str:
-    """Return what to do where a cluster has no worker."""
-    return START_ONE.get(kind, _OTHERS)
 
 
 @dataclass
@@ -99,7 +86,7 @@ class ClusterWatch:
     def _is_too_long(self, found: str | None, missing: float) -> bool:
         if self.client.status == "closed":  # it looked for its scheduler, and gave up
             return True
-        patience = self.spec.wait_seconds
+        patience = patience_of(self.spec)
         return missing > (max(patience, SILENCE_SECONDS) if found == SILENCE else patience)
 
     def _ask(self) -> str | None:
@@ -127,5 +114,11 @@ def _lost(spec: ClusterSpec, there: str, seconds: float) -> RunStopped:
     return RunStopped(
         "cluster_lost", subject=f"--cluster {spec.kind}",
         found=f"{there} for {seconds:.0f} s, in the middle of the run",
-        wanted="a worker", remedy=remedy_of(spec.kind),
+        wanted="a worker", remedy=place_of(spec.kind).advice,
     )  # fmt: skip
+
+
+def patience_of(spec: ClusterSpec) -> float:
+    """Return the seconds to wait where there is no worker."""
+    asked = spec.wait_minutes
+    return place_of(spec.kind).wait_seconds if asked is None else 60 * asked

@@ -6,14 +6,12 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from unet_pipeline.cluster.sites import KubernetesSite, SlurmSite
+from unet_pipeline.cluster.places import place_of
 from unet_pipeline.errors import RequestError
-
-_SITES: dict[str, Any] = {"slurm": SlurmSite, "kubernetes": KubernetesSite}
 
 
 def read_site(kind: str, path: str | None) -> Any:
-    """Return the site of ``slurm`` or ``kubernetes``, checked; None for places without one.
+    """Return the site of a place whose workers are an operator's, checked; None for the others.
 
     Raises
     ------
@@ -21,16 +19,18 @@ def read_site(kind: str, path: str | None) -> Any:
         ``site_unreadable`` for a file that is no YAML mapping, ``site_invalid`` for one that says
         what no site has, ``site_unused`` where the place takes none.
     """
-    if kind not in _SITES:
+    site = None if kind == "serial" else place_of(kind).site
+    if site is None:
         if path is not None:
             raise RequestError(
                 "site_unused", subject=path, found=f"a site file, and --cluster {kind}",
-                wanted="--cluster slurm or kubernetes", remedy="Leave --site out",
+                wanted="a site file only for jobs and pods, as of --cluster slurm and kubernetes",
+                remedy="Leave --site out",
             )  # fmt: skip
         return None
     values = {} if path is None else _mapping(path)
     try:
-        return TypeAdapter(_SITES[kind]).validate_python(values)
+        return TypeAdapter(site).validate_python(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "the file"

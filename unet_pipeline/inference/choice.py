@@ -19,7 +19,7 @@ import torch
 from unet_pipeline.choices import EngineName, EngineWish
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.cache import versions_of
-from unet_pipeline.inference.engines import Engine, make_engine
+from unet_pipeline.inference.engines import Engine, engine_kind, make_engine, rivals_on
 from unet_pipeline.inference.engines.eager import EagerEngine
 from unet_pipeline.inference.engines.parity import (
     Agreement,
@@ -36,11 +36,6 @@ log = logging.getLogger(__name__)
 LEAST_GAIN = 1.05  # an engine that is not this much faster is not worth other bits
 MOST_ROUNDS, ENOUGH_SECONDS = 5, 10.0
 _FORMAT = 3  # of what is kept; another one where engines or their check changed
-_VERSIONS = ("torch", "openvino", "torch_tensorrt")
-_RIVALS: Mapping[str, tuple[EngineName, ...]] = {  # of eager; the first that may be used is timed
-    "cpu": ("openvino",),  # torch.compile works for minutes there, in every process, to gain little
-    "cuda": ("tensorrt", "compiled"),
-}
 
 
 @dataclass(frozen=True)
@@ -106,7 +101,7 @@ def fastest(seconds: Mapping[EngineName, float]) -> EngineName:
 def _usable(bench: "_Bench") -> tuple[dict[EngineName, Agreement], dict[str, str]]:
     """Return the first rival of eager that may be used, and why those before it may not."""
     left_out: dict[str, str] = {}
-    for name in _RIVALS[bench.device.type]:
+    for name in rivals_on(bench.device.type):
         try:
             return {name: bench.agreement(name)}, left_out
         except RequestError as error:
@@ -210,11 +205,12 @@ def _question(spec: ModelSpec) -> dict[str, Any]:
     """Return what a measurement holds for: another answer to any of it asks for a new one."""
     device = device_of(spec.device)
     on_cuda = device.type == "cuda"
+    rivals = rivals_on(device.type)
     return {
         "format": _FORMAT,
         "machine": torch.cuda.get_device_name(device) if on_cuda else cpu_model(),
         "threads": spec.threads or os.cpu_count(),
         "decision": described(spec.bundle.decision),
         **spec.made_from,
-        "versions": versions_of(_VERSIONS),
+        "versions": versions_of({"torch", *(engine_kind(name).package for name in rivals)}),
     }

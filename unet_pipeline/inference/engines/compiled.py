@@ -11,6 +11,7 @@ from unet_pipeline.caches import compilers_keep_to_it
 from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.engines.protocol import (
     DeepestHead,
+    EngineKind,
     Problem,
     no_warnings,
     unsupported,
@@ -55,3 +56,7 @@ def _missing_compiler() -> str | None:
     default = "clang++" if sys.platform == "darwin" else "g++"
     compiler = os.environ.get("CXX", default)
     return None if shutil.which(compiler) else compiler
+
+
+# On a CPU it would work for minutes in every process, to gain little.
+ENGINE = EngineKind(CompiledEngine, auto_on=frozenset({"cuda"}))

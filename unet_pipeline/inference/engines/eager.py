@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from unet_pipeline.choices import EngineName
-from unet_pipeline.inference.engines.protocol import Problem
+from unet_pipeline.inference.engines.protocol import EngineKind, Problem
 from unet_pipeline.networks.registry import final_scores
 
 
@@ -29,3 +29,6 @@ class EagerEngine:
         """Return the scores of the deepest head."""
         with torch.autocast(self._device, enabled=self._halves):
             return final_scores(self._network(batch_BCXYZ)).float()
+
+
+ENGINE = EngineKind(EagerEngine)

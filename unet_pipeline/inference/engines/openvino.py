@@ -17,6 +17,7 @@ from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.cache import versions_of
 from unet_pipeline.inference.engines.means import with_exact_means
 from unet_pipeline.inference.engines.protocol import (
+    EngineKind,
     Problem,
     exported,
     missing,
@@ -150,3 +151,6 @@ def _package() -> Any:
     except ImportError as error:
         raise missing("openvino", "openvino", "unet-pipeline[openvino]") from error
     return openvino
+
+
+ENGINE = EngineKind(OpenVINOEngine, auto_on=frozenset({"cpu"}), package="openvino")

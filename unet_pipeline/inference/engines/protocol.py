@@ -1,7 +1,7 @@
 """What all engines have in common."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -61,6 +61,27 @@ class Engine(Protocol):
         ``batch_BCXYZ`` is float32, on the engine's device.
         """
         ...
+
+
+@dataclass(frozen=True)
+class EngineKind:
+    """What an engine says of itself.
+
+    Attributes
+    ----------
+    make
+        Makes one. Raises ``RequestError`` where it cannot: ``engine_missing``,
+        ``engine_unsupported``.
+    auto_on
+        Types of device on which ``auto`` holds it against eager, if no engine before it may be
+        used.
+    package
+        The package behind it: with another version it is measured anew.
+    """
+
+    make: Callable[[Problem], Engine]
+    auto_on: frozenset[str] = frozenset()
+    package: str = "torch"
 
 
 class DeepestHead(nn.Module):

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.engines.protocol import (
+    EngineKind,
     Problem,
     exported,
     missing,
@@ -59,3 +60,6 @@ def _package() -> Any:
         return import_module("torch_tensorrt")
     except ImportError as error:
         raise missing("tensorrt", "torch_tensorrt", "torch-tensorrt for your torch") from error
+
+
+ENGINE = EngineKind(TensorRTEngine, auto_on=frozenset({"cuda"}), package="torch_tensorrt")

@@ -16,11 +16,13 @@ from distributed.spill import SpillBuffer
 from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster.dashboard import dashboard_options
+from unet_pipeline.cluster.places.protocol import Place
+from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.errors import RequestError
 
 
-def start_cuda(workers: int | None, threads: int, security: Security | None = None) -> LocalCluster:
-    """Start a worker for each GPU, or for the first ``workers`` of them.
+def start_cuda(spec: ClusterSpec, security: Security | None = None) -> LocalCluster:
+    """Start a worker for each GPU, or for the first ``spec.workers`` of them.
 
     Raises
     ------
@@ -34,11 +36,12 @@ def start_cuda(workers: int | None, threads: int, security: Security | None = No
     except ImportError as error:
         raise _cuda_missing(f"no dask-cuda that can be imported ({error})") from error
     there = count_gpus(pynvml)
-    if (workers or 1) > there:
-        raise _gpu_missing(f"{there} GPUs for {workers or 1} workers")
+    if spec.most > there:
+        raise _gpu_missing(f"{there} GPUs for {spec.most} workers")
     if torch.version.cuda is None:
         raise _cuda_missing(f"PyTorch {torch.__version__}, which knows no CUDA")
-    cluster: LocalCluster = LocalCUDACluster(**cluster_options(workers or there, threads, security))
+    options = cluster_options(spec.workers or there, spec.calls_at_once, security)
+    cluster: LocalCluster = LocalCUDACluster(**options)
     return cluster
 
 
@@ -109,3 +112,9 @@ def _gpu_missing(found: str) -> RequestError:
         remedy="Look at `nvidia-smi` and CUDA_VISIBLE_DEVICES, ask for fewer --workers, or take "
         "--cluster local",
     )
+
+
+PLACE = Place(
+    start_cuda,
+    advice="Look at the memory of this machine, at `nvidia-smi` and at the workers' last words",
+)

@@ -12,13 +12,14 @@ import copy
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
-from typing import Any
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 from uuid import uuid4
 
 from distributed import Security
 
-from unet_pipeline.cluster.sites import KubernetesSite
+from unet_pipeline.cluster.places.protocol import Place
+from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -28,15 +29,20 @@ NAME_LENGTH = 40  # with what the operator adds, names of objects stay below 63 
 _ACCELERATORS = ("nvidia.com/", "amd.com/", "gpu.intel.com/")
 
 
-def start_kubernetes(
-    site: KubernetesSite,
-    *,
-    workers: int,
-    minimum: int,
-    threads: int,
-    security: Security | None = None,
-) -> Any:
-    """Return a cluster whose workers are pods, between ``minimum`` and ``workers`` of them.
+@dataclass(frozen=True)
+class KubernetesSite:
+    """A ``DaskCluster`` manifest: its ``spec`` holds the pods of scheduler and workers."""
+
+    __pydantic_config__ = {"extra": "forbid"}  # read from a file of the operator's  # noqa: RUF012
+
+    apiVersion: Literal["kubernetes.dask.org/v1"]
+    kind: Literal["DaskCluster"]
+    metadata: dict[str, Any]
+    spec: dict[str, Any]
+
+
+def start_kubernetes(spec: ClusterSpec, security: Security | None = None) -> Any:
+    """Return a cluster whose workers are pods, between ``spec.least`` and ``spec.most`` of them.
 
     Raises
     ------
@@ -51,17 +57,17 @@ def start_kubernetes(
             remedy="Leave --tls out and keep the network policies of deploy/kubernetes, or start "
             "scheduler and workers yourself and name them with --cluster tls://",
         )  # fmt: skip
-    manifest = cluster_manifest(site, workers=minimum, threads=threads)
+    manifest = cluster_manifest(spec.site, workers=spec.least, threads=spec.calls_at_once)
     make = _cluster_class()
     try:
         cluster = make(
             custom_cluster_spec=manifest,
-            namespace=site.metadata.get("namespace"),
+            namespace=spec.site.metadata.get("namespace"),
             shutdown_on_close=True,
             quiet=True,
         )
-        if minimum < workers:
-            cluster.adapt(minimum=minimum, maximum=workers)
+        if spec.least < spec.most:
+            cluster.adapt(minimum=spec.least, maximum=spec.most)
     except Exception as error:  # of kr8s, httpx, asyncio, the operator: all end the request
         raise RequestError(
             "kubernetes_failed", subject=manifest["metadata"]["name"],
@@ -173,3 +179,13 @@ def _invalid(found: str, wanted: str) -> RequestError:
 def _first_line(error: BaseException) -> str:
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__} {lines[0] if lines else ''}".strip()
+
+
+PLACE = Place(
+    start_kubernetes,
+    advice="Look at `kubectl get pods` and their events; raise --wait-minutes where nodes take "
+    "long to come",
+    wait_seconds=600.0,
+    adapts=True,
+    site=KubernetesSite,
+)

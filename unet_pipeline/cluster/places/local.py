@@ -1,0 +1,35 @@
+"""Workers as processes of this machine, which share its memory evenly."""
+
+import logging
+
+from distributed import LocalCluster, Security
+from distributed.system import MEMORY_LIMIT
+
+from unet_pipeline.cluster.dashboard import dashboard_options
+from unet_pipeline.cluster.places.protocol import Place
+from unet_pipeline.cluster.spec import ClusterSpec
+
+log = logging.getLogger(__name__)
+
+
+def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
+    """Make room for workers; Dask would give them memory by their threads."""
+    if not log.isEnabledFor(logging.INFO):
+        logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
+    return LocalCluster(
+        n_workers=0,
+        memory_limit=MEMORY_LIMIT // spec.most,
+        security=security,
+        protocol="tls://" if security else None,
+        threads_per_worker=spec.calls_at_once,
+        processes=True,
+        scheduler_kwargs=dashboard_options(security),
+        silence_logs=40,
+    )
+
+
+PLACE = Place(
+    start_local,
+    advice="Look at the memory of this machine and at the workers' last words",
+    starts_empty=True,
+)
