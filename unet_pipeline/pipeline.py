@@ -112,18 +112,18 @@ def _label(
     job: VolumeJob,
     executor: Executor,
 ) -> Handle:
-    frame = plan.cover_box(tile)
-    values = executor.submit(read_tile, staged, frame)
-    return executor.submit(label_tile, values, frame, tile, prepared, job.spec)
+    read_box = plan.cover_box(tile)
+    values = executor.submit(read_tile, staged, read_box)
+    return executor.submit(label_tile, values, read_box, tile, prepared, job.spec)
 
 
 def _score(
     staged: Handle, tile: Tile, plan: TilePlan, job: VolumeJob, executor: Executor
 ) -> Handle:
-    frame = plan.cover_box(tile)
+    read_box = plan.cover_box(tile)
     targets = {index: plan.tiles[index].score_box for index in plan.targets(tile)}
-    values = executor.submit(read_tile, staged, frame)
-    return executor.submit(score_tile, values, frame, tile.windows, targets, job.spec)
+    values = executor.submit(read_tile, staged, read_box)
+    return executor.submit(score_tile, values, read_box, tile.windows, targets, job.spec)
 
 
 def _merge(

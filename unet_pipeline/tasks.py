@@ -220,10 +220,10 @@ def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:
     )
 
 
-def read_tile(staged: StagedCase, frame: Box) -> TileValues:
-    """Return what the network sees of the model voxels of ``frame``, zero outside the volume."""
+def read_tile(staged: StagedCase, read_box: Box) -> TileValues:
+    """Return what the network sees of the model voxels of ``read_box``, zero outside the volume."""
     begin = perf_counter()
-    values_CXYZ = read_with_margin(staged.volume.model, frame)
+    values_CXYZ = read_with_margin(staged.volume.model, read_box)
     return TileValues(values_CXYZ, perf_counter() - begin)
 
 

@@ -61,7 +61,7 @@ class LabelledTile:
 
 def score_tile(
     values: TileValues,
-    frame: Box,
+    read_box: Box,
     windows: Lattice,
     targets: Mapping[int, Box],
     spec: ModelSpec,
@@ -71,11 +71,11 @@ def score_tile(
     All partials are views of the same sums, so a tile's sums are in memory once.
     """
     predictor, load = _predictor(spec)
-    scored = predictor.score(values.values_CXYZ, frame, windows)
+    scored = predictor.score(values.values_CXYZ, read_box, windows)
     partials = {}
     for target, score_box in targets.items():
-        box = frame.intersect(score_box)
-        sums_CXYZ = scored.sums_CXYZ[(slice(None), *box.within(frame))]
+        box = read_box.intersect(score_box)
+        sums_CXYZ = scored.sums_CXYZ[(slice(None), *box.within(read_box))]
         partials[target] = Partial(box, sums_CXYZ)
     return TileScores(partials, _with(scored.spent, values, load))
 
@@ -105,23 +105,23 @@ def merge_tile(
 
 
 def label_tile(
-    values: TileValues, frame: Box, tile: Tile, prepared: Prepared, spec: ModelSpec
+    values: TileValues, read_box: Box, tile: Tile, prepared: Prepared, spec: ModelSpec
 ) -> LabelledTile:
     """Run the windows of a tile that is alone, and decide its labels as they stream by."""
     predictor, load = _predictor(spec)
-    labels, spent = streamed_labels(predictor, values.values_CXYZ, frame, tile, prepared)
+    labels, spent = streamed_labels(predictor, values.values_CXYZ, read_box, tile, prepared)
     return LabelledTile(labels, _with(spent, values, load))
 
 
 def streamed_labels(
-    predictor: Predictor, values_CXYZ: Voxels, frame: Box, tile: Tile, prepared: Prepared
+    predictor: Predictor, values_CXYZ: Voxels, read_box: Box, tile: Tile, prepared: Prepared
 ) -> tuple[TileLabels, Spent]:
     """Return the labels of a tile whose windows have an order, and what its windows took.
 
     Parameters
     ----------
     values_CXYZ
-        What the network sees of the model voxels of ``frame``, the tile's read box.
+        What the network sees of the model voxels of ``read_box``, the tile's read box.
     """
     if tile.order is None:
         raise ValueError(f"tile {tile.index} has no order of windows")
@@ -130,7 +130,7 @@ def streamed_labels(
     def decide(slab: WindowSlab, partials: Sequence[Partial]) -> None:
         decider.decide(slab.write_box, slab.score_box, partials)
 
-    spent = predictor.stream(values_CXYZ, frame, tile.order, decide)
+    spent = predictor.stream(values_CXYZ, read_box, tile.order, decide)
     return decider.labels(), spent
 
 

@@ -16,7 +16,7 @@ from unet_pipeline.training.data import gather
 from unet_pipeline.training.making import wanted_of
 from unet_pipeline.training.shelf import Shelf
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.monai_steps import PadDivisible, Space
+from unet_pipeline.volume.monai_steps import PadDivisible, Spacing
 
 GB64 = 64 * 10**9
 
@@ -26,7 +26,7 @@ def grid_of(shape, spacing_mm) -> VoxelGrid:
 
 
 def layout_of(model_mm, roi=96, overlap=0.5, most=None, *more) -> Layout:
-    steps = (Space((model_mm,) * 3), *more)
+    steps = (Spacing((model_mm,) * 3), *more)
     return Layout(steps, (roi,) * 3, overlap, "packed", 1, most)
 
 

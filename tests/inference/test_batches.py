@@ -106,11 +106,11 @@ def spec(tmp_path_factory) -> ModelSpec:
 
 def image_of(seed: int) -> tuple[np.ndarray, Box, list[Index3]]:
     """A volume of noise of 1 to 5 windows; every seventh holds one voxel that is no number."""
-    frame = Box.whole((16 + 8 * (seed % 5), 16, 16))
-    values = np.random.default_rng(seed).random((1, *frame.shape), dtype=np.float32)
+    read_box = Box.whole((16 + 8 * (seed % 5), 16, 16))
+    values = np.random.default_rng(seed).random((1, *read_box.shape), dtype=np.float32)
     if seed % 7 == 6:
         values[0, -1, 5, 5] = np.nan
-    return values, frame, [(8 * i, 0, 0) for i in range(1 + seed % 5)]
+    return values, read_box, [(8 * i, 0, 0) for i in range(1 + seed % 5)]
 
 
 def sums_of(predictor: Predictor, seed: int) -> bytes | str:

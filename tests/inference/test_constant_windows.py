@@ -25,18 +25,18 @@ from unet_pipeline.volume.formats.nifti_voxels import encode_volume
 from unet_pipeline.volume.header import header_of
 
 ROI = (16, 16, 16)
-FRAME = Box.whole((48, 32, 32))
+READ_BOX = Box.whole((48, 32, 32))
 
 
-def windows_of(frame: Box, roi: int = 16) -> list[tuple[int, int, int]]:
-    xs, ys, zs = (window_starts(n, roi, 0.5) for n in frame.shape)
+def windows_of(read_box: Box, roi: int = 16) -> list[tuple[int, int, int]]:
+    xs, ys, zs = (window_starts(n, roi, 0.5) for n in read_box.shape)
     return [(x, y, z) for x in xs for y in ys for z in zs]
 
 
 @pytest.fixture(scope="module")
 def air() -> np.ndarray:
     """A small body in air."""
-    values = np.zeros((1, *FRAME.shape), np.float32)
+    values = np.zeros((1, *READ_BOX.shape), np.float32)
     values[0, 33:45, 3:13, 2:30] = np.random.default_rng(0).random((12, 10, 28))
     return values
 
@@ -69,13 +69,13 @@ def test_the_least_recently_used_scores_make_room():
 
 
 def assert_reuse_changes_no_bit(spec: ModelSpec, air: np.ndarray) -> None:
-    frame = Box.whole(air.shape[1:])
-    windows = windows_of(frame, spec.roi_size[0])
+    read_box = Box.whole(air.shape[1:])
+    windows = windows_of(read_box, spec.roi_size[0])
     reusing = Predictor(spec)
-    first, again = (reusing.score(air, frame, windows) for _ in range(2))
-    every = Predictor(spec, reuse_bytes=0).score(air, frame, windows)
+    first, again = (reusing.score(air, read_box, windows) for _ in range(2))
+    every = Predictor(spec, reuse_bytes=0).score(air, read_box, windows)
     assert first.sums_CXYZ.tobytes() == every.sums_CXYZ.tobytes() == again.sums_CXYZ.tobytes()
-    boxes = [Box.at(start, spec.roi_size).within(frame) for start in windows]
+    boxes = [Box.at(start, spec.roi_size).within(read_box) for start in windows]
     constant = sum(not air[(slice(None), *box)].any() for box in boxes)
     assert 2 * constant > len(windows)
     assert (every.spent.reused, first.spent.reused, again.spent.reused) == (
@@ -108,23 +108,23 @@ def test_reuse_changes_no_bit_of_a_trained_network_at_any_depth(air, depth):
 def test_values_of_their_own_have_scores_of_their_own(tmp_path):
     """Two channels of four constants, each window's value another; every one computed once."""
     spec = make_spec(tmp_path, channels=2, features=(4, 8))
-    frame = Box.whole((64, 16, 16))
+    read_box = Box.whole((64, 16, 16))
     values = np.repeat(np.float32([[0, 1, 0, 1], [0, 0, 1, 1]]), 16, axis=1)
-    values = np.broadcast_to(values[..., None, None], (2, *frame.shape)).copy()
+    values = np.broadcast_to(values[..., None, None], (2, *read_box.shape)).copy()
     windows = [(start, 0, 0) for start in (0, 16, 32, 48)]
     reusing = Predictor(spec)
-    scored = [reusing.score(values, frame, windows) for _ in range(2)]
-    every = Predictor(spec, reuse_bytes=0).score(values, frame, windows)
+    scored = [reusing.score(values, read_box, windows) for _ in range(2)]
+    every = Predictor(spec, reuse_bytes=0).score(values, read_box, windows)
     assert [one.spent.reused for one in scored] == [0, 4]
     assert all(one.sums_CXYZ.tobytes() == every.sums_CXYZ.tobytes() for one in scored)
 
 
 def test_scores_that_are_no_numbers_are_not_kept(tmp_path):
     predictor = Predictor(make_spec(tmp_path, features=(4, 8)))
-    nothing = np.full((1, *FRAME.shape), np.nan, np.float32)
+    nothing = np.full((1, *READ_BOX.shape), np.nan, np.float32)
     for _ in range(2):
         with pytest.raises(CaseError) as caught:
-            predictor.score(nothing, FRAME, windows_of(FRAME))
+            predictor.score(nothing, READ_BOX, windows_of(READ_BOX))
         assert caught.value.code == "scores_not_finite"
 
 
@@ -132,7 +132,7 @@ def test_the_label_map_of_a_ct_with_air_is_the_same_and_the_sidecar_counts(tmp_p
     """A run whose predictor keeps nothing, and one that reuses more than half of the windows."""
     folder = random_bundle(tmp_path / "model", features=(4, 8), roi_size=ROI)
     hounsfield = np.where(air[0] > 0, 100 * air[0], -1000).astype(np.int16)
-    data = encode_volume(hounsfield, header_of(FRAME.shape, np.eye(4), hounsfield.dtype))
+    data = encode_volume(hounsfield, header_of(READ_BOX.shape, np.eye(4), hounsfield.dtype))
     Store().write(str(tmp_path / "images" / "ct.nii"), data)
     settings = SegmentSettings(
         images=str(tmp_path / "images"), model=folder, output=str(tmp_path / "out"),

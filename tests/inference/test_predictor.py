@@ -15,7 +15,7 @@ from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.merge import FIXED_POINT
 
 ROI = (16, 16, 16)
-FRAME = Box.whole((32, 16, 16))
+READ_BOX = Box.whole((32, 16, 16))
 
 
 @pytest.fixture(scope="module")
@@ -26,12 +26,12 @@ def spec(tmp_path_factory) -> ModelSpec:
 
 @pytest.fixture(scope="module")
 def values() -> np.ndarray:
-    return np.random.default_rng(0).random((1, *FRAME.shape), dtype=np.float32)
+    return np.random.default_rng(0).random((1, *READ_BOX.shape), dtype=np.float32)
 
 
 def test_the_sums_are_weight_times_score(spec, values):
     predictor = Predictor(spec)
-    scored = predictor.score(values, FRAME, [(0, 0, 0)])
+    scored = predictor.score(values, READ_BOX, [(0, 0, 0)])
     sums, seconds = scored.sums_CXYZ, scored.spent.seconds
     with torch.inference_mode():
         batch = torch.zeros(2, 1, *ROI)
@@ -45,9 +45,9 @@ def test_the_sums_are_weight_times_score(spec, values):
 def test_order_and_batches_of_windows_change_no_bit(spec, values):
     windows = [(0, 0, 0), (8, 0, 0), (16, 0, 0)]
     predictor = Predictor(spec)
-    together = predictor.score(values, FRAME, windows).sums_CXYZ
-    backwards = predictor.score(values, FRAME, windows[::-1]).sums_CXYZ
-    alone = sum(predictor.score(values, FRAME, [start]).sums_CXYZ for start in windows)
+    together = predictor.score(values, READ_BOX, windows).sums_CXYZ
+    backwards = predictor.score(values, READ_BOX, windows[::-1]).sums_CXYZ
+    alone = sum(predictor.score(values, READ_BOX, [start]).sums_CXYZ for start in windows)
     assert together.tobytes() == backwards.tobytes() == alone.tobytes()
 
 
@@ -58,7 +58,7 @@ def test_a_process_loads_a_model_once(spec, values):
 
 def test_scores_that_are_no_numbers_are_the_cases_fault(spec, values):
     with pytest.raises(CaseError) as caught:
-        Predictor(spec).score(values * np.float32(np.inf), FRAME, [(0, 0, 0)])
+        Predictor(spec).score(values * np.float32(np.inf), READ_BOX, [(0, 0, 0)])
     assert caught.value.code == "scores_not_finite"
 
 

@@ -54,21 +54,21 @@ def plan_of(shape, classes: int) -> TilePlan:
 def test_each_sweep_is_given_the_sums_of_its_box(predictor, shape):
     plan = plan_of(shape, predictor.classes)
     (tile,) = plan.tiles
-    frame, order = plan.cover_box(tile), tile.order
+    read_box, order = plan.cover_box(tile), tile.order
     image = np.random.default_rng(0).random((1, *shape), dtype=np.float32)
     image[:, : shape[0] // 2] = 0.5  # some windows have one value
-    values = read_with_margin(ArrayView(image), frame)
-    every = Predictor(predictor.spec, reuse_bytes=0).score(values, frame, tile.windows)
+    values = read_with_margin(ArrayView(image), read_box)
+    every = Predictor(predictor.spec, reuse_bytes=0).score(values, read_box, tile.windows)
     decided = np.zeros(plan.native_shape, int)
 
     def decide(slab, partials) -> None:
         decided[slab.write_box.within(tile.write_box)] += 1
         assert sum(partial.box.size for partial in partials) == slab.score_box.size
         for partial in partials:
-            expected = every.sums_CXYZ[(slice(None), *partial.box.within(frame))]
+            expected = every.sums_CXYZ[(slice(None), *partial.box.within(read_box))]
             assert (partial.sums_CXYZ == expected).all()
 
-    first, again = (predictor.stream(values, frame, order, decide) for _ in range(2))
+    first, again = (predictor.stream(values, read_box, order, decide) for _ in range(2))
     assert (decided == 2).all()
     assert again.reused >= first.reused
     assert (order.length < max(shape)) == (max(shape) > max(ROI))
@@ -78,26 +78,26 @@ def test_each_sweep_is_given_the_sums_of_its_box(predictor, shape):
 def test_a_fault_of_a_decision_ends_the_call_and_no_other(predictor):
     plan = plan_of((50, 16, 16), predictor.classes)
     (tile,) = plan.tiles
-    frame = plan.cover_box(tile)
-    values = np.random.default_rng(0).random((1, *frame.shape), dtype=np.float32)
+    read_box = plan.cover_box(tile)
+    values = np.random.default_rng(0).random((1, *read_box.shape), dtype=np.float32)
 
     def refuse(slab, partials) -> None:
         raise CaseError("test", found="a", wanted="b", remedy="c")
 
     with pytest.raises(CaseError, match="a"):
-        predictor.stream(values, frame, tile.order, refuse)
+        predictor.stream(values, read_box, tile.order, refuse)
     seen = []
-    predictor.stream(values, frame, tile.order, lambda slab, _: seen.append(slab))
+    predictor.stream(values, read_box, tile.order, lambda slab, _: seen.append(slab))
     assert seen == list(tile.order.slabs)
 
 
 def test_scores_that_are_no_numbers_end_the_call(predictor):
     plan = plan_of((50, 16, 16), predictor.classes)
     (tile,) = plan.tiles
-    frame = plan.cover_box(tile)
-    values = np.full((1, *frame.shape), np.nan, np.float32)
+    read_box = plan.cover_box(tile)
+    values = np.full((1, *read_box.shape), np.nan, np.float32)
     with pytest.raises(CaseError) as caught:
-        predictor.stream(values, frame, tile.order, lambda *_: None)
+        predictor.stream(values, read_box, tile.order, lambda *_: None)
     assert caught.value.code == "scores_not_finite"
 
 
@@ -162,10 +162,10 @@ def test_memory_does_not_grow_with_the_length_of_a_volume(predictor):
     def peak_bytes(length: int) -> int:
         plan = plan_of((length, 16, 16), predictor.classes)
         (tile,) = plan.tiles
-        frame = plan.cover_box(tile)
-        values = np.random.default_rng(0).random((1, *frame.shape), dtype=np.float32)
+        read_box = plan.cover_box(tile)
+        values = np.random.default_rng(0).random((1, *read_box.shape), dtype=np.float32)
         tracemalloc.start()
-        predictor.stream(values, frame, tile.order, lambda *_: None)
+        predictor.stream(values, read_box, tile.order, lambda *_: None)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return peak

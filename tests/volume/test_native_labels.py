@@ -15,7 +15,7 @@ from unet_pipeline.volume.grid import Orientation, VoxelGrid
 from unet_pipeline.volume.interpolation import interpolation_of
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.nnunet_steps import Respace
-from unet_pipeline.volume.steps import Frame, Prepared, Reorder, Resample, covered_box
+from unet_pipeline.volume.steps import CropPad, Prepared, Reorder, Resample, covered_box
 from unet_pipeline.volume.views import ArrayView, ShapeOnly
 
 ORIENTATIONS = [
@@ -47,7 +47,7 @@ def prepared_with(steps, shape):
 def frames(draw, shape):
     start = [draw(st.integers(-3, n - 1)) for n in shape]
     stop = [draw(st.integers(max(a, 0) + 1, n + 3)) for a, n in zip(start, shape, strict=True)]
-    return Frame(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True)))
+    return CropPad(tuple(start), tuple(b - a for a, b in zip(start, stop, strict=True)))
 
 
 @st.composite
@@ -153,7 +153,7 @@ def test_a_chain_that_interpolates_twice_is_read():
 def test_interpolation_by_eye():
     """Five voxels: a margin of one, then three of the other grid at half its spacing, reversed."""
     steps = (
-        Frame((1, 0, 0), (4, 1, 1)),
+        CropPad((1, 0, 0), (4, 1, 1)),
         Reorder(Orientation((0, 1, 2), (True, False, False))),
         Resample((2.0, 1.0, 1.0), (0.0, 0.0, 0.0), (2, 1, 1)),
     )
@@ -191,7 +191,7 @@ def test_not_one_rounding_differs(orientation, reorder_first):
     """Thousands of voxels whose classes differ in the last bit, interpolated along every axis."""
     reorder = Reorder(orientation)
     resample = Resample((1.3, 0.7, 2.1), (0.2, 0.0, -0.4), (11, 29, 10))
-    crop = Frame((2, -1, 0), (9, 27, 11))
+    crop = CropPad((2, -1, 0), (9, 27, 11))
     steps = (reorder, resample, crop) if reorder_first else (crop, resample, reorder)
     prepared = prepared_with(steps, (19, 21, 20))
     box, write_box = Box.whole(prepared.model.shape), Box.whole((19, 21, 20))

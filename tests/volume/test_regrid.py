@@ -9,7 +9,7 @@ from nibabel.processing import resample_from_to
 
 from unet_pipeline.volume import regrid
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
-from unet_pipeline.volume.regrid import conformed, reordered, reordering, resampled
+from unet_pipeline.volume.regrid import match_grid, reordered, reordering, resampled
 
 LITTLE = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
 GRID = VoxelGrid.of((2, 3, 4), np.diag([2.0, 3.0, 4.0, 1.0]))
@@ -47,7 +47,7 @@ def test_no_reordering_makes_another_place():
 
 
 def test_the_same_grid_is_not_copied():
-    assert conformed(LITTLE, GRID, GRID, 0.1, "nearest") is LITTLE
+    assert match_grid(LITTLE, GRID, GRID, 0.1, "nearest") is LITTLE
 
 
 @given(st.tuples(*[st.integers(-4, 4)] * 3))

@@ -20,7 +20,7 @@ from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
 from unet_pipeline.volume.formats import writer_of
 from unet_pipeline.volume.header import Header, header_of
 from unet_pipeline.volume.labels import of_one_hot
-from unet_pipeline.volume.regrid import Method, conformed, same_grid
+from unet_pipeline.volume.regrid import Method, match_grid, same_grid
 
 _MASK = "_mask.nii.gz"
 
@@ -134,7 +134,7 @@ def _encoded(
     qform and an sform that both say what the chosen form says.
     """
     allowed = allowed_mm(first.grid, policy.tolerance)
-    values_XYZ = conformed(view.values(), view.header.grid, first.grid, allowed, method)
+    values_XYZ = match_grid(view.values(), view.header.grid, first.grid, allowed, method)
     return writer_of().encode(values_XYZ, _header(first, new=new_header))
 
 

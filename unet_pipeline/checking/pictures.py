@@ -19,7 +19,7 @@ from unet_pipeline.volume.axes import Axes
 from unet_pipeline.volume.decoding import StoredView, read_volume
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.labels import as_labels
-from unet_pipeline.volume.regrid import conformed
+from unet_pipeline.volume.regrid import match_grid
 
 log = logging.getLogger(__name__)
 
@@ -90,4 +90,4 @@ def _by_world(
     if not source.is_a_place:
         return None
     allowed = allowed_mm(target, policy.tolerance)
-    return conformed(labels_XYZ, source, target, allowed, "nearest")
+    return match_grid(labels_XYZ, source, target, allowed, "nearest")

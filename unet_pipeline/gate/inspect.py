@@ -20,7 +20,7 @@ from unet_pipeline.storage.versions import Versions
 from unet_pipeline.volume.decoding import StoredView, read_volume
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.labels import Joined, as_labels, of_one_hot, without_steps
-from unet_pipeline.volume.regrid import conformed
+from unet_pipeline.volume.regrid import match_grid
 
 Array = npt.NDArray[Any]
 
@@ -157,7 +157,7 @@ def read_mask(
         step = abs(header.slope) if header.dtype.kind in "iu" else 0.0
         volumes = [without_steps(view.values(), step) for view in read.views]
         values_XYZ = volumes[0] if len(volumes) == 1 else of_one_hot(volumes)
-        values_XYZ = conformed(values_XYZ, header.grid, grid, allowed, "nearest")
+        values_XYZ = match_grid(values_XYZ, header.grid, grid, allowed, "nearest")
     return Mask(values_XYZ, read.inputs, read.view.filled)
 
 

@@ -13,14 +13,14 @@ GROUP_VOXELS = 8_000_000  # that are weighted at a time on a device: 100 MB
 
 
 class ScoreAccumulator:
-    """Sums of weight x score on the voxels of a frame; they take no memory before the first.
+    """Sums of weight x score on the voxels of a box; they take no memory before the first.
 
     Along one axis there may be fewer places than voxels. Voxel i then shares its place with voxel
     i + ``length``, and one of the two must have been cleared before the other is added to.
 
     Parameters
     ----------
-    classes, frame
+    classes, box
         Shape of the sums, and the model voxels that they stand for.
     importance_xyz
         Weight of each voxel of a window, on the device of the scores.
@@ -33,16 +33,16 @@ class ScoreAccumulator:
     def __init__(
         self,
         classes: int,
-        frame: Box,
+        box: Box,
         importance_xyz: torch.Tensor,
         threads: int,
         *,
         axis: int = 0,
         length: int | None = None,
     ) -> None:
-        self.frame, self._axis = frame, axis
+        self.box, self._axis = box, axis
         self._importance, self._threads = importance_xyz, threads
-        shape = list(frame.shape)
+        shape = list(box.shape)
         self._length = shape[axis] = shape[axis] if length is None else length
         self._shape = (classes, *shape)
         self._sums: torch.Tensor | None = None
@@ -65,7 +65,7 @@ class ScoreAccumulator:
             yield part, self.sums()[(slice(None), *place.within(Box.whole(self._shape[1:])))]
 
     def add(self, scores_Cxyz: torch.Tensor, window: Box) -> None:
-        """Add the scores of a window, where it lies inside the frame.
+        """Add the scores of a window, where it lies inside the box.
 
         Raises
         ------
@@ -74,14 +74,14 @@ class ScoreAccumulator:
         """
         if self.on_cuda:
             self._largest.append(torch.stack(torch.aminmax(scores_Cxyz)).abs().amax())
-            for part, sums_Cxyz in self.parts(window.intersect(self.frame)):
+            for part, sums_Cxyz in self.parts(window.intersect(self.box)):
                 cut = part.within(window)
                 add_in_groups(sums_Cxyz, scores_Cxyz[(slice(None), *cut)], self._importance[cut])
             return
         sums, scores, importance = (
             tensor.numpy() for tensor in (self.sums(), scores_Cxyz, self._importance)
         )
-        for part, place in self._places(window.intersect(self.frame)):
+        for part, place in self._places(window.intersect(self.box)):
             local = part.shifted(-v for v in window.start)
             offset = index3(b - a for a, b in zip(local.start, place.start, strict=True))
             if not add_window(sums, scores, importance, local, offset, self._threads):
@@ -99,12 +99,12 @@ class ScoreAccumulator:
 
     def _places(self, box: Box) -> Iterator[tuple[Box, Box]]:
         """Cut a box where the places begin anew; yield its parts, and the place of each."""
-        axis, begin = self._axis, self.frame.start[self._axis]
+        axis, begin = self._axis, self.box.start[self._axis]
         low = box.start[axis]
         while low < box.stop[axis]:
             turn = (low - begin) // self._length
             part = box.between(axis, low, begin + (turn + 1) * self._length)
-            shift = [-v for v in self.frame.start]
+            shift = [-v for v in self.box.start]
             shift[axis] -= turn * self._length
             yield part, part.shifted(shift)
             low = part.stop[axis]

@@ -122,7 +122,7 @@ class Spent:
 
 @dataclass(frozen=True)
 class Scored:
-    """What became of the windows of one call: fixed-point sums of weight x score on its frame."""
+    """What became of the windows of one call: fixed-point sums of weight x score on its box."""
 
     sums_CXYZ: Sums
     spent: Spent
@@ -174,32 +174,34 @@ class Predictor:
         self._known = ScoreCache(reuse_bytes)
         self._reuses = SCORE_BYTES * self.classes * prod(spec.roi_size) <= reuse_bytes
 
-    def score(self, values_CXYZ: Voxels, frame: Box, windows: Iterable[Index3]) -> Scored:
+    def score(self, values_CXYZ: Voxels, read_box: Box, windows: Iterable[Index3]) -> Scored:
         """Score windows and add them up in fixed point.
 
         Parameters
         ----------
         values_CXYZ
-            What the network sees of the model voxels of ``frame``.
+            What the network sees of the model voxels of ``read_box``.
         windows
-            First voxel of each window; all lie inside ``frame``.
+            First voxel of each window; all lie inside ``read_box``.
 
         Raises
         ------
         CaseError
             ``scores_not_finite`` if the network gives NaN or numbers out of range.
         """
-        total = ScoreAccumulator(self.classes, frame, self.importance, self.threads)
-        spent = self._serve(values_CXYZ, frame, windows, total.add)
+        total = ScoreAccumulator(self.classes, read_box, self.importance, self.threads)
+        spent = self._serve(values_CXYZ, read_box, windows, total.add)
         total.check()
         return Scored(self._feed.unload(total.sums()), spent)
 
-    def stream(self, values_CXYZ: Voxels, frame: Box, order: WindowOrder, decide: Decide) -> Spent:
+    def stream(
+        self, values_CXYZ: Voxels, read_box: Box, order: WindowOrder, decide: Decide
+    ) -> Spent:
         """Score windows in an order; let labels be decided as sums are complete.
 
         Parameters
         ----------
-        values_CXYZ, frame
+        values_CXYZ, read_box
             As for ``score``.
         decide
             As for ``StreamingMerge``. What it did is of no worth if an error is raised.
@@ -219,7 +221,7 @@ class Predictor:
         )
         merge = StreamingMerge(total, order, self._feed, decide, aside=total.on_cuda)
         try:
-            spent = self._serve(values_CXYZ, frame, order.windows, merge.add)
+            spent = self._serve(values_CXYZ, read_box, order.windows, merge.add)
         finally:
             merge.close()
         merge.check()
@@ -230,7 +232,7 @@ class Predictor:
     def _serve(
         self,
         values_CXYZ: Voxels,
-        frame: Box,
+        read_box: Box,
         windows: Iterable[Index3],
         add: Callable[[torch.Tensor, Box], None],
     ) -> Spent:
@@ -241,7 +243,7 @@ class Predictor:
         """
         spent, rest = Spent({"infer": 0.0, "forward": 0.0}), iter(windows)
         while part := [*islice(rest, MOST_WINDOWS)]:
-            more = self._serve_part(values_CXYZ, frame, part, add)
+            more = self._serve_part(values_CXYZ, read_box, part, add)
             spent = Spent(
                 added([spent.seconds, more.seconds]),
                 spent.windows + more.windows,
@@ -252,12 +254,12 @@ class Predictor:
     def _serve_part(
         self,
         values_CXYZ: Voxels,
-        frame: Box,
+        read_box: Box,
         windows: Sequence[Index3],
         add: Callable[[torch.Tensor, Box], None],
     ) -> Spent:
         boxes = (Box.at(start, self.roi_size) for start in windows)
-        cut = ((box, values_CXYZ[(slice(None), *box.within(frame))]) for box in boxes)
+        cut = ((box, values_CXYZ[(slice(None), *box.within(read_box))]) for box in boxes)
         line = Lineup(cut, self._known if self._reuses else None, add)
         call = Call(line.to_run, line.receive)
         with torch.inference_mode():

@@ -83,4 +83,4 @@ class StreamingMerge:
             else:
                 self._deciding.append(self._pool.submit(self._decide, slab, partials))
         if slab is not self._order.slabs[-1]:
-            self._total.clear(self._total.frame.between(self._order.axis, *slab.released))
+            self._total.clear(self._total.box.between(self._order.axis, *slab.released))

@@ -33,26 +33,26 @@ class CaseBlock:
         The model grid.
     windows
         First model voxel of each window.
-    frame
+    box
         The model voxels that the windows cover; may hang over the volume.
     values_CXYZ
-        What the network sees of the frame.
+        What the network sees of the box.
     labels_XYZ
-        Labels of the mask on the frame, int16; ``OUTSIDE`` where there is no volume.
+        Labels of the mask on the box, int16; ``OUTSIDE`` where there is no volume.
     """
 
     name: str
     grid: VoxelGrid
     windows: tuple[Index3, ...]
     roi_size: Index3
-    frame: Box
+    box: Box
     values_CXYZ: Voxels
     labels_XYZ: NDArray[np.int16]
 
     def boxes(self) -> Iterator[tuple[slice, slice, slice]]:
-        """Yield where each window lies in the frame."""
+        """Yield where each window lies in the box."""
         for start in self.windows:
-            yield Box.at(start, self.roi_size).within(self.frame)
+            yield Box.at(start, self.roi_size).within(self.box)
 
 
 def load_block(job: VolumeJob, most_windows: int) -> CaseBlock:
@@ -90,13 +90,13 @@ def cut_block(
 ) -> CaseBlock:
     """Cut the block of windows with most foreground out of a volume on the model grid."""
     windows = foreground_windows(labels_XYZ, roi_size, overlap, most_windows)
-    frame = Box.at(windows[0], roi_size).union(Box.at(windows[-1], roi_size))
-    framed_XYZ = np.full(frame.shape, OUTSIDE, np.int16)
+    box = Box.at(windows[0], roi_size).union(Box.at(windows[-1], roi_size))
+    block_XYZ = np.full(box.shape, OUTSIDE, np.int16)
     whole = Box.whole(labels_XYZ.shape)
-    inside = frame.intersect(whole)
-    framed_XYZ[inside.within(frame)] = labels_XYZ[inside.within(whole)]
-    values_CXYZ = read_with_margin(model, frame)
-    return CaseBlock(name, grid, windows, roi_size, frame, values_CXYZ, framed_XYZ)
+    inside = box.intersect(whole)
+    block_XYZ[inside.within(box)] = labels_XYZ[inside.within(whole)]
+    values_CXYZ = read_with_margin(model, box)
+    return CaseBlock(name, grid, windows, roi_size, box, values_CXYZ, block_XYZ)
 
 
 def foreground_windows(

@@ -35,7 +35,7 @@ def feature_figures(
     for index in slices or [_fullest_slice(block, axis)]:
         box = _window_with(block, axis, index)
         if box is None:
-            first, stop = block.frame.start[axis], block.frame.stop[axis]
+            first, stop = block.box.start[axis], block.box.stop[axis]
             log.warning("no slice %d: the block goes from %d to %d", index, first, stop - 1)
             continue
         yield from _drawn(subject, block, layers, chosen, index, box)
@@ -49,7 +49,7 @@ def _drawn(
     x, y, z = block.grid.spacing_mm
     where = Slice(
         view,
-        index - block.frame.start[axis] - box[axis].start,
+        index - block.box.start[axis] - box[axis].start,
         tuple(block.grid.axcodes),
         (float(x), float(y), float(z)),
     )
@@ -65,12 +65,12 @@ def _fullest_slice(block: CaseBlock, axis: int) -> int:
     others = tuple(other for other in range(3) if other != axis)
     counts = (block.labels_XYZ > 0).sum(axis=others)
     index = int(counts.argmax()) if counts.any() else len(counts) // 2
-    return block.frame.start[axis] + index
+    return block.box.start[axis] + index
 
 
 def _window_with(block: CaseBlock, axis: int, index: int) -> Box3 | None:
     """Return the window with most foreground on a slice; None if no window has that slice."""
-    at = index - block.frame.start[axis]
+    at = index - block.box.start[axis]
     holding = [box for box in block.boxes() if box[axis].start <= at < box[axis].stop]
 
     def foreground(box: Box3) -> int:

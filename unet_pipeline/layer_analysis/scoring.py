@@ -150,13 +150,13 @@ class _Scorer:
             yield self.network({name: means[name] for name in channels}, channels)
 
     def _blended(self, predict: Predict) -> NDArray[np.float32]:
-        """Return the weighted mean of the windows' scores on the block's frame, CXYZ."""
-        block, total, weight = self.block, None, torch.zeros(self.block.frame.shape)
+        """Return the weighted mean of the windows' scores on the block, CXYZ."""
+        block, total, weight = self.block, None, torch.zeros(self.block.box.shape)
         for box in block.boxes():
             window = torch.from_numpy(np.ascontiguousarray(block.values_CXYZ[(slice(None), *box)]))
             scores = predict(window[None])[0].cpu()
             if total is None:
-                total = torch.zeros((scores.shape[0], *block.frame.shape))
+                total = torch.zeros((scores.shape[0], *block.box.shape))
             total[(slice(None), *box)] += scores * self.importance
             weight[box] += self.importance
         assert total is not None  # noqa: S101  a block has a window

@@ -24,7 +24,7 @@ class Window(NamedTuple):
     """What the network sees of one window."""
 
     values_CXYZ: Voxels
-    frame: Box
+    read_box: Box
     start: Index3
 
 
@@ -69,7 +69,7 @@ def _of_one_size(spec: ModelSpec, windows: Sequence[Window]) -> float:
 
 
 def _forward(predictor: Predictor, window: Window) -> float:
-    return predictor.score(window.values_CXYZ, window.frame, [window.start]).spent.seconds[
+    return predictor.score(window.values_CXYZ, window.read_box, [window.start]).spent.seconds[
         "forward"
     ]
 
@@ -88,5 +88,5 @@ def _read_windows(job: VolumeJob) -> Iterator[Window]:
     starts = chain.from_iterable(tile.windows for tile in plan.tiles)
     step = max(1, plan.n_windows // WINDOWS)
     for start in islice(starts, step // 2, step * WINDOWS, step):
-        frame = Box.at(start, job.spec.roi_size)
-        yield Window(read_tile(staged, frame).values_CXYZ, frame, start)
+        read_box = Box.at(start, job.spec.roi_size)
+        yield Window(read_tile(staged, read_box).values_CXYZ, read_box, start)

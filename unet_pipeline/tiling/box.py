@@ -76,10 +76,10 @@ class Box:
         for start in product(*(range(a, b, step) for a, b, step in axes)):
             yield Box.at(start, shape).intersect(self)
 
-    def within(self, frame: "Box") -> tuple[slice, slice, slice]:
-        """Return the slices that cut this box out of an array that covers ``frame``."""
+    def within(self, outer: "Box") -> tuple[slice, slice, slice]:
+        """Return the slices that cut this box out of an array that covers ``outer``."""
         x, y, z = (
-            slice(a - f, b - f) for a, b, f in zip(self.start, self.stop, frame.start, strict=True)
+            slice(a - f, b - f) for a, b, f in zip(self.start, self.stop, outer.start, strict=True)
         )
         return x, y, z
 

@@ -170,9 +170,9 @@ class TilePlan:
         """Return the bytes of a tile's sums, as many as are alive at once, and of its input."""
         if not tile.windows:
             return 0
-        frame = self.cover_box(tile)
-        alive = prod(tile.order.alive) if tile.order else frame.size
-        return alive * self.classes * SUM_BYTES + frame.size * self.channels * SCORE_BYTES
+        read_box = self.cover_box(tile)
+        alive = prod(tile.order.alive) if tile.order else read_box.size
+        return alive * self.classes * SUM_BYTES + read_box.size * self.channels * SCORE_BYTES
 
     def targets(self, tile: Tile) -> tuple[int, ...]:
         """Return the indices of the tiles that get a partial from ``tile``."""

@@ -42,7 +42,7 @@ def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDA
         tile_shape=prepared.native.shape,
     )
     (tile,) = plan.tiles
-    frame = plan.cover_box(tile)
-    values_CXYZ = read_with_margin(ArrayView(image_CXYZ), frame)
-    labels, _ = streamed_labels(predictor, values_CXYZ, frame, tile, prepared)
+    read_box = plan.cover_box(tile)
+    values_CXYZ = read_with_margin(ArrayView(image_CXYZ), read_box)
+    labels, _ = streamed_labels(predictor, values_CXYZ, read_box, tile, prepared)
     return labels.labels_XYZ

@@ -19,12 +19,12 @@ from unet_pipeline.volume.views import View, Voxels
 _PART_VOXELS = 1_000_000
 
 
-class Squares:
-    """A step that brings a sheared grid to right angles itself."""
+class HandlesShear:
+    """A step that brings a sheared grid to right angles itself: none need be put before it."""
 
 
 @dataclass(frozen=True)
-class Aslant:
+class AffineResampled:
     """A view whose axes run anywhere in another's, linearly interpolated.
 
     A voxel's position is computed from its index alone, so its value does not depend on the box
@@ -94,7 +94,7 @@ class Aslant:
 
 
 @dataclass(frozen=True)
-class Regrid:
+class ResampleToGrid:
     """A step onto another grid of the same world, resolved."""
 
     source: VoxelGrid
@@ -113,7 +113,7 @@ class Regrid:
         return self.target
 
 
-def deskewed(grid: VoxelGrid) -> Regrid:
+def deskewed(grid: VoxelGrid) -> ResampleToGrid:
     """Return the step onto a grid at right angles that keeps slices slices.
 
     The first axis stays, in the order right, front, head of the patient; the others are turned
@@ -124,7 +124,7 @@ def deskewed(grid: VoxelGrid) -> Regrid:
     upright = order.apply(grid)
     directions = upright.affine[:3, :3]
     distances_mm = np.diag(np.linalg.cholesky(directions.T @ directions))
-    return Regrid(grid, order.inverse.apply(right_angled(upright, distances_mm.tolist())))
+    return ResampleToGrid(grid, order.inverse.apply(right_angled(upright, distances_mm.tolist())))
 
 
 def right_angled(grid: VoxelGrid, spacing_mm: Sequence[float]) -> VoxelGrid:
@@ -139,4 +139,4 @@ def right_angled(grid: VoxelGrid, spacing_mm: Sequence[float]) -> VoxelGrid:
 
 def _on(view: View, source: VoxelGrid, target: VoxelGrid) -> View:
     matrix = np.linalg.solve(source.affine, target.affine)
-    return Aslant(view, tuple(tuple(map(float, row)) for row in matrix[:3]), target.shape)
+    return AffineResampled(view, tuple(tuple(map(float, row)) for row in matrix[:3]), target.shape)

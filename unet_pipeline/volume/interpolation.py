@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.tiling.box import Box
-from unet_pipeline.volume.views import Framed, Reoriented, Resampled, ShapeOnly, View
+from unet_pipeline.volume.views import CropPadded, Reoriented, Resampled, ShapeOnly, View
 
 Indices = npt.NDArray[np.int64]
 NOTHING = -1  # the index of a voxel that is not there, whose value is 0
@@ -94,8 +94,8 @@ def interpolation_of(view: View, box: Box) -> Interpolation | None:
     while not isinstance(view, ShapeOnly):
         if isinstance(view, Reoriented):
             interps = [_reoriented(view, interp) for interp in interps]
-        elif isinstance(view, Framed) and view.fill == 0:
-            interps = [_framed(view, interp) for interp in interps]
+        elif isinstance(view, CropPadded) and view.fill == 0:
+            interps = [_crop_padded(view, interp) for interp in interps]
         elif isinstance(view, Resampled) and not interpolated:
             interpolated = True
             interps = [_resampled(view, interp) for interp in interps]
@@ -121,7 +121,7 @@ def _reoriented(view: Reoriented, interp: AxisInterpolation) -> AxisInterpolatio
     return interp.moved(lambda index: last - index if flip else index, axis)
 
 
-def _framed(view: Framed, interp: AxisInterpolation) -> AxisInterpolation:
+def _crop_padded(view: CropPadded, interp: AxisInterpolation) -> AxisInterpolation:
     start, size = view.start[interp.inner_axis], view.inner.shape[interp.inner_axis]
 
     def change(index: Indices) -> Indices:

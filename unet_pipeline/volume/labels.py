@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.volume.steps import Change, Prepared
+from unet_pipeline.volume.steps import MapValues, Prepared
 from unet_pipeline.volume.views import ArrayView, View, slabs
 
 NEAR_WHOLE = 1e-3  # tools that write floats leave 0.9999999 and 254.99997
@@ -128,7 +128,7 @@ def model_labels(mask_XYZ: NDArray[Any], prepared: Prepared) -> NDArray[np.int16
             wanted=f"labels from 0 to {_LARGEST_LABEL}",
             remedy="Renumber the labels of the mask",
         )
-    geometry = [step for step in prepared.steps if not isinstance(step, Change)]
+    geometry = [step for step in prepared.steps if not isinstance(step, MapValues)]
     best_XYZ = np.zeros(prepared.model.shape, np.int16)
     share_XYZ = np.zeros(prepared.model.shape, np.float32)
     for label in labels:

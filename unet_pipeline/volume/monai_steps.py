@@ -9,12 +9,12 @@ import numpy as np
 from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume import statistics
-from unet_pipeline.volume.deskew import Regrid, Squares, right_angled
+from unet_pipeline.volume.deskew import HandlesShear, ResampleToGrid, right_angled
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
 from unet_pipeline.volume.steps import (
-    Change,
-    Frame,
-    Nothing,
+    CropPad,
+    Identity,
+    MapValues,
     Reorder,
     Resample,
     Resolved,
@@ -40,7 +40,7 @@ class Orient:
 
 
 @dataclass(frozen=True)
-class Space(Squares):
+class Spacing(HandlesShear):
     """``Spacingd``: resample linearly to ``spacing_mm``; a value <= 0 keeps the file's."""
 
     spacing_mm: tuple[float, float, float]
@@ -58,13 +58,13 @@ class Space(Squares):
 
         if grid.is_sheared:
             kept = zip(self.spacing_mm, grid.spacing_mm, strict=True)
-            return Regrid(grid, right_angled(grid, [w if w > 0 else h for w, h in kept]))
+            return ResampleToGrid(grid, right_angled(grid, [w if w > 0 else h for w, h in kept]))
         wanted_mm = [
             have if want <= 0 or abs(have - want) <= SAME_SPACING_MM else want
             for want, have in zip(self.spacing_mm, grid.spacing_mm, strict=True)
         ]
         if wanted_mm == list(grid.spacing_mm):
-            return Nothing()
+            return Identity()
         check_lengths(grid.shape, grid.spacing_mm, wanted_mm)
         zoomed = zoom_affine(grid.affine.copy(), wanted_mm, diagonal=False)
         shape, origin_mm = compute_shape_offset(grid.shape, grid.affine, zoomed)
@@ -103,7 +103,7 @@ class Resize:
             scale = self.shape[0] / max(have)
             wanted = [max(1, round(n * scale)) for n in have]
         if tuple(wanted) == have:
-            return Nothing()
+            return Identity()
         pairs = list(zip(have, wanted, strict=True))
         if self.corners:
             steps = [
@@ -116,7 +116,7 @@ class Resize:
 
 
 @dataclass(frozen=True)
-class ScaleRange(Nothing):
+class ScaleRange(Identity):
     """``ScaleIntensityRanged``: map [a_min, a_max] to [b_min, b_max]."""
 
     a_min: float
@@ -127,7 +127,7 @@ class ScaleRange(Nothing):
 
     def resolve(self, view: View, grid: VoxelGrid) -> Resolved:
         """Nothing to measure."""
-        return Change(self)
+        return MapValues(self)
 
     def __call__(self, values: Voxels) -> Voxels:
         """Map the values; a range of width 0 is only shifted, as in MONAI."""
@@ -143,7 +143,7 @@ class ScaleRange(Nothing):
 
 
 @dataclass(frozen=True)
-class ScalePercentiles(Nothing):
+class ScalePercentiles(Identity):
     """``ScaleIntensityRangePercentilesd``: as ``ScaleRange``, from percentiles of the volume."""
 
     lower: float
@@ -161,11 +161,11 @@ class ScalePercentiles(Nothing):
         for group in groups:
             low, high = statistics.percentiles(view, (self.lower, self.upper), channels=group)
             scales.append(ScaleRange(low, high, self.b_min, self.b_max, self.clip))
-        return Change(_PerChannel(tuple(scales)))
+        return MapValues(_PerChannel(tuple(scales)))
 
 
 @dataclass(frozen=True)
-class Standardise(Nothing):
+class Standardise(Identity):
     """``NormalizeIntensityd``: subtract a mean and divide by a deviation, given or measured."""
 
     subtrahend: tuple[float, ...] | None = None
@@ -189,7 +189,7 @@ class Standardise(Nothing):
                     self.nonzero,
                 )
             )
-        return Change(_PerChannel(tuple(shifts)))
+        return MapValues(_PerChannel(tuple(shifts)))
 
 
 @dataclass(frozen=True)
@@ -244,7 +244,7 @@ class CropForeground:
         shape = [b - a for a, b in zip(start, stop, strict=True)]
         wider = [-(-n // k) * k for n, k in zip(shape, self.k_divisible, strict=True)]
         start = [a - (w - n) // 2 for a, n, w in zip(start, shape, wider, strict=True)]
-        return Frame((start[0], start[1], start[2]), (wider[0], wider[1], wider[2]))
+        return CropPad((start[0], start[1], start[2]), (wider[0], wider[1], wider[2]))
 
 
 @dataclass(frozen=True)
@@ -263,7 +263,7 @@ class PadDivisible:
             (s - n) // 2 if self.method == "symmetric" else 0
             for n, s in zip(view.shape, sizes, strict=True)
         ]
-        return Frame((-before[0], -before[1], -before[2]), (sizes[0], sizes[1], sizes[2]))
+        return CropPad((-before[0], -before[1], -before[2]), (sizes[0], sizes[1], sizes[2]))
 
 
 def three(value: Any, kind: Callable[[Any], Any]) -> tuple[Any, Any, Any]:

@@ -15,7 +15,7 @@ from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume import statistics
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
 from unet_pipeline.volume.spline import Bounds, Spline
-from unet_pipeline.volume.steps import Frame, Nothing, Reorder, Resolved, check_lengths
+from unet_pipeline.volume.steps import CropPad, Identity, Reorder, Resolved, check_lengths
 from unet_pipeline.volume.views import Resampled, Spacing3, View
 
 ANISOTROPIC = 3.0  # largest spacing by smallest, above which slices are resampled one by one
@@ -51,7 +51,7 @@ class CropNonzero:
                 wanted="some other values, as nnU-Net crops to them",
                 remedy="Check the image",
             )
-        return Frame(found.start, found.shape)
+        return CropPad(found.start, found.shape)
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Respace:
         check_lengths(grid.shape, have, want)
         x, y, z = (round(h / w * n) for h, w, n in zip(have, want, grid.shape, strict=True))
         if (x, y, z) == grid.shape:
-            return Nothing()
+            return Identity()
         if 0 in (x, y, z):
             raise _resampled_away(have, want, grid.shape)
         slices = slice_axis(have, want, self.separate)

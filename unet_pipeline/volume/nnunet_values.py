@@ -14,7 +14,7 @@ from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume import kernels, statistics
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.layout import in_order
-from unet_pipeline.volume.steps import Nothing, Resolved
+from unet_pipeline.volume.steps import Identity, Resolved
 from unet_pipeline.volume.views import View, Voxels, slabs
 
 SMALLEST_DEVIATION = 1e-8
@@ -117,7 +117,7 @@ class Normalise:
 
 
 @dataclass(frozen=True)
-class _Normalised(Nothing):
+class _Normalised(Identity):
     scales: tuple[Scale, ...]
     mask_XYZ: npt.NDArray[np.bool_] | None
 

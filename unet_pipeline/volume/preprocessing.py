@@ -23,13 +23,13 @@ from unet_pipeline.volume.monai_steps import (
     Resize,
     ScalePercentiles,
     ScaleRange,
-    Space,
+    Spacing,
     Standardise,
 )
 from unet_pipeline.volume.nnunet_steps import CropNonzero, Permute, Respace
 from unet_pipeline.volume.nnunet_values import SCHEMES, Normalise, Scheme
 from unet_pipeline.volume.options import Options, brief, unsupported
-from unet_pipeline.volume.steps import Nothing, Step
+from unet_pipeline.volume.steps import Identity, Step
 
 
 def parse_preprocessing(transforms: Sequence[Mapping[str, Any]]) -> tuple[Step, ...]:
@@ -111,7 +111,7 @@ def _space(o: Options) -> Step:
     for mm in (x, y, z):
         if 0 < mm < _FINEST_MM:
             raise o.wrong("pixdim", mm, f"from {_FINEST_MM} mm, or 0 for the file's own")
-    return Space((x, y, z))
+    return Spacing((x, y, z))
 
 
 def _scale_range(o: Options) -> Step:
@@ -224,7 +224,7 @@ def _nothing(o: Options) -> Step:
     o.left.clear()
     if str(dtype).rpartition(".")[2] not in _FLOATS:
         o.left["dtype"] = dtype
-    return Nothing()
+    return Identity()
 
 
 _FLOATS = frozenset({"None", "float", "float32", "float64", "double"})
@@ -273,7 +273,7 @@ def _translate(transform: Mapping[str, Any]) -> Step:
         raise unsupported(f"with _target_ {brief(target)}", "the name of a transform")
     name = _SPELLINGS.sub("d", target.rsplit(".", 1)[-1])
     if transform.get("_disabled_", False) in (True, "true"):
-        return Nothing()
+        return Identity()
     if name not in _TRANSFORMS | _OF_NNUNET:
         raise unsupported(name, f"one of MONAI's {', '.join(SUPPORTED)}")
     make, harmless = (_TRANSFORMS | _OF_NNUNET)[name]

@@ -53,7 +53,7 @@ def reordered(values_XYZ: Array, order: Orientation) -> Array:
     return values[tuple(slice(None, None, -1 if flip else 1) for flip in order.flips)]
 
 
-def conformed(
+def match_grid(
     values_XYZ: Array, source: VoxelGrid, target: VoxelGrid, allowed_mm: float, method: Method
 ) -> Array:
     """Return the values on ``target``: as they are, reordered or, if need be, resampled.

@@ -19,7 +19,7 @@ from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
 from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.probe import MOST_BYTES
-from unet_pipeline.volume.regrid import conformed, same_grid
+from unet_pipeline.volume.regrid import match_grid, same_grid
 from unet_pipeline.volume.steps import Prepared, Step, prepare
 from unet_pipeline.volume.views import View, Voxels, materialised
 
@@ -140,6 +140,6 @@ def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView
     if same_grid(source, target, allowed_mm):
         return other
     values_XYZ = other.read(Box.whole(other.shape))[0]
-    values_XYZ = conformed(values_XYZ, source, target, allowed_mm, "linear")
+    values_XYZ = match_grid(values_XYZ, source, target, allowed_mm, "linear")
     header = replace(other.header, grid=target, dtype=values_XYZ.dtype, slope=1.0, inter=0.0)
     return StoredView(header, values_XYZ, None, other.value_range)

@@ -14,15 +14,15 @@ import numpy as np
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.volume.deskew import Squares, deskewed
+from unet_pipeline.volume.deskew import HandlesShear, deskewed
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
 from unet_pipeline.volume.views import (
-    Framed,
-    Mapped,
+    CropPadded,
     Reoriented,
     Resampled,
     ShapeOnly,
     Spacing3,
+    ValueMapped,
     View,
     Voxels,
 )
@@ -75,7 +75,7 @@ class Prepared:
     @property
     def geometry(self) -> "Prepared":
         """What ``backward`` needs: all but the steps that only change values, and may be large."""
-        moving = tuple(step for step in self.steps if not isinstance(step, Nothing))
+        moving = tuple(step for step in self.steps if not isinstance(step, Identity))
         return replace(self, steps=moving)
 
     def forward(self, view: View) -> View:
@@ -102,7 +102,7 @@ def prepare(steps: Sequence[Step], view: View, grid: VoxelGrid) -> Prepared:
     """
     resolved: list[Resolved] = []
     native = grid
-    if grid.is_sheared and not any(isinstance(step, Squares) for step in steps):
+    if grid.is_sheared and not any(isinstance(step, HandlesShear) for step in steps):
         resolved.append(deskewed(grid))
         view, grid = resolved[0].apply(view), resolved[0].grid(grid)
     for step in steps:
@@ -113,8 +113,8 @@ def prepare(steps: Sequence[Step], view: View, grid: VoxelGrid) -> Prepared:
 
 
 @dataclass(frozen=True)
-class Nothing:
-    """A step that moves no voxel, such as loading; heirs change values and nothing else."""
+class Identity:
+    """A step that moves no voxel, such as loading; subclasses change values and nothing else."""
 
     needs_voxels = False
     measures = False
@@ -137,14 +137,14 @@ class Nothing:
 
 
 @dataclass(frozen=True)
-class Change(Nothing):
+class MapValues(Identity):
     """A change of each value, resolved."""
 
     change: Callable[[Voxels], Voxels]
 
     def apply(self, view: View) -> View:
         """Return the view after this step."""
-        return Mapped(view, self.change)
+        return ValueMapped(view, self.change)
 
 
 @dataclass(frozen=True)
@@ -192,20 +192,20 @@ class Resample:
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A crop, a margin of 0, or both; ``start`` as in ``Framed``."""
+class CropPad:
+    """A crop, a margin of 0, or both; ``start`` as in ``CropPadded``."""
 
     start: Index3
     shape: Index3
 
     def apply(self, view: View) -> View:
         """Return the view after this step."""
-        return Framed(view, self.start, self.shape)
+        return CropPadded(view, self.start, self.shape)
 
     def undo(self, scores: View, shape: Index3) -> View:
         """Return scores on the grid that the step was applied to."""
         x, y, z = (-a for a in self.start)
-        return Framed(scores, (x, y, z), shape)
+        return CropPadded(scores, (x, y, z), shape)
 
     def grid(self, grid: VoxelGrid) -> VoxelGrid:
         """Return the grid after this step."""

@@ -58,14 +58,14 @@ class ArrayView:
     ----------
     values_CXYZ
         Values of any type; they are read as float32.
-    frame
+    box
         The box that the array covers; boxes to read must lie within. By default it begins at 0.
     of_shape
         Shape of the whole volume, where the array is only a part of it.
     """
 
     values_CXYZ: npt.NDArray[Any]
-    frame: Box | None = None
+    box: Box | None = None
     of_shape: Index3 | None = None
 
     @property
@@ -80,7 +80,7 @@ class ArrayView:
 
     def read(self, box: Box) -> Voxels:
         """Return the voxels of ``box``, shape CXYZ."""
-        part = box.within(self.frame or Box.whole(self.values_CXYZ.shape[1:]))
+        part = box.within(self.box or Box.whole(self.values_CXYZ.shape[1:]))
         return np.asarray(self.values_CXYZ[(slice(None), *part)], dtype=np.float32)
 
     def needs(self, box: Box) -> Box:
@@ -211,7 +211,7 @@ class Resampled:
 
 
 @dataclass(frozen=True)
-class Framed:
+class CropPadded:
     """A view cropped, padded with ``fill``, or both.
 
     Attributes
@@ -248,7 +248,7 @@ class Framed:
 
 
 @dataclass(frozen=True)
-class Mapped:
+class ValueMapped:
     """A view whose values are changed one by one.
 
     Attributes
@@ -297,7 +297,7 @@ class ShapeOnly:
 
 def read_with_margin(view: View, box: Box, fill: float = 0.0) -> Voxels:
     """Return the voxels of a ``box`` that may hang over the view's ends, shape CXYZ, in C order."""
-    return in_order(Framed(view, (0, 0, 0), view.shape, fill).read(box))
+    return in_order(CropPadded(view, (0, 0, 0), view.shape, fill).read(box))
 
 
 def slabs(view: View, slab_bytes: int = 64_000_000) -> list[Box]:
