@@ -27,7 +27,7 @@ from unet_pipeline.tiles import (
     labels_of,
     merge_tile,
     score_tile,
-    spent_of,
+    stats_of,
     take_partial,
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan
@@ -59,9 +59,9 @@ def _segment(job: VolumeJob, executor: Executor) -> Sidecar:
     prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
     hold_scratch(job)
     plan: TilePlan = executor.result(executor.submit(plan_volume, prepared, job))
-    tiles, spent = _map_tiles(staged, prepared, plan, job, executor)
-    claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, spent, job))
-    finished: Sidecar = sidecar.within(sum(job.spent.values()) + perf_counter() - begin)
+    tiles, stats = _map_tiles(staged, prepared, plan, job, executor)
+    claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, stats, job))
+    finished: Sidecar = sidecar.within(sum(job.seconds.values()) + perf_counter() - begin)
     patiently(lambda: claim.write_record(job.store, write_sidecar(finished)))
     return finished
 
@@ -74,7 +74,7 @@ def _map_tiles(
         return _map_partials(staged, prepared, plan, job, executor)
     done = [_label(staged, tile, prepared, plan, job, executor) for tile in plan.tiles]
     return [executor.submit(labels_of, tile) for tile in done], [
-        executor.submit(spent_of, tile) for tile in done
+        executor.submit(stats_of, tile) for tile in done
     ]
 
 
@@ -89,7 +89,7 @@ def _map_partials(
     """
     scores: dict[int, Handle] = {}
     labels: list[Handle] = []
-    spent: list[Handle] = []
+    stats: list[Handle] = []
     running: list[Handle] = []
     for turn in plan.turns():
         tile = turn.tile
@@ -97,11 +97,11 @@ def _map_partials(
             running = executor.wait_for_room(running, 2 * executor.workers + 1)
             scores[tile.index] = _score(staged, tile, plan, job, executor)
             running.append(scores[tile.index])
-            spent.append(executor.submit(spent_of, scores[tile.index]))
+            stats.append(executor.submit(stats_of, scores[tile.index]))
         labels += [_merge(target, scores, prepared, plan, job, executor) for target in turn.merged]
         for index in turn.freed:
             scores.pop(index, None)
-    return labels, spent
+    return labels, stats
 
 
 def _label(

@@ -70,7 +70,7 @@ def measure_speed(model: Model, asked: EngineWish = "eager", window: Index3 | No
     noise_CXYZ = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     read_box, batch = Box.at((0, 0, 0), spec.roi_size), [(0, 0, 0)] * spec.batch
     seconds = [
-        predictor.score(noise_CXYZ, read_box, batch).spent.seconds["forward"] / spec.batch
+        predictor.score(noise_CXYZ, read_box, batch).stats.seconds["forward"] / spec.batch
         for _ in range(1 + PASSES)
     ]
     return Speed(median(seconds[1:]), *_codec_speed(), device=predictor.device.type)

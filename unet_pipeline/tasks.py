@@ -19,7 +19,7 @@ from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import filled, look_at_image, look_at_mask, read_reference
-from unet_pipeline.inference.predictor import ModelSpec, Spent
+from unet_pipeline.inference.predictor import ModelSpec, WindowStats
 from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.claims import Claim
@@ -73,7 +73,7 @@ class VolumeJob:
         What the gate saw in the headers.
     content
         Whether to look if the mask lies on the anatomy.
-    spent
+    seconds
         Seconds per stage that the case took before the workers.
     """
 
@@ -93,7 +93,7 @@ class VolumeJob:
     examined: Examined
     content: bool = False
     scratch: str | None = None
-    spent: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def read_tile(staged: StagedCase, read_box: Box) -> TileValues:
 
 
 def finish_case(
-    staged: StagedCase, tiles: Sequence[TileLabels], spent: Sequence[Spent], job: VolumeJob
+    staged: StagedCase, tiles: Sequence[TileLabels], stats: Sequence[WindowStats], job: VolumeJob
 ) -> tuple[Claim, Sidecar]:
     """Join the labels, score them, draw them, and store label map and picture.
 
@@ -245,7 +245,7 @@ def finish_case(
     inputs = (*volume.inputs, *staged.mask_inputs)
     watch.lap("write")
     merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
-    took = (job.spent, merged, staged.seconds, watch.seconds, *(one.seconds for one in spent))
+    took = (job.seconds, merged, staged.seconds, watch.seconds, *(one.seconds for one in stats))
     read = job.examined.bytes_read + sum(one.size for one in inputs)
     return claim, Sidecar(
         written=(output.sha256, digest_bytes(figure)),
@@ -255,8 +255,8 @@ def finish_case(
         output=output,
         geometry=Geometry(_grid(volume.prepared.native), _grid(volume.prepared.model)),
         gate=staged.examined.note,
-        windows=sum(one.windows for one in spent),
-        windows_reused=sum(one.reused for one in spent),
+        windows=sum(one.windows for one in stats),
+        windows_reused=sum(one.reused for one in stats),
         tiles=len(tiles),
         dice=dice,
         seconds=added(took),

@@ -13,7 +13,7 @@ from time import perf_counter
 import numpy as np
 
 from unet_pipeline.inference.importance import importance_map
-from unet_pipeline.inference.predictor import ModelSpec, Predictor, Spent, predictor_for
+from unet_pipeline.inference.predictor import ModelSpec, Predictor, WindowStats, predictor_for
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
@@ -39,7 +39,7 @@ class TileScores:
     """What one tile computed: a partial for each tile that its windows reach into."""
 
     partials: Mapping[int, Partial]
-    spent: Spent
+    stats: WindowStats
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class LabelledTile:
     """The labels of a tile that is alone, and what its windows took."""
 
     labels: TileLabels
-    spent: Spent
+    stats: WindowStats
 
 
 def score_tile(
@@ -77,7 +77,7 @@ def score_tile(
         box = read_box.intersect(score_box)
         sums_CXYZ = scored.sums_CXYZ[(slice(None), *box.within(read_box))]
         partials[target] = Partial(box, sums_CXYZ)
-    return TileScores(partials, _with(scored.spent, values, load))
+    return TileScores(partials, _with(scored.stats, values, load))
 
 
 def take_partial(scores: TileScores, target: int) -> Partial:
@@ -109,13 +109,13 @@ def label_tile(
 ) -> LabelledTile:
     """Run the windows of a tile that is alone, and decide its labels as they stream by."""
     predictor, load = _predictor(spec)
-    labels, spent = streamed_labels(predictor, values.values_CXYZ, read_box, tile, prepared)
-    return LabelledTile(labels, _with(spent, values, load))
+    labels, stats = streamed_labels(predictor, values.values_CXYZ, read_box, tile, prepared)
+    return LabelledTile(labels, _with(stats, values, load))
 
 
 def streamed_labels(
     predictor: Predictor, values_CXYZ: Voxels, read_box: Box, tile: Tile, prepared: Prepared
-) -> tuple[TileLabels, Spent]:
+) -> tuple[TileLabels, WindowStats]:
     """Return the labels of a tile whose windows have an order, and what its windows took.
 
     Parameters
@@ -130,8 +130,8 @@ def streamed_labels(
     def decide(slab: WindowSlab, partials: Sequence[Partial]) -> None:
         decider.decide(slab.write_box, slab.score_box, partials)
 
-    spent = predictor.stream(values_CXYZ, read_box, tile.order, decide)
-    return decider.labels(), spent
+    stats = predictor.stream(values_CXYZ, read_box, tile.order, decide)
+    return decider.labels(), stats
 
 
 def labels_of(tile: LabelledTile) -> TileLabels:
@@ -139,9 +139,9 @@ def labels_of(tile: LabelledTile) -> TileLabels:
     return tile.labels
 
 
-def spent_of(tile: TileScores | LabelledTile) -> Spent:
+def stats_of(tile: TileScores | LabelledTile) -> WindowStats:
     """Return only what a tile took."""
-    return tile.spent
+    return tile.stats
 
 
 class _Decider:
@@ -187,9 +187,9 @@ def _predictor(spec: ModelSpec) -> tuple[Predictor, float]:
     return predictor, perf_counter() - begin
 
 
-def _with(spent: Spent, values: TileValues, load: float) -> Spent:
-    seconds = {"preprocess": values.seconds, "load": load, **spent.seconds}
-    return replace(spent, seconds=seconds)
+def _with(stats: WindowStats, values: TileValues, load: float) -> WindowStats:
+    seconds = {"preprocess": values.seconds, "load": load, **stats.seconds}
+    return replace(stats, seconds=seconds)
 
 
 def _label_outside(bundle: Bundle) -> int:

@@ -14,7 +14,7 @@ from bundles import random_bundle
 
 from unet_pipeline.config import ClusterSettings
 from unet_pipeline.errors import CaseError
-from unet_pipeline.inference.batches import BatchQueue, Call, Seat
+from unet_pipeline.inference.batches import BatchQueue, BatchSlot, Call
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
@@ -31,13 +31,13 @@ class Device:
         self.batches: list[str] = []
         self.runs, self.goes_on = Event(), Event()
 
-    def run(self, seats: Sequence[Seat]) -> None:
-        self.batches.append("".join(call.windows[index] for call, index in seats))
+    def run(self, slots: Sequence[BatchSlot]) -> None:
+        self.batches.append("".join(call.windows[index] for call, index in slots))
         self.runs.set()
         assert self.goes_on.wait(60)
         if "!" in self.batches[-1]:
             raise RuntimeError("the device has failed")
-        for call, index in seats:
+        for call, index in slots:
             try:
                 call.receive(index, call.windows[index])
             except ValueError as error:
@@ -126,11 +126,11 @@ def test_who_shares_the_batch_changes_no_bit(spec):
     expected = [sums_of(alone, seed) for seed in range(28)]
     queue, run, shared = predictor._queue, predictor._queue._run, []
 
-    def run_with_company(seats: Sequence[Seat]) -> None:
+    def run_with_company(slots: Sequence[BatchSlot]) -> None:
         while not shared and len(queue._waiting) < 6:
             Event().wait(0.001)
-        shared.append(len({id(call) for call, _ in seats}) > 1)
-        run(seats)
+        shared.append(len({id(call) for call, _ in slots}) > 1)
+        run(slots)
 
     queue._run = run_with_company
     with ThreadPoolExecutor(6) as pool:
@@ -146,7 +146,7 @@ def test_the_time_of_a_shared_batch_is_shared(spec):
     with ThreadPoolExecutor(4) as pool:
         scored = list(pool.map(lambda seed: predictor.score(*image_of(seed)), range(6)))
     wall = perf_counter() - begin
-    assert 0 < sum(one.spent.seconds["forward"] for one in scored) <= wall
+    assert 0 < sum(one.stats.seconds["forward"] for one in scored) <= wall
 
 
 def test_a_worker_has_as_many_cases_as_can_fill_a_batch_and_one_more():

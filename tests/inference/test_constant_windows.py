@@ -78,12 +78,12 @@ def assert_reuse_changes_no_bit(spec: ModelSpec, air: np.ndarray) -> None:
     boxes = [Box.at(start, spec.roi_size).within(read_box) for start in windows]
     constant = sum(not air[(slice(None), *box)].any() for box in boxes)
     assert 2 * constant > len(windows)
-    assert (every.spent.reused, first.spent.reused, again.spent.reused) == (
+    assert (every.stats.reused, first.stats.reused, again.stats.reused) == (
         0,
         constant - 1,
         constant,
     )
-    assert again.spent.seconds["forward"] < every.spent.seconds["forward"]
+    assert again.stats.seconds["forward"] < every.stats.seconds["forward"]
 
 
 @pytest.mark.parametrize("mirror", [(), (0, 2)])
@@ -115,7 +115,7 @@ def test_values_of_their_own_have_scores_of_their_own(tmp_path):
     reusing = Predictor(spec)
     scored = [reusing.score(values, read_box, windows) for _ in range(2)]
     every = Predictor(spec, reuse_bytes=0).score(values, read_box, windows)
-    assert [one.spent.reused for one in scored] == [0, 4]
+    assert [one.stats.reused for one in scored] == [0, 4]
     assert all(one.sums_CXYZ.tobytes() == every.sums_CXYZ.tobytes() for one in scored)
 
 

@@ -32,7 +32,7 @@ def values() -> np.ndarray:
 def test_the_sums_are_weight_times_score(spec, values):
     predictor = Predictor(spec)
     scored = predictor.score(values, READ_BOX, [(0, 0, 0)])
-    sums, seconds = scored.sums_CXYZ, scored.spent.seconds
+    sums, seconds = scored.sums_CXYZ, scored.stats.seconds
     with torch.inference_mode():
         batch = torch.zeros(2, 1, *ROI)
         batch[0] = torch.from_numpy(values[:, :16])

@@ -12,7 +12,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.accumulator import ScoreAccumulator
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
 from unet_pipeline.inference.streaming import StreamingMerge
-from unet_pipeline.inference.transfer import Feed
+from unet_pipeline.inference.transfer import DeviceTransfer
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, index3
@@ -101,14 +101,14 @@ def test_scores_that_are_no_numbers_end_the_call(predictor):
     assert caught.value.code == "scores_not_finite"
 
 
-class Copies(Feed):
-    """A feed whose sums are copies, as those of a device are."""
+class Copies(DeviceTransfer):
+    """A transfer whose sums are copies, as those of a device are."""
 
     def unload(self, sums_CXYZ):
         return sums_CXYZ.numpy().copy()
 
 
-FEED = Copies((1, 1, *ROI), torch.contiguous_format)
+TRANSFER = Copies((1, 1, *ROI), torch.contiguous_format)
 
 
 @pytest.mark.parametrize("aside", [False, True])
@@ -129,7 +129,7 @@ def test_labels_may_be_decided_aside_while_windows_go_on(predictor, aside):
     for window in order.windows:
         every.add(scores, Box.at(window, ROI))
     expected = every.sums().numpy()
-    merge = StreamingMerge(kept, order, FEED, decide, aside=aside)
+    merge = StreamingMerge(kept, order, TRANSFER, decide, aside=aside)
     for window in order.windows:
         merge.add(scores, Box.at(window, ROI))
     merge.close()
@@ -150,7 +150,7 @@ def test_a_fault_of_a_decision_aside_is_raised_at_the_end(predictor):
     def refuse(slab, partials) -> None:
         raise CaseError("test", found="a", wanted="b", remedy="c")
 
-    merge = StreamingMerge(total, order, FEED, refuse, aside=True)
+    merge = StreamingMerge(total, order, TRANSFER, refuse, aside=True)
     for window in order.windows:
         merge.add(torch.zeros(2, *ROI), Box.at(window, ROI))
     merge.close()

@@ -41,14 +41,14 @@ class Call:
     receive: Callable[[int, torch.Tensor], None]
     forward: list[Span] = field(default_factory=list)
     held: list[Span] = field(default_factory=list)
-    drawn: int = 0
+    taken: int = 0
     served: int = 0
     error: BaseException | None = None
 
     @property
     def left(self) -> int:
         """Number of windows that are in no batch yet."""
-        return 0 if self.error else len(self.windows) - self.drawn
+        return 0 if self.error else len(self.windows) - self.taken
 
     @property
     def is_over(self) -> bool:
@@ -56,7 +56,7 @@ class Call:
         return self.error is not None or self.served == len(self.windows)
 
 
-Seat = tuple[Call, int]  # a window's place in a batch: its call, and its index there
+BatchSlot = tuple[Call, int]  # a window's place in a batch: its call, and its index there
 
 
 class BatchQueue:
@@ -70,7 +70,7 @@ class BatchQueue:
         Runs a batch of 1 to ``size`` windows and lets each call receive its own.
     """
 
-    def __init__(self, size: int, run: Callable[[Sequence[Seat]], None]) -> None:
+    def __init__(self, size: int, run: Callable[[Sequence[BatchSlot]], None]) -> None:
         self.size, self._run = size, run
         self._waiting: deque[Call] = deque()  # calls that have windows left
         self._busy = False
@@ -91,18 +91,18 @@ class BatchQueue:
             if not call.is_over:
                 self._busy = True
         if not call.is_over:
-            self._drive(call)
+            self._run_batches(call)
         if call.error is not None:
             raise call.error
 
     def _is_turn_of(self, call: Call) -> bool:
         return not self._busy and self._waiting[0] is call
 
-    def _drive(self, call: Call) -> None:
+    def _run_batches(self, call: Call) -> None:
         """Run batches until no window of ``call`` is left; hand the device to the next call."""
         try:
-            while seats := self._draw(call):
-                self._run_seats(seats)
+            while slots := self._next_batch(call):
+                self._run_slots(slots)
                 _look_at_the_clock(call)
         finally:
             with self._changed:
@@ -110,26 +110,26 @@ class BatchQueue:
                 self._waiting = deque(other for other in self._waiting if other.left)
                 self._changed.notify_all()
 
-    def _draw(self, first: Call) -> list[Seat]:
+    def _next_batch(self, first: Call) -> list[BatchSlot]:
         """Take the next windows of ``first``, and fill up with those of the calls behind it."""
-        seats: list[Seat] = []
+        slots: list[BatchSlot] = []
         with self._changed:
             for call in self._waiting if first.left else ():
-                stop = call.drawn + min(call.left, self.size - len(seats))
-                seats += [(call, index) for index in range(call.drawn, stop)]
-                call.drawn = stop
-        return seats
+                stop = call.taken + min(call.left, self.size - len(slots))
+                slots += [(call, index) for index in range(call.taken, stop)]
+                call.taken = stop
+        return slots
 
-    def _run_seats(self, seats: Sequence[Seat]) -> None:
+    def _run_slots(self, slots: Sequence[BatchSlot]) -> None:
         try:
-            self._run(seats)
+            self._run(slots)
         except BaseException as error:
-            for call, _ in seats:
+            for call, _ in slots:
                 call.error = call.error or error
             if not isinstance(error, Exception):
                 raise
         with self._changed:
-            for call, _ in seats:
+            for call, _ in slots:
                 call.served += 1
 
 

@@ -21,13 +21,13 @@ from unet_pipeline.choices import EngineName
 from unet_pipeline.cost import added
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.accumulator import ScoreAccumulator
-from unet_pipeline.inference.batches import BatchQueue, Call, Seat
+from unet_pipeline.inference.batches import BatchQueue, BatchSlot, Call
 from unet_pipeline.inference.constant import ScoreCache
 from unet_pipeline.inference.engines import Problem, make_engine
 from unet_pipeline.inference.importance import Blend, importance_map
-from unet_pipeline.inference.lineup import Lineup
 from unet_pipeline.inference.streaming import Decide, StreamingMerge
-from unet_pipeline.inference.transfer import Span, make_feed
+from unet_pipeline.inference.transfer import Span, make_transfer
+from unet_pipeline.inference.window_queue import WindowQueue
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.mirroring import Mirrored
@@ -101,7 +101,7 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
-class Spent:
+class WindowStats:
     """What the windows of one call took.
 
     Attributes
@@ -125,7 +125,7 @@ class Scored:
     """What became of the windows of one call: fixed-point sums of weight x score on its box."""
 
     sums_CXYZ: Sums
-    spent: Spent
+    stats: WindowStats
 
 
 class Predictor:
@@ -169,7 +169,7 @@ class Predictor:
         made_from = spec.made_from if known else None
         self.problem = Problem(self.network, shape, self.device, self.threads, made_from)
         self.engine = make_engine(spec.engine, self.problem)
-        self._feed = make_feed(shape, self.device, self.engine.memory_format)
+        self._transfer = make_transfer(shape, self.device, self.engine.memory_format)
         self._queue = BatchQueue(spec.batch, self._run)
         self._known = ScoreCache(reuse_bytes)
         self._reuses = SCORE_BYTES * self.classes * prod(spec.roi_size) <= reuse_bytes
@@ -190,13 +190,13 @@ class Predictor:
             ``scores_not_finite`` if the network gives NaN or numbers out of range.
         """
         total = ScoreAccumulator(self.classes, read_box, self.importance, self.threads)
-        spent = self._serve(values_CXYZ, read_box, windows, total.add)
+        stats = self._serve(values_CXYZ, read_box, windows, total.add)
         total.check()
-        return Scored(self._feed.unload(total.sums()), spent)
+        return Scored(self._transfer.unload(total.sums()), stats)
 
     def stream(
         self, values_CXYZ: Voxels, read_box: Box, order: WindowOrder, decide: Decide
-    ) -> Spent:
+    ) -> WindowStats:
         """Score windows in an order; let labels be decided as sums are complete.
 
         Parameters
@@ -219,15 +219,15 @@ class Predictor:
             axis=order.axis,
             length=order.length,
         )
-        merge = StreamingMerge(total, order, self._feed, decide, aside=total.on_cuda)
+        merge = StreamingMerge(total, order, self._transfer, decide, aside=total.on_cuda)
         try:
-            spent = self._serve(values_CXYZ, read_box, order.windows, merge.add)
+            stats = self._serve(values_CXYZ, read_box, order.windows, merge.add)
         finally:
             merge.close()
         merge.check()
         total.check()
-        infer = spent.seconds["infer"] - merge.seconds
-        return replace(spent, seconds={**spent.seconds, "infer": infer})
+        infer = stats.seconds["infer"] - merge.seconds
+        return replace(stats, seconds={**stats.seconds, "infer": infer})
 
     def _serve(
         self,
@@ -235,21 +235,21 @@ class Predictor:
         read_box: Box,
         windows: Iterable[Index3],
         add: Callable[[torch.Tensor, Box], None],
-    ) -> Spent:
+    ) -> WindowStats:
         """Let ``add`` have the scores of all windows, one after the other, in their order.
 
         They queue up ``MOST_WINDOWS`` at a time, so that what is known of each takes no memory that
         grows with their number.
         """
-        spent, rest = Spent({"infer": 0.0, "forward": 0.0}), iter(windows)
+        stats, rest = WindowStats({"infer": 0.0, "forward": 0.0}), iter(windows)
         while part := [*islice(rest, MOST_WINDOWS)]:
             more = self._serve_part(values_CXYZ, read_box, part, add)
-            spent = Spent(
-                added([spent.seconds, more.seconds]),
-                spent.windows + more.windows,
-                spent.reused + more.reused,
+            stats = WindowStats(
+                added([stats.seconds, more.seconds]),
+                stats.windows + more.windows,
+                stats.reused + more.reused,
             )
-        return spent
+        return stats
 
     def _serve_part(
         self,
@@ -257,39 +257,39 @@ class Predictor:
         read_box: Box,
         windows: Sequence[Index3],
         add: Callable[[torch.Tensor, Box], None],
-    ) -> Spent:
+    ) -> WindowStats:
         boxes = (Box.at(start, self.roi_size) for start in windows)
         cut = ((box, values_CXYZ[(slice(None), *box.within(read_box))]) for box in boxes)
-        line = Lineup(cut, self._known if self._reuses else None, add)
-        call = Call(line.to_run, line.receive)
+        pending = WindowQueue(cut, self._known if self._reuses else None, add)
+        call = Call(pending.to_run, pending.receive)
         with torch.inference_mode():
-            begin = self._feed.moment()
-            line.advance()
-            ahead = Span(begin, self._feed.moment())
+            begin = self._transfer.timestamp()
+            pending.advance()
+            ahead = Span(begin, self._transfer.timestamp())
             self._queue.serve(call)
         seconds = {
             "infer": sum(span.seconds for span in (ahead, *call.held)),
             "forward": sum(span.seconds for span in call.forward),
         }
-        return Spent(seconds, len(windows), line.spared)
+        return WindowStats(seconds, len(windows), pending.reused)
 
-    def _run(self, seats: Sequence[Seat]) -> None:
+    def _run(self, slots: Sequence[BatchSlot]) -> None:
         """Run a batch; each call receives the scores of its windows, and its share of the time."""
-        begin = self._feed.moment()
-        batch_BCXYZ = self._feed.load([call.windows[index] for call, index in seats])
-        loaded = self._feed.moment()
+        begin = self._transfer.timestamp()
+        batch_BCXYZ = self._transfer.load([call.windows[index] for call, index in slots])
+        loaded = self._transfer.timestamp()
         scores_BCXYZ = self.engine(batch_BCXYZ)
-        scored = self._feed.moment()
-        share = 1 / len(seats)
-        for slot, (call, index) in enumerate(seats):
+        scored = self._transfer.timestamp()
+        share = 1 / len(slots)
+        for place, (call, index) in enumerate(slots):
             call.forward.append(Span(loaded, scored, share))
             call.held.append(Span(begin, scored, share))
-            received = self._feed.moment()
+            received = self._transfer.timestamp()
             try:
-                call.receive(index, scores_BCXYZ[slot])
+                call.receive(index, scores_BCXYZ[place])
             except Exception as error:
                 call.error = error
-            call.held.append(Span(received, self._feed.moment()))
+            call.held.append(Span(received, self._transfer.timestamp()))
 
 
 _predictors: dict[tuple[object, ...], Predictor] = {}

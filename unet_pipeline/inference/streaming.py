@@ -7,7 +7,7 @@ from time import perf_counter
 import torch
 
 from unet_pipeline.inference.accumulator import ScoreAccumulator
-from unet_pipeline.inference.transfer import Feed
+from unet_pipeline.inference.transfer import DeviceTransfer
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.merge import Partial
 from unet_pipeline.tiling.window_order import WindowOrder, WindowSlab
@@ -25,26 +25,26 @@ class StreamingMerge:
     ----------
     total
         Has ``order.length`` places along ``order.axis``.
-    feed
+    transfer
         Brings sums from the device.
     decide
         Is given each slab whose write box has voxels, and the sums of its score box; on a CPU
         these are views that are valid until it returns.
     aside
-        Whether to decide in another thread. What the feed brings must be copies then.
+        Whether to decide in another thread. What the transfer brings must be copies then.
     """
 
     def __init__(
         self,
         total: ScoreAccumulator,
         order: WindowOrder,
-        feed: Feed,
+        transfer: DeviceTransfer,
         decide: Decide,
         *,
         aside: bool,
     ) -> None:
         self.seconds = 0.0  # in which the device waited for decisions
-        self._total, self._order, self._feed, self._decide = total, order, feed, decide
+        self._total, self._order, self._transfer, self._decide = total, order, transfer, decide
         self._slabs = iter(order.slabs)
         self._slab = next(self._slabs)
         self._left = len(self._slab.windows)
@@ -73,7 +73,7 @@ class StreamingMerge:
     def _complete(self, slab: WindowSlab) -> None:
         if slab.write_box.size:
             partials = [
-                Partial(part, self._feed.unload(sums_CXYZ))
+                Partial(part, self._transfer.unload(sums_CXYZ))
                 for part, sums_CXYZ in self._total.parts(slab.score_box)
             ]
             if self._pool is None:

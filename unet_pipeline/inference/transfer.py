@@ -15,15 +15,15 @@ import torch
 from unet_pipeline.tiling.merge import Sums
 from unet_pipeline.volume.views import Voxels
 
-Moment = float | torch.cuda.Event
+Timestamp = float | torch.cuda.Event
 
 
 @dataclass(frozen=True)
 class Span:
     """Time of a device between two moments, or a share of it."""
 
-    begin: Moment
-    end: Moment
+    begin: Timestamp
+    end: Timestamp
     share: float = 1.0
 
     @property
@@ -38,7 +38,7 @@ class Span:
         return float(begin.elapsed_time(end)) * self.share / 1000
 
 
-class Feed:
+class DeviceTransfer:
     """Puts windows side by side in a batch of a fixed shape; places without one are zero.
 
     Parameters
@@ -61,13 +61,13 @@ class Feed:
         """Return sums of the device as an array, once they are computed."""
         return sums_CXYZ.numpy()
 
-    def moment(self) -> Moment:
-        """Return the moment at which the device has done what it was given so far."""
+    def timestamp(self) -> Timestamp:
+        """Return the time at which the device has done what it was given so far."""
         return perf_counter()
 
 
-class CudaFeed(Feed):
-    """A feed whose copies to and from a CUDA device run beside the network."""
+class CudaTransfer(DeviceTransfer):
+    """A transfer whose copies to and from a CUDA device run beside the network."""
 
     def __init__(
         self, shape: Sequence[int], memory_format: torch.memory_format, device: torch.device
@@ -105,22 +105,22 @@ class CudaFeed(Feed):
         copied.synchronize()
         return array_CXYZ.numpy()
 
-    def moment(self) -> Moment:
+    def timestamp(self) -> Timestamp:
         """Return an event of the network's stream; it can be read once it has passed."""
         event = _event(timed=True)
         event.record()
         return event
 
 
-def make_feed(
+def make_transfer(
     shape: Sequence[int],
     device: torch.device,
     memory_format: torch.memory_format = torch.contiguous_format,
-) -> Feed:
-    """Return the feed of a device."""
+) -> DeviceTransfer:
+    """Return the transfer of a device."""
     if device.type == "cuda":
-        return CudaFeed(shape, memory_format, device)
-    return Feed(shape, memory_format)
+        return CudaTransfer(shape, memory_format, device)
+    return DeviceTransfer(shape, memory_format)
 
 
 def _fill(batch_BCXYZ: torch.Tensor, windows: Sequence[Voxels]) -> None:

@@ -143,7 +143,7 @@ def _passed(run: Run, case: Case, executor: Executor) -> CaseRecord:
     ours = claim(run.store, output, run.run_id, there, (LABELS, PICTURE))
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
     try:
-        sidecar = _segment(replace(job, spent={"gate": gated}), header, executor)
+        sidecar = _segment(replace(job, seconds={"gate": gated}), header, executor)
     finally:
         executor.give_up()
     return _record(run, case, examined, sidecar.within(perf_counter() - begin), "done")

@@ -69,7 +69,7 @@ def _of_one_size(spec: ModelSpec, windows: Sequence[Window]) -> float:
 
 
 def _forward(predictor: Predictor, window: Window) -> float:
-    return predictor.score(window.values_CXYZ, window.read_box, [window.start]).spent.seconds[
+    return predictor.score(window.values_CXYZ, window.read_box, [window.start]).stats.seconds[
         "forward"
     ]
 

@@ -11,7 +11,7 @@ from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.views import Voxels
 
 
-class Lineup:
+class WindowQueue:
     """Adds the scores of all windows in their order, as those of the network come in.
 
     Parameters
@@ -27,7 +27,7 @@ class Lineup:
     ----------
     to_run
         Values of the windows that must go through the network, in order.
-    spared
+    reused
         Number of windows that need not.
     """
 
@@ -50,7 +50,7 @@ class Lineup:
             if key is not None:
                 self._ahead[key] += 1
             self._waiting.append((box, key))
-        self.spared = len(self._waiting) - len(self.to_run)
+        self.reused = len(self._waiting) - len(self.to_run)
 
     def advance(self) -> None:
         """Add the next windows for as long as their scores are known."""
