@@ -12,7 +12,7 @@ from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
 from unet_pipeline.training.report import TrainReport
-from unet_pipeline.training.trail import curves_of
+from unet_pipeline.training.training_log import curves_of
 from unet_pipeline_flows.frame import End, completed, framed, run_by_hand
 from unet_pipeline_flows.page import Bar, show_link, show_picture
 

@@ -12,9 +12,9 @@ from command_line import cli
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.gate.extent import Layout, check_extent, extent_of
 from unet_pipeline.storage.store import Store
+from unet_pipeline.training.array_cache import ArrayCache
 from unet_pipeline.training.data import gather
-from unet_pipeline.training.making import wanted_of
-from unet_pipeline.training.shelf import Shelf
+from unet_pipeline.training.training_setup import data_request_of
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.monai_steps import PadDivisible, Spacing
 
@@ -108,13 +108,13 @@ def test_budgets_are_settings_of_every_command(command):
 def test_training_leaves_windows_without_end_out(scans, tmp_path):
     data = gather(
         Store(),
-        wanted_of(
+        data_request_of(
             TrainSettings(
                 images=str(scans / "images"), masks=str(scans / "masks"), output=str(tmp_path),
                 spacing=(1.5, 1.5, 1.5), holdout=0.0,
             )
         ),
-        Shelf(10**9, tmp_path),
+        ArrayCache(10**9, tmp_path),
     )  # fmt: skip
     assert [(name, error.code) for name, error in data.faults] == [("endless", "windows_too_many")]
     assert list(data.cases) == ["sound"]

@@ -51,7 +51,7 @@ def plan_of(shape, classes: int) -> TilePlan:
 
 
 @pytest.mark.parametrize("shape", [(50, 16, 16), (11, 60, 20), (20, 9, 41), (16, 16, 12)])
-def test_each_sweep_is_given_the_sums_of_its_box(predictor, shape):
+def test_each_slab_is_given_the_sums_of_its_box(predictor, shape):
     plan = plan_of(shape, predictor.classes)
     (tile,) = plan.tiles
     read_box, order = plan.cover_box(tile), tile.order

@@ -11,7 +11,7 @@ from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.augment import augmentation_named
 from unet_pipeline.training.checkpoint import Checkpoints
-from unet_pipeline.training.fit import Watch, fit
+from unet_pipeline.training.fit import Callbacks, fit
 
 STORE = Store()
 SAMPLES = [phantom_sample(0), phantom_sample(1)]
@@ -37,7 +37,8 @@ def trained(folder=None, stop_after=None, **changes):
         if done == stop_after:
             raise StoppedError
 
-    watch = Watch(lambda: {1: DICE[seen[-1][0]]}, checkpoints(folder) if folder else None, on_step)
+    kept = checkpoints(folder) if folder else None
+    callbacks = Callbacks(lambda: {1: DICE[seen[-1][0]]}, kept, on_step)
     plan = recipe(
         steps=8,
         batch=1,
@@ -46,7 +47,7 @@ def trained(folder=None, stop_after=None, **changes):
         augmentation=augmentation_named("usual", (0,)),
         **changes,
     )
-    history = fit(network, SAMPLES, plan, watch)
+    history = fit(network, SAMPLES, plan, callbacks)
     return weights_of(network), history, seen
 
 

@@ -9,7 +9,7 @@ from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.training.augment import augmentation_named
 from unet_pipeline.training.crops import CropSource, Sample
-from unet_pipeline.training.fit import Fitting, Watch, fit
+from unet_pipeline.training.fit import Callbacks, Trainer, fit
 from unet_pipeline.training.losses import Loss
 
 TINY = unetpp_def(1, 3, (4, 4, 8, 8, 8))
@@ -19,17 +19,17 @@ def small_network():
     return build_network(SMALL, seed=0)
 
 
-def fit_one(watch=None, network=None, **changes):
+def fit_one(callbacks=None, network=None, **changes):
     """Fit the small network to one phantom, a crop a step."""
     plan = recipe(**{"batch": 1, **changes})
-    return fit(network or small_network(), [phantom_sample(0)], plan, watch or Watch())
+    return fit(network or small_network(), [phantom_sample(0)], plan, callbacks or Callbacks())
 
 
 def fit_with_dice(*dice, patience):
     """Fit with a validation after each step, which finds these values."""
     values = iter(dice)
-    watch = Watch(lambda: {1: next(values)})
-    return fit_one(watch, steps=8, validate_every=1, patience=patience)
+    callbacks = Callbacks(lambda: {1: next(values)})
+    return fit_one(callbacks, steps=8, validate_every=1, patience=patience)
 
 
 @pytest.mark.parametrize(
@@ -38,8 +38,8 @@ def fit_with_dice(*dice, patience):
 def test_twenty_steps_lower_the_loss(network_def):
     network = build_network(network_def, seed=0)
     seen = []
-    watch = Watch(on_step=lambda *step: seen.append(step))
-    history = fit(network, [phantom_sample(0), phantom_sample(1)], recipe(), watch)
+    callbacks = Callbacks(on_step=lambda *step: seen.append(step))
+    history = fit(network, [phantom_sample(0), phantom_sample(1)], recipe(), callbacks)
     assert np.mean(history.losses[-5:]) < 0.93 * np.mean(history.losses[:5])
     assert seen == list(enumerate(history.losses, start=1))
     assert history.seconds > 0
@@ -82,8 +82,8 @@ def test_a_step_is_one_of_adamw_with_clipped_gradients():
     plan = recipe(augmentation=augmentation_named("none"), batch=1, learning_rate=0.1)
     sources = [CropSource(phantom_sample(0))]
     network, twin = small_network(), small_network()
-    fitting, other = Fitting(network, plan), Fitting(twin, plan)
-    fitting.step(sources)
+    trainer, other = Trainer(network, plan), Trainer(twin, plan)
+    trainer.step(sources)
 
     images, labels = other._batch(sources)
     loss = plan.loss.criterion()(twin.train()(images), labels[:, None])
@@ -105,7 +105,7 @@ def test_the_weights_of_the_best_validation_are_kept():
         seen.append(weights_of(network).clone())
         return {1: next(dice), 2: None}
 
-    history = fit_one(Watch(validate), network, steps=8, validate_every=2)
+    history = fit_one(Callbacks(validate), network, steps=8, validate_every=2)
     assert [one.step for one in history.validations] == [2, 4, 6, 8]
     assert history.best.step == 6  # of equal ones the last
     assert torch.equal(weights_of(network), seen[2])
@@ -128,9 +128,9 @@ def test_weights_that_the_last_step_made_useless_are_refused(optimiser):
     """The only loss is that of the weights before the step, so it is finite."""
     changes = {"learning_rate": 1e30, "optimiser": optimiser, "schedule": "constant"}
     losses = []
-    watch = Watch(on_step=lambda _, loss: losses.append(loss))
+    callbacks = Callbacks(on_step=lambda _, loss: losses.append(loss))
     with pytest.raises(RequestError, match="NaN or infinite at step 1 with") as error:
-        fit_one(watch, steps=1, **changes)
+        fit_one(callbacks, steps=1, **changes)
     assert error.value.code == "loss_not_finite"
     assert np.isfinite(losses).all()
 

@@ -16,6 +16,7 @@ from unet_pipeline.request import open_store
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.outage import patiently, under_way
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.training.array_cache import open_array_cache
 from unet_pipeline.training.card import (
     CardFacts,
     card_metadata,
@@ -25,12 +26,11 @@ from unet_pipeline.training.card import (
 )
 from unet_pipeline.training.checkpoint import FOLDER, NAME
 from unet_pipeline.training.data import TrainingData, gather
-from unet_pipeline.training.fit import OnHistory, OnStep, Watch, fit
+from unet_pipeline.training.fit import Callbacks, OnHistory, OnStep, fit
 from unet_pipeline.training.history import History, mean_per_label, spread_per_label
-from unet_pipeline.training.making import OVERLAP, Making, describe, wanted_of
 from unet_pipeline.training.report import TrainReport
-from unet_pipeline.training.shelf import open_shelf
-from unet_pipeline.training.trail import CURVES, HISTORY, Trail
+from unet_pipeline.training.training_log import CURVES, HISTORY, TrainingLog
+from unet_pipeline.training.training_setup import OVERLAP, TrainingSetup, data_request_of, describe
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def run_train(
         For a fault of the store once the cohort is listed; the last checkpoint stays.
     """
     settings = run.settings
-    with _threads(settings.threads), open_shelf(1e9 * settings.memory_gb) as shelf:
-        data = gather(run.store, wanted_of(settings), shelf)
+    with _threads(settings.threads), open_array_cache(1e9 * settings.memory_gb) as cache:
+        data = gather(run.store, data_request_of(settings), cache)
         with under_way():
             return _train(run, data, on_step, on_history)
 
@@ -92,11 +92,11 @@ def _train(
 ) -> TrainReport:
     settings, store = run.settings, run.store
     check_names(settings.card, data.classes)
-    making = Making.of(settings, store, data)
-    making.check()
-    trail = Trail(store, settings.output, named_labels(settings.card, data.classes))
-    history = _fit(making, trail, on_step, on_history)
-    spread = spread_per_label(making.validate())
+    setup = TrainingSetup.of(settings, store, data)
+    setup.check()
+    training_log = TrainingLog(store, settings.output, named_labels(settings.card, data.classes))
+    history = _fit(setup, training_log, on_step, on_history)
+    spread = spread_per_label(setup.validate())
     report = TrainReport(
         settings.output,
         data.split.training,
@@ -104,57 +104,60 @@ def _train(
         data.faults,
         spread,
         history,
-        trail.curves_url,
+        training_log.curves_url,
     )
-    patiently(lambda: _write(making, report))
-    making.checkpoints.remove()
+    patiently(lambda: _write(setup, report))
+    setup.checkpoints.remove()
     return report
 
 
 def _fit(
-    making: Making, trail: Trail, on_step: OnStep | None, on_history: OnHistory | None
+    setup: TrainingSetup,
+    training_log: TrainingLog,
+    on_step: OnStep | None,
+    on_history: OnHistory | None,
 ) -> History:
-    checkpoints = making.checkpoints
-    if not making.settings.resume:
+    checkpoints = setup.checkpoints
+    if not setup.settings.resume:
         checkpoints.remove()
-    watch = Watch(
-        (lambda: mean_per_label(making.validate())) if making.data.held_out else None,
+    callbacks = Callbacks(
+        (lambda: mean_per_label(setup.validate())) if setup.data.held_out else None,
         checkpoints,
         on_step,
-        _both(trail.write, on_history),
+        _both(training_log.write, on_history),
     )
     try:
-        return fit(making.network, making.data.training, making.recipe, watch)
+        return fit(setup.network, setup.data.training, setup.recipe, callbacks)
     except RequestError as error:
         if error.code == "loss_not_finite":  # going on from the checkpoint would end here again
             checkpoints.remove()
-            trail.remove()
+            training_log.remove()
         raise
 
 
-def _write(making: Making, report: TrainReport) -> None:
-    facts = _facts(making, report)
+def _write(setup: TrainingSetup, report: TrainReport) -> None:
+    facts = _facts(setup, report)
     write_bundle(
         report.bundle,
-        making.store,
-        network=making.network,
-        network_def=making.definition,
-        preprocessing=making.data.preprocessing,
-        roi_size=making.recipe.roi_size,
+        setup.store,
+        network=setup.network,
+        network_def=setup.definition,
+        preprocessing=setup.data.preprocessing,
+        roi_size=setup.recipe.roi_size,
         overlap=OVERLAP,
         labels=facts.labels,
-        channel_names=[f"channel {i}" for i in range(making.data.channels)],
+        channel_names=[f"channel {i}" for i in range(setup.data.channels)],
         model_card=model_card(facts),
-        licence=making.settings.card.licence,
+        licence=setup.settings.card.licence,
         metadata=card_metadata(facts),
     )
 
 
-def _facts(making: Making, report: TrainReport) -> CardFacts:
-    data, recipe, best = making.data, making.recipe, report.history.best
+def _facts(setup: TrainingSetup, report: TrainReport) -> CardFacts:
+    data, recipe, best = setup.data, setup.recipe, report.history.best
     return CardFacts(
-        settings=making.settings,
-        network=f"`{json_text(making.definition)}`",
+        settings=setup.settings,
+        network=f"`{json_text(setup.definition)}`",
         preprocessing=[str(step["_target_"]) for step in data.preprocessing],
         roi_size=recipe.roi_size,
         spacing_mm=data.spacing_mm,
@@ -166,11 +169,11 @@ def _facts(making: Making, report: TrainReport) -> CardFacts:
         training=report.training,
         held_out=report.held_out,
         left_out=[name for name, _ in report.faults],
-        labels=named_labels(making.settings.card, data.classes),
+        labels=named_labels(setup.settings.card, data.classes),
         dice=report.spread,
         final_loss=report.history.final_loss,
         seconds=report.history.seconds,
-        hardware=_hardware(making.settings.threads),
+        hardware=_hardware(setup.settings.threads),
     )
 
 

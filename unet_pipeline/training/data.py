@@ -17,6 +17,7 @@ from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.outage import stop_for, under_way
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Index3
+from unet_pipeline.training.array_cache import ArrayCache
 from unet_pipeline.training.cases import (
     LoadedCase,
     SoundCase,
@@ -27,7 +28,6 @@ from unet_pipeline.training.cases import (
 )
 from unet_pipeline.training.crops import Sample
 from unet_pipeline.training.losses import classes_of
-from unet_pipeline.training.shelf import Shelf
 from unet_pipeline.training.split import Split, is_used, split_of
 from unet_pipeline.volume.preprocessing import parse_preprocessing
 
@@ -36,7 +36,7 @@ Faults = tuple[tuple[str, CaseError], ...]
 
 
 @dataclass(frozen=True)
-class Wanted:
+class DataRequest:
     """What is asked of a cohort.
 
     Attributes
@@ -111,7 +111,7 @@ class TrainingData:
         return {name: case.warnings for name, case in self.cases.items() if case.warnings}
 
 
-def gather(store: Store, wanted: Wanted, shelf: Shelf) -> TrainingData:
+def gather(store: Store, request: DataRequest, cache: ArrayCache) -> TrainingData:
     """Find, gate, read and split the cases; one bad case is left out and never stops the others.
 
     Raises
@@ -123,32 +123,32 @@ def gather(store: Store, wanted: Wanted, shelf: Shelf) -> TrainingData:
     """
     cohort = discover(
         store,
-        wanted.images,
-        wanted.masks,
-        mask_pattern=wanted.mask_pattern,
-        labels=dict(enumerate(wanted.label_names, start=1)),
+        request.images,
+        request.masks,
+        mask_pattern=request.mask_pattern,
+        labels=dict(enumerate(request.label_names, start=1)),
     )
     with under_way():
-        return _gather(store, wanted, shelf, cohort)
+        return _gather(store, request, cache, cohort)
 
 
-def _gather(store: Store, wanted: Wanted, shelf: Shelf, cohort: Cohort) -> TrainingData:
+def _gather(store: Store, request: DataRequest, cache: ArrayCache, cohort: Cohort) -> TrainingData:
     cases = [case for case in cohort.cases if is_used(case)]
-    policy = replace(wanted.policy, file_channels=cohort.channels)
-    sound, at_fault = pass_gate(store, cases, policy, (wanted.images, wanted.masks))
+    policy = replace(request.policy, file_channels=cohort.channels)
+    sound, at_fault = pass_gate(store, cases, policy, (request.images, request.masks))
     faults = [*((case.name, error) for case, error in cohort.faults), *at_fault]
     _require(sound, faults)
-    spacing_mm = wanted.spacing_mm or median_spacing_mm(item.grid for item in sound)
+    spacing_mm = request.spacing_mm or median_spacing_mm(item.grid for item in sound)
     preprocessing = standard_preprocessing(spacing_mm)
-    policy = replace(policy, layout=_layout(wanted, preprocessing, sound[0].channels))
-    loaded, unreadable = _load(store, sound, preprocessing, policy, shelf, wanted)
+    policy = replace(policy, layout=_layout(request, preprocessing, sound[0].channels))
+    loaded, unreadable = _load(store, sound, preprocessing, policy, cache, request)
     faults += unreadable
     _require(loaded, faults)
     split = split_of(
         [item.case for item in sound if item.case.name in loaded],
-        holdout=wanted.holdout,
-        seed=wanted.seed,
-        fold=wanted.fold,
+        holdout=request.holdout,
+        seed=request.seed,
+        fold=request.fold,
     )
     labels_of = {name: _labels(case) for name, case in loaded.items()}
     return TrainingData(
@@ -156,7 +156,7 @@ def _gather(store: Store, wanted: Wanted, shelf: Shelf, cohort: Cohort) -> Train
         split,
         spacing_mm,
         preprocessing,
-        classes_of(labels_of, wanted.classes),
+        classes_of(labels_of, request.classes),
         digest_of(loaded),
         tuple(faults),
     )
@@ -172,14 +172,16 @@ def digest_of(cases: Mapping[str, LoadedCase]) -> str:
     )
 
 
-def _layout(wanted: Wanted, preprocessing: Sequence[Mapping[str, Any]], channels: int) -> Layout:
+def _layout(
+    request: DataRequest, preprocessing: Sequence[Mapping[str, Any]], channels: int
+) -> Layout:
     return Layout(
         steps=tuple(parse_preprocessing(preprocessing)),
-        roi_size=wanted.roi_size,
-        overlap=wanted.overlap,
+        roi_size=request.roi_size,
+        overlap=request.overlap,
         placement="packed",
         channels=channels,
-        most_windows=wanted.most_windows,
+        most_windows=request.most_windows,
     )
 
 
@@ -188,24 +190,24 @@ def _load(
     sound: Sequence[SoundCase],
     preprocessing: Sequence[Any],
     policy: Policy,
-    shelf: Shelf,
-    wanted: Wanted,
+    cache: ArrayCache,
+    request: DataRequest,
 ) -> tuple[dict[str, LoadedCase], list[tuple[str, CaseError]]]:
     loaded, faults = {}, []
     for item in sorted(sound, key=lambda one: one.case.name):
         name = item.case.name
         try:
-            loaded[name] = _shelved(load_case(store, item, preprocessing, policy), shelf)
+            loaded[name] = _cached(load_case(store, item, preprocessing, policy), cache)
         except CaseError as error:
-            stop_for(store, error, (wanted.images, wanted.masks))
+            stop_for(store, error, (request.images, request.masks))
             faults.append((name, error))
             log.warning("%s is left out of training (%s)", name, error.code)
     return loaded, faults
 
 
-def _shelved(case: LoadedCase, shelf: Shelf) -> LoadedCase:
-    sample = Sample(*map(shelf.keep, case.sample))
-    return replace(case, sample=sample, mask_XYZ=shelf.keep(case.mask_XYZ))
+def _cached(case: LoadedCase, cache: ArrayCache) -> LoadedCase:
+    sample = Sample(*map(cache.keep, case.sample))
+    return replace(case, sample=sample, mask_XYZ=cache.keep(case.mask_XYZ))
 
 
 def _labels(case: LoadedCase) -> frozenset[int]:

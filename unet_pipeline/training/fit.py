@@ -24,8 +24,8 @@ OnHistory = Callable[[History], None]
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who looks on while a network is trained; any of them may be missing.
+class Callbacks:
+    """What is called while a network is trained; any of them may be missing.
 
     Attributes
     ----------
@@ -47,7 +47,10 @@ class Watch:
 
 
 def fit(
-    network: nn.Module, samples: Sequence[Sample], recipe: Recipe, watch: Watch | None = None
+    network: nn.Module,
+    samples: Sequence[Sample],
+    recipe: Recipe,
+    callbacks: Callbacks | None = None,
 ) -> History:
     """Train ``network`` in place on random crops of ``samples``, on the device where it lies.
 
@@ -68,32 +71,32 @@ def fit(
     """
     if not samples:
         raise _no_samples()
-    watch = watch or Watch()
+    callbacks = callbacks or Callbacks()
     sources = [CropSource(sample) for sample in samples]
-    fitting = Fitting(network, recipe)
-    devices = [fitting.device] if fitting.device.type == "cuda" else []
+    trainer = Trainer(network, recipe)
+    devices = [trainer.device] if trainer.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.manual_seed(recipe.seed)
-        kept = watch.checkpoints.load() if watch.checkpoints else None
+        kept = callbacks.checkpoints.load() if callbacks.checkpoints else None
         if kept is not None:
-            fitting.restore(kept)
-        _tell(watch.on_history, fitting.history)
-        while not fitting.is_over:
-            loss = fitting.step(sources)
-            if watch.on_step:
-                watch.on_step(fitting.done, loss)
-            if watch.validate and recipe.is_validated_after(fitting.done):
-                fitting.validate(watch.validate)
-            if recipe.is_kept_after(fitting.done) or fitting.is_over:
-                _tell(watch.on_history, fitting.history)
-                if watch.checkpoints:
-                    watch.checkpoints.save(fitting.state())
-    fitting.take_best()
-    fitting.check_scores(sources)
-    return fitting.history
+            trainer.restore(kept)
+        _notify(callbacks.on_history, trainer.history)
+        while not trainer.is_over:
+            loss = trainer.step(sources)
+            if callbacks.on_step:
+                callbacks.on_step(trainer.done, loss)
+            if callbacks.validate and recipe.is_validated_after(trainer.done):
+                trainer.validate(callbacks.validate)
+            if recipe.is_kept_after(trainer.done) or trainer.is_over:
+                _notify(callbacks.on_history, trainer.history)
+                if callbacks.checkpoints:
+                    callbacks.checkpoints.save(trainer.state())
+    trainer.take_best()
+    trainer.check_scores(sources)
+    return trainer.history
 
 
-class Fitting:
+class Trainer:
     """A training between two steps; its state is all that the next step depends on."""
 
     def __init__(self, network: nn.Module, recipe: Recipe) -> None:
@@ -221,7 +224,7 @@ def draw_batch(
     return torch.from_numpy(images_BCXYZ), torch.from_numpy(labels_BXYZ)
 
 
-def _tell(listener: OnHistory | None, history: History) -> None:
+def _notify(listener: OnHistory | None, history: History) -> None:
     if listener:
         listener(history)
 

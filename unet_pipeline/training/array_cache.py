@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from unet_pipeline.scratch import scratch_folder
 
 
-class Shelf:
+class ArrayCache:
     """Keeps arrays up to a budget as they are, and further ones in files mapped into memory.
 
     A crop of a mapped array reads its own part of the file only, and the system's page cache keeps
@@ -33,7 +33,7 @@ class Shelf:
 
 
 @contextmanager
-def open_shelf(budget_bytes: float) -> Iterator[Shelf]:
-    """Open a shelf; its files are removed at the end."""
+def open_array_cache(budget_bytes: float) -> Iterator[ArrayCache]:
+    """Open a cache; its files are removed at the end."""
     with scratch_folder() as folder:
-        yield Shelf(budget_bytes, folder)
+        yield ArrayCache(budget_bytes, folder)

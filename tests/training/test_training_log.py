@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from unet_pipeline.storage.store import Store
+from unet_pipeline.training.array_cache import open_array_cache
 from unet_pipeline.training.history import History, Validation
-from unet_pipeline.training.shelf import open_shelf
-from unet_pipeline.training.trail import Trail
+from unet_pipeline.training.training_log import TrainingLog
 
 STORE = Store()
 NAMES = {0: "background", 1: "kidney"}
@@ -34,10 +34,10 @@ def files(folder):
 
 
 def test_tensorboard_sees_each_step_once_though_the_training_was_killed(tmp_path):
-    trail = Trail(STORE, str(tmp_path), NAMES)
+    training_log = TrainingLog(STORE, str(tmp_path), NAMES)
     for steps in (0, 2, 4, 6):
-        trail.write(history(steps))
-    again = Trail(STORE, str(tmp_path), NAMES)  # goes on from the checkpoint after step 4
+        training_log.write(history(steps))
+    again = TrainingLog(STORE, str(tmp_path), NAMES)  # goes on from the checkpoint after step 4
     for steps in (4, 6, 8):
         again.write(history(steps))
     seen = scalars(tmp_path / "training")
@@ -58,11 +58,11 @@ def test_tensorboard_sees_each_step_once_though_the_training_was_killed(tmp_path
 
 
 def test_a_new_training_removes_what_an_old_one_left(tmp_path):
-    old = Trail(STORE, str(tmp_path), NAMES)
+    old = TrainingLog(STORE, str(tmp_path), NAMES)
     for steps in (0, 2, 8):
         old.write(history(steps))
     STORE.write(f"{tmp_path}/training/notes.txt", b"of somebody")
-    new = Trail(STORE, str(tmp_path), NAMES)
+    new = TrainingLog(STORE, str(tmp_path), NAMES)
     new.write(history(0))
     assert files(tmp_path) == ["notes.txt"]
     new.write(history(2))
@@ -74,10 +74,10 @@ def test_a_new_training_removes_what_an_old_one_left(tmp_path):
 def test_what_is_over_the_budget_is_in_files_while_it_is_needed():
     rng = np.random.default_rng(0)
     first, second = rng.random((2, 4, 4, 4), dtype=np.float32)
-    with open_shelf(first.nbytes) as shelf:
-        kept, mapped = shelf.keep(first), shelf.keep(second)
+    with open_array_cache(first.nbytes) as cache:
+        kept, mapped = cache.keep(first), cache.keep(second)
         assert kept is first
         assert np.array_equal(mapped, second)
-        folder = shelf.folder
+        folder = cache.folder
         assert [file.name for file in folder.glob("*.npy")] == ["0.npy"]
     assert not folder.exists()

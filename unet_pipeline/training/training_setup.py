@@ -17,7 +17,7 @@ from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.augment import augmentation_named
 from unet_pipeline.training.checkpoint import Checkpoints
-from unet_pipeline.training.data import TrainingData, Wanted
+from unet_pipeline.training.data import DataRequest, TrainingData
 from unet_pipeline.training.history import Dice
 from unet_pipeline.training.losses import Loss, check_loss, check_network, with_class_weights
 from unet_pipeline.training.recipe import Recipe
@@ -30,7 +30,7 @@ _NOT_OF_THE_WEIGHTS |= {"max_volume_gb", "max_windows", "storage", "card"}
 
 
 @dataclass(frozen=True)
-class Making:
+class TrainingSetup:
     """A network on its device, and all that its training needs.
 
     Attributes
@@ -47,7 +47,7 @@ class Making:
     recipe: Recipe
 
     @classmethod
-    def of(cls, settings: TrainSettings, store: Store, data: TrainingData) -> "Making":
+    def of(cls, settings: TrainSettings, store: Store, data: TrainingData) -> "TrainingSetup":
         """Build the network and settle how it is trained; the loss must fit the classes."""
         definition = describe(settings, data.channels, data.classes)
         loss = Loss(**settings.loss.model_dump())
@@ -106,10 +106,10 @@ class Making:
         )
 
 
-def wanted_of(settings: TrainSettings) -> Wanted:
+def data_request_of(settings: TrainSettings) -> DataRequest:
     """Return what settings ask of a cohort."""
     limits = settings.model_dump(include={"max_volume_gb", "max_windows"})
-    return Wanted(
+    return DataRequest(
         settings.images,
         settings.masks or None,
         settings.mask_pattern,

@@ -26,7 +26,7 @@ _EVENTS = "events.out.tfevents."
 
 
 @dataclass
-class Trail:
+class TrainingLog:
     """Writes what was seen of a training, as often as it is told.
 
     Attributes
