@@ -71,16 +71,16 @@ def make(settings: MakeSettings, as_json: Json = False) -> None:
     --output spleen`
     """
     from unet_pipeline.console import out, pairs_table
-    from unet_pipeline.making import Wish, make_bundle
+    from unet_pipeline.bundle_making import BundleRequest, make_bundle
     from unet_pipeline.request import open_store
 
-    wish = Wish(**settings.model_dump(exclude={"storage"}))
-    made = make_bundle(wish, open_store(settings.storage))
+    request = BundleRequest(**settings.model_dump(exclude={"storage"}))
+    made = make_bundle(request, open_store(settings.storage))
     if as_json:
         return print_json(made)
-    out.print(pairs_table(f"Bundle {wish.output}", made))
+    out.print(pairs_table(f"Bundle {request.output}", made))
     return out.print(
-        f"Next  unet-pipeline segment IMAGES --model {wish.output} --output LABELS",
+        f"Next  unet-pipeline segment IMAGES --model {request.output} --output LABELS",
         highlight=False,
         soft_wrap=True,
     )

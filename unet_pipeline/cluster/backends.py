@@ -15,7 +15,7 @@ from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
-from unet_pipeline.cluster.watch import ClusterWatch, patience_of
+from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.errors import RequestError
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import ENVIRONMENT, guard_logs, prepare_process
@@ -77,10 +77,10 @@ def starting(spec: ClusterSpec) -> Iterator[Callable[[], Executor]]:
 
 def _executor(client: Client, spec: ClusterSpec, stack: ExitStack) -> DaskExecutor:
     workers = _count_workers(client, spec)
-    watch = ClusterWatch(client, spec)
-    stack.callback(watch.close)
-    watch.start()
-    executor = DaskExecutor(client, watch, workers, spec.calls_at_once)
+    monitor = ClusterMonitor(client, spec)
+    stack.callback(monitor.close)
+    monitor.start()
+    executor = DaskExecutor(client, monitor, workers, spec.calls_at_once)
     stack.callback(stopping.wait_for_calls)  # workers of others remove their scratch meanwhile
     stack.enter_context(stopping.on_stop(executor.stop))
     return executor

@@ -14,7 +14,7 @@ from typing import Any
 from distributed import Client, Future
 
 from unet_pipeline.clock import Clock, out_of_time
-from unet_pipeline.cluster.watch import ClusterWatch
+from unet_pipeline.cluster.monitor import ClusterMonitor
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class CaseCalls:
     """
 
     client: Client
-    watch: ClusterWatch
+    monitor: ClusterMonitor
     seconds: float
     patience: float
     _futures: list[Future[Any]] = field(default_factory=list)
@@ -86,7 +86,7 @@ class CaseCalls:
 
     def _held(self) -> set[str]:
         """Return the workers that run a call of this case."""
-        places = self.watch.places
+        places = self.monitor.places
         return {
             places[key] for key in map(str, (one.key for one in self._futures)) if key in places
         }

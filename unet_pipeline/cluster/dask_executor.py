@@ -15,7 +15,7 @@ from unet_pipeline import stopping
 from unet_pipeline.clock import out_of_time
 from unet_pipeline.cluster.case_calls import CaseCalls, run_within
 from unet_pipeline.cluster.executor import Handle
-from unet_pipeline.cluster.watch import ClusterWatch
+from unet_pipeline.cluster.monitor import ClusterMonitor
 from unet_pipeline.errors import CaseError, PipelineError
 
 POLL_SECONDS = 1.0  # a cancelled flow or Ctrl-C is noticed within this time
@@ -29,7 +29,7 @@ class DaskExecutor:
 
     Attributes
     ----------
-    watch
+    monitor
         Looks whether the cluster is still there, and what runs on it.
     threads
         Calls that a worker runs at a time.
@@ -42,7 +42,7 @@ class DaskExecutor:
     """
 
     client: Client
-    watch: ClusterWatch
+    monitor: ClusterMonitor
     workers: int
     threads: int = 2
     deadline: float | None = None
@@ -51,11 +51,11 @@ class DaskExecutor:
 
     def for_case(self, seconds: float) -> "DaskExecutor":
         """Return an executor for one case, whose calls may take ``seconds`` while they run."""
-        return replace(self, case=CaseCalls(self.client, self.watch, seconds, self.threads))
+        return replace(self, case=CaseCalls(self.client, self.monitor, seconds, self.threads))
 
     def give_up(self) -> None:
         """Let go of the calls of a case that are not finished, so that they take no slot."""
-        if self.case is not None and self.client.status == "running" and self.watch.lost is None:
+        if self.case is not None and self.client.status == "running" and self.monitor.lost is None:
             self.case.give_up()
 
     def with_time_limit(self, seconds: float) -> "DaskExecutor":
@@ -68,7 +68,7 @@ class DaskExecutor:
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Start a call on a worker; results of calls among the arguments stay on the workers."""
-        self.watch.check()
+        self.monitor.check()
         with self._named_errors():
             call = (function, *arguments)
             if self.case is not None:
@@ -88,7 +88,7 @@ class DaskExecutor:
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these futures are unfinished; return those."""
-        self.watch.check()  # calls that were let go of count as finished
+        self.monitor.check()  # calls that were let go of count as finished
         unfinished = [handle for handle in handles if not handle.done()]
         with self._named_errors():
             while len(unfinished) >= limit:
@@ -103,7 +103,7 @@ class DaskExecutor:
         fetching = asyncio.run_coroutine_threadsafe(gathering, loop.asyncio_loop)
         while not fetching.done():
             wait_for_threads([fetching], timeout=POLL_SECONDS)
-            self.watch.check()
+            self.monitor.check()
         return fetching.result()
 
     @contextmanager
@@ -115,7 +115,7 @@ class DaskExecutor:
             raise
         except Exception as error:
             if self._is_over():  # whatever it then says
-                self.watch.check()
+                self.monitor.check()
                 raise _cluster_closed() from error
             if isinstance(error, (KilledWorker, CancelledError)):
                 raise _worker_lost() from error
@@ -123,15 +123,15 @@ class DaskExecutor:
 
     def _is_over(self) -> bool:
         """Say whether the cluster is lost or closed; a client that looks for it is waited for."""
-        while self.client.status == "connecting" and self.watch.lost is None:
+        while self.client.status == "connecting" and self.monitor.lost is None:
             sleep(0.1)
         if self.client.status in {"closing", "closed"}:
-            while not self.watch.is_closed and self.watch.lost is None:
-                sleep(0.1)  # the watch will say which of the two
-        return self.watch.is_closed or self.watch.lost is not None
+            while not self.monitor.is_closed and self.monitor.lost is None:
+                sleep(0.1)  # the monitor will say which of the two
+        return self.monitor.is_closed or self.monitor.lost is not None
 
     def _check(self) -> None:
-        self.watch.check()
+        self.monitor.check()
         if self.deadline is not None and monotonic() > self.deadline:
             raise out_of_time()
         if self.case is not None:

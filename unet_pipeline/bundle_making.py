@@ -41,7 +41,7 @@ _RAS = [["L", "R"], ["P", "A"], ["I", "S"]]
 
 
 @dataclass(frozen=True)
-class Wish:
+class BundleRequest:
     """What a user says of his network.
 
     Attributes
@@ -79,7 +79,7 @@ class Wish:
     threshold: float | None = None
 
 
-def make_bundle(wish: Wish, store: Store) -> dict[str, Any]:
+def make_bundle(request: BundleRequest, store: Store) -> dict[str, Any]:
     """Make a bundle, and return what it is, as plain JSON types.
 
     Raises
@@ -89,45 +89,47 @@ def make_bundle(wish: Wish, store: Store) -> dict[str, Any]:
         ``bundle_exists``; ``network_incomplete`` for arguments that weights do not tell;
         what ``parse_weights``, ``fitted``, ``check_window`` and ``open_bundle`` raise.
     """
-    transforms = _preprocessing(wish, store)
-    if store.exists(join(wish.output, INFERENCE)):
+    transforms = _preprocessing(request, store)
+    if store.exists(join(request.output, INFERENCE)):
         raise RequestError(
             "bundle_exists",
-            subject=wish.output,
+            subject=request.output,
             found="a bundle",
             wanted="a folder without one",
             remedy="Give another folder, or remove that bundle",
         )
-    OwnFiles(store, wish.output).check(BUNDLE_FILES)
-    data = read_weights(wish.weights, store)
-    weights = parse_weights(wish.weights, data)
-    made, read = _network_def(_network_text(wish.network, store), weights)
+    OwnFiles(store, request.output).check(BUNDLE_FILES)
+    data = read_weights(request.weights, store)
+    weights = parse_weights(request.weights, data)
+    made, read = _network_def(_network_text(request.network, store), weights)
     contract = network_contract(made)
-    slice_axis = _slice_axis(wish, contract)
-    window = _window(wish, contract)
+    slice_axis = _slice_axis(request, contract)
+    window = _window(request, contract)
     check_window(made, window)
-    labels, channels = _labels(wish, contract), _channels(wish, contract)
+    labels, channels = _labels(request, contract), _channels(request, contract)
     network = build_network(made, file_bytes=len(data))
-    network.load_state_dict(fitted(wish.weights, weights, network.state_dict()))
+    network.load_state_dict(fitted(request.weights, weights, network.state_dict()))
     seconds = _one_window(network.eval(), contract, window)
     write_bundle(
-        wish.output,
+        request.output,
         store,
         network=network,
         network_def=made,
         preprocessing=transforms,
         roi_size=_in_volume(window, slice_axis),
-        overlap=wish.overlap,
+        overlap=request.overlap,
         labels=labels,
         channel_names=channels,
-        model_card=f"# {basename(wish.output)}\n\nMade of {basename(wish.weights)}.",
+        model_card=f"# {basename(request.output)}\n\nMade of {basename(request.weights)}.",
         licence="As the weights that the bundle was made of.",
-        metadata={"description": f"Made of {basename(wish.weights)} by unet-pipeline bundle make."},
-        blend=wish.blend,
-        threshold=_threshold(wish, contract),
+        metadata={
+            "description": f"Made of {basename(request.weights)} by unet-pipeline bundle make."
+        },
+        blend=request.blend,
+        threshold=_threshold(request, contract),
         slice_axis=slice_axis,
     )
-    bundle, _ = open_bundle(wish.output, store)
+    bundle, _ = open_bundle(request.output, store)
     return {
         "network": made["_target_"],
         "read from the weights": read,
@@ -163,9 +165,9 @@ def _network_def(text: str, weights: Mapping[str, Tensor]) -> tuple[dict[str, An
     return made, read
 
 
-def _window(wish: Wish, contract: NetworkContract) -> tuple[int, ...]:
+def _window(request: BundleRequest, contract: NetworkContract) -> tuple[int, ...]:
     """Return the sizes that the network sees: of a 2-D one, those in the plane of its slices."""
-    sizes, dims = wish.window or (), contract.spatial_dims
+    sizes, dims = request.window or (), contract.spatial_dims
     if len(sizes) != dims or min(sizes) < 1:
         said = ",".join(map(str, sizes))
         raise _wrong(
@@ -175,10 +177,10 @@ def _window(wish: Wish, contract: NetworkContract) -> tuple[int, ...]:
     return sizes
 
 
-def _slice_axis(wish: Wish, contract: NetworkContract) -> int | None:
-    if wish.slices_along not in ("x", "y", "z"):
-        raise _wrong(f"--slices-along {wish.slices_along}", "x, y or z")
-    return None if contract.spatial_dims == 3 else "xyz".index(wish.slices_along)
+def _slice_axis(request: BundleRequest, contract: NetworkContract) -> int | None:
+    if request.slices_along not in ("x", "y", "z"):
+        raise _wrong(f"--slices-along {request.slices_along}", "x, y or z")
+    return None if contract.spatial_dims == 3 else "xyz".index(request.slices_along)
 
 
 def _in_volume(window: Sequence[int], slice_axis: int | None) -> tuple[int, int, int]:
@@ -188,11 +190,11 @@ def _in_volume(window: Sequence[int], slice_axis: int | None) -> tuple[int, int,
     return index3([*window[:slice_axis], 1, *window[slice_axis:]])
 
 
-def _labels(wish: Wish, contract: NetworkContract) -> dict[int, str]:
+def _labels(request: BundleRequest, contract: NetworkContract) -> dict[int, str]:
     """Return the name of each output channel; with softmax the first is background."""
     count = contract.out_channels
-    names = list(wish.labels)
-    if _threshold(wish, contract) is None:
+    names = list(request.labels)
+    if _threshold(request, contract) is None:
         names = names or [f"label {index}" for index in range(1, count)]
         if len(names) == count - 1:
             names = [BACKGROUND, *names]
@@ -202,22 +204,22 @@ def _labels(wish: Wish, contract: NetworkContract) -> dict[int, str]:
         names = ["foreground"] if count == 1 else [f"region {c + 1}" for c in range(count)]
     if len(names) != count:
         raise _wrong(
-            f"--labels with {len(wish.labels)} names ({', '.join(wish.labels)})",
+            f"--labels with {len(request.labels)} names ({', '.join(request.labels)})",
             f"one for each of the network's {count} output channels, background included or not",
         )
     return dict(enumerate(names))
 
 
-def _channels(wish: Wish, contract: NetworkContract) -> list[str]:
-    names = list(wish.channels) or [f"channel {index}" for index in range(contract.in_channels)]
+def _channels(request: BundleRequest, contract: NetworkContract) -> list[str]:
+    names = list(request.channels) or [f"channel {index}" for index in range(contract.in_channels)]
     if len(names) != contract.in_channels:
         wanted = f"one for each of the network's {contract.in_channels} input channels"
         raise _wrong(f"--channels with {len(names)} names", wanted)
     return names
 
 
-def _threshold(wish: Wish, contract: NetworkContract) -> float | None:
-    return 0.5 if wish.threshold is None and contract.out_channels == 1 else wish.threshold
+def _threshold(request: BundleRequest, contract: NetworkContract) -> float | None:
+    return 0.5 if request.threshold is None and contract.out_channels == 1 else request.threshold
 
 
 def _one_window(network: nn.Module, contract: NetworkContract, window: Sequence[int]) -> float:
@@ -239,23 +241,27 @@ def _one_window(network: nn.Module, contract: NetworkContract, window: Sequence[
     return seconds
 
 
-def _preprocessing(wish: Wish, store: Store) -> list[dict[str, Any]]:
+def _preprocessing(request: BundleRequest, store: Store) -> list[dict[str, Any]]:
     """Return the transforms, in the order of MONAI's tutorials."""
-    needed = {"--spacing": wish.spacing, "--intensity": wish.intensity}
-    lacks = [] if wish.preprocessing else [name for name, value in needed.items() if not value]
-    lacks += [] if wish.window else ["--window"]
+    needed = {"--spacing": request.spacing, "--intensity": request.intensity}
+    lacks = [] if request.preprocessing else [name for name, value in needed.items() if not value]
+    lacks += [] if request.window else ["--window"]
     if lacks:
         raise _wrong(f"no {', no '.join(lacks)}", "all that no weights tell, as in training")
-    if wish.preprocessing:
-        transforms = _listed(store.read_at_most(wish.preprocessing, _MOST_BYTES))
+    if request.preprocessing:
+        transforms = _listed(store.read_at_most(request.preprocessing, _MOST_BYTES))
     else:
         transforms = [
             _transform("LoadImaged"),
             _transform("EnsureChannelFirstd"),
-            *_orientation(wish.axcodes),
-            *_spacing(str(wish.spacing), wish.slices_along),
-            *_intensity(str(wish.intensity)),
-            *([_transform("CropForegroundd", source_key="image")] if wish.crop_foreground else []),
+            *_orientation(request.axcodes),
+            *_spacing(str(request.spacing), request.slices_along),
+            *_intensity(str(request.intensity)),
+            *(
+                [_transform("CropForegroundd", source_key="image")]
+                if request.crop_foreground
+                else []
+            ),
             _transform("EnsureTyped"),
         ]
     parse_preprocessing(transforms)

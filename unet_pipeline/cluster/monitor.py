@@ -28,7 +28,7 @@ NO_WORKER, NO_SCHEDULER, SILENCE = "no worker", "no scheduler", "no answer of th
 
 
 @dataclass
-class ClusterWatch:
+class ClusterMonitor:
     """Looks at a cluster in a thread of its own, from ``start`` to ``close``.
 
     Attributes
