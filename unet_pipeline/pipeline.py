@@ -10,7 +10,7 @@ from time import perf_counter
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.errors import PipelineError, RunStopped
-from unet_pipeline.storage.outage import patiently
+from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import Sidecar, write_sidecar
 from unet_pipeline.tasks import (
     VolumeJob,
@@ -62,7 +62,7 @@ def _segment(job: VolumeJob, executor: Executor) -> Sidecar:
     tiles, stats = _map_tiles(staged, prepared, plan, job, executor)
     claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, stats, job))
     finished: Sidecar = sidecar.within(sum(job.seconds.values()) + perf_counter() - begin)
-    patiently(lambda: claim.write_record(job.store, write_sidecar(finished)))
+    with_retries(lambda: claim.write_record(job.store, write_sidecar(finished)))
     return finished
 
 
@@ -91,15 +91,15 @@ def _map_partials(
     labels: list[Handle] = []
     stats: list[Handle] = []
     running: list[Handle] = []
-    for turn in plan.turns():
-        tile = turn.tile
+    for step in plan.schedule():
+        tile = step.tile
         if tile.windows:
             running = executor.wait_for_room(running, 2 * executor.workers + 1)
             scores[tile.index] = _score(staged, tile, plan, job, executor)
             running.append(scores[tile.index])
             stats.append(executor.submit(stats_of, scores[tile.index]))
-        labels += [_merge(target, scores, prepared, plan, job, executor) for target in turn.merged]
-        for index in turn.freed:
+        labels += [_merge(target, scores, prepared, plan, job, executor) for target in step.merged]
+        for index in step.freed:
             scores.pop(index, None)
     return labels, stats
 

@@ -24,7 +24,7 @@ from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.claims import Claim
 from unet_pipeline.storage.ledger import digest_bytes, digest_object
-from unet_pipeline.storage.outage import patiently
+from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import (
     Geometry,
     Grid,
@@ -269,10 +269,10 @@ def _store(data: bytes, figure: bytes, job: VolumeJob) -> tuple[Claim, OutputDig
     """Store label map and picture, if the files that were read are still the same."""
     assert job.claim is not None  # noqa: S101  else the case is none to be written
     mine = job.claim
-    patiently(lambda: expect_all(job.store, job.examined.versions))
-    claim = patiently(lambda: mine.begin(job.store, (data, figure)))
-    stored = patiently(lambda: claim.write(job.store, LABELS, data))
-    patiently(lambda: claim.write(job.store, PICTURE, figure))
+    with_retries(lambda: expect_all(job.store, job.examined.versions))
+    claim = with_retries(lambda: mine.begin(job.store, (data, figure)))
+    stored = with_retries(lambda: claim.write(job.store, LABELS, data))
+    with_retries(lambda: claim.write(job.store, PICTURE, figure))
     return claim, OutputDigest(len(data), digest_bytes(data), stored.etag)
 
 

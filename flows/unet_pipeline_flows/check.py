@@ -15,7 +15,7 @@ from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.records import CheckRecord, CheckSummary
 from unet_pipeline.report.check_table import attention_order, check_markdown, check_rows
 from unet_pipeline.report.table import as_code
-from unet_pipeline_flows.frame import End, cancellable, ended, framed, run_by_hand
+from unet_pipeline_flows.lifecycle import End, cancellable, ended, run_by_hand, run_checked
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 
 
@@ -27,7 +27,7 @@ from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 )
 def check(settings: CheckSettings) -> End:
     """Check the request, then every case, and report."""
-    return framed(settings, _check)
+    return run_checked(settings, _check)
 
 
 def _check(settings: CheckSettings) -> End:

@@ -4,7 +4,7 @@ from prefect import flow
 
 from unet_pipeline.config import CompareSettings
 from unet_pipeline.jobs.compare import open_compare, run_compare
-from unet_pipeline_flows.frame import End, framed, run_by_hand
+from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 from unet_pipeline_flows.scoring import score
 
 
@@ -16,7 +16,7 @@ from unet_pipeline_flows.scoring import score
 )
 def compare(settings: CompareSettings) -> End:
     """Check the request, score all entrants, and report."""
-    return framed(settings, lambda checked: score(checked, open_compare, run_compare))
+    return run_checked(settings, lambda checked: score(checked, open_compare, run_compare))
 
 
 if __name__ == "__main__":  # python -m unet_pipeline_flows.compare SETTINGS.json

@@ -4,7 +4,7 @@ from prefect import flow
 
 from unet_pipeline.config import DepthsSettings
 from unet_pipeline.jobs.depths import open_depths, run_depths
-from unet_pipeline_flows.frame import End, framed, run_by_hand
+from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 from unet_pipeline_flows.scoring import score
 
 
@@ -16,7 +16,7 @@ from unet_pipeline_flows.scoring import score
 )
 def depths(settings: DepthsSettings) -> End:
     """Check the request, score all entrants, and report."""
-    return framed(settings, lambda checked: score(checked, open_depths, run_depths))
+    return run_checked(settings, lambda checked: score(checked, open_depths, run_depths))
 
 
 if __name__ == "__main__":  # python -m unet_pipeline_flows.depths SETTINGS.json

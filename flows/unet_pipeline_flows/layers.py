@@ -11,7 +11,7 @@ from unet_pipeline.jobs.layers import open_layers, run_layers
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store
-from unet_pipeline_flows.frame import End, ended, framed, run_by_hand
+from unet_pipeline_flows.lifecycle import End, ended, run_by_hand, run_checked
 from unet_pipeline_flows.page import Bar, show_link, show_picture
 
 
@@ -23,7 +23,7 @@ from unet_pipeline_flows.page import Bar, show_link, show_picture
 )
 def layers(settings: LayersSettings) -> End:
     """Check the request, look into the layers, and report."""
-    return framed(settings, _layers)
+    return run_checked(settings, _layers)
 
 
 def _layers(settings: LayersSettings) -> End:

@@ -13,7 +13,7 @@ from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
 from unet_pipeline.report.speed_plot import speed_plot
 from unet_pipeline.report.table import as_code
-from unet_pipeline_flows.frame import End, cancellable, ended
+from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import Bar, show_link, show_picture
 
 OnCase = Callable[[str, CaseRecord], None]

@@ -46,7 +46,7 @@ from unet_pipeline.report.table import (
     table_rows,
 )
 from unet_pipeline.request import Run
-from unet_pipeline_flows.frame import End, cancellable, ended, framed, run_by_hand
+from unet_pipeline_flows.lifecycle import End, cancellable, ended, run_by_hand, run_checked
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 
 UNFINISHED = {"cluster_closed", stopping.CODE}  # codes of cases that a run's end cut short
@@ -116,7 +116,7 @@ def segment_one(case: Case, work: CaseWork) -> State[CaseRecord | None]:
 )
 def segment(settings: SegmentSettings) -> End:
     """Check the request, run a task per case, and report."""
-    return framed(settings, _segment)
+    return run_checked(settings, _segment)
 
 
 def _segment(settings: SegmentSettings) -> End:

@@ -11,8 +11,8 @@ import sys
 
 import uvicorn
 
-from unet_pipeline.local.busy import Patient
-from unet_pipeline.local.door import App, Door, origins_of
+from unet_pipeline.local.host_guard import App, HostGuard, origins_of
+from unet_pipeline.local.retry import RetryWhenBusy
 
 URLS, AUTH = "UNET_PIPELINE_PREFECT_URLS", "PREFECT_SERVER_API_AUTH_STRING"
 
@@ -33,7 +33,12 @@ def main() -> None:
     except ValueError as error:
         sys.exit(f"{URLS}: {error}")
     app = _prefect(origins, webserver_only=asked.no_services)
-    uvicorn.run(Door(Patient(app), origins), host=asked.host, port=asked.port, log_level="warning")
+    uvicorn.run(
+        HostGuard(RetryWhenBusy(app), origins),
+        host=asked.host,
+        port=asked.port,
+        log_level="warning",
+    )
 
 
 def _urls(port: int) -> list[str]:

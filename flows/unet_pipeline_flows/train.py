@@ -13,7 +13,7 @@ from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
 from unet_pipeline.training.report import TrainReport
 from unet_pipeline.training.training_log import curves_of
-from unet_pipeline_flows.frame import End, completed, framed, run_by_hand
+from unet_pipeline_flows.lifecycle import End, completed, run_by_hand, run_checked
 from unet_pipeline_flows.page import Bar, show_link, show_picture
 
 
@@ -25,7 +25,7 @@ from unet_pipeline_flows.page import Bar, show_link, show_picture
 )
 def train(settings: TrainSettings) -> End:
     """Train, show how it goes, and report."""
-    return framed(settings, _train)
+    return run_checked(settings, _train)
 
 
 def _train(settings: TrainSettings) -> End:

@@ -14,10 +14,10 @@ import pytest
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import prefect_server
-from unet_pipeline.local.busy import Patient
-from unet_pipeline.local.door import App, Message
+from unet_pipeline.local.host_guard import App, Message
 from unet_pipeline.local.password import Password
 from unet_pipeline.local.prefect_server import PrefectServer
+from unet_pipeline.local.retry import RetryWhenBusy
 
 
 @contextmanager
@@ -102,7 +102,7 @@ def asked(app: App, method: str = "POST") -> list[Message]:
         answer.append(message)
 
     scope = {"type": "http", "method": method, "path": "/api/flow_runs/"}
-    asyncio.run(Patient(app, pauses=(0.01, 0.01))(scope, receive, send))
+    asyncio.run(RetryWhenBusy(app, pauses=(0.01, 0.01))(scope, receive, send))
     return answer
 
 

@@ -201,11 +201,11 @@ def test_tiles_are_merged_once_all_their_sources_are_there(shape, tile):
     plan = plan_of(shape, (16, 16, 16), 0.5, tile)
     there: set[int] = set()
     merged: list[int] = []
-    for turn in plan.turns():
-        there.add(turn.tile.index)
-        assert all(set(target.sources) <= there for target in turn.merged)
-        merged += [target.index for target in turn.merged]
-        there -= set(turn.freed)
+    for step in plan.schedule():
+        there.add(step.tile.index)
+        assert all(set(target.sources) <= there for target in step.merged)
+        merged += [target.index for target in step.merged]
+        there -= set(step.freed)
     assert sorted(merged) == [t.index for t in plan.tiles]
     assert not there
 

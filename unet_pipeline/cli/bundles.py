@@ -70,8 +70,8 @@ def make(settings: MakeSettings, as_json: Json = False) -> None:
     --spacing 1.5,1.5,2.0 --intensity range:-57,164 --window 160,160,160 --labels spleen
     --output spleen`
     """
-    from unet_pipeline.console import out, pairs_table
     from unet_pipeline.bundle_making import BundleRequest, make_bundle
+    from unet_pipeline.console import out, pairs_table
     from unet_pipeline.request import open_store
 
     request = BundleRequest(**settings.model_dump(exclude={"storage"}))

@@ -11,11 +11,11 @@ from unet_pipeline import stopping
 from unet_pipeline.cluster.dashboard import dashboard_config, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
-from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.errors import RequestError
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import ENVIRONMENT, guard_logs, prepare_process

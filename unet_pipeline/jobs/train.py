@@ -14,7 +14,7 @@ from unet_pipeline.networks.registry import check_window
 from unet_pipeline.records import json_text
 from unet_pipeline.request import open_store
 from unet_pipeline.storage.folders import OwnFiles
-from unet_pipeline.storage.outage import patiently, under_way
+from unet_pipeline.storage.outage import under_way, with_retries
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.training.array_cache import open_array_cache
 from unet_pipeline.training.card import (
@@ -106,7 +106,7 @@ def _train(
         history,
         training_log.curves_url,
     )
-    patiently(lambda: _write(setup, report))
+    with_retries(lambda: _write(setup, report))
     setup.checkpoints.remove()
     return report
 

@@ -22,8 +22,8 @@ from typing import Any
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
-from unet_pipeline.local.busy import BUSY_PAUSES
 from unet_pipeline.local.password import AUTH, SERVER_AUTH, Password, password_of, write_profile
+from unet_pipeline.local.retry import BUSY_PAUSES
 from unet_pipeline.private import own_folder
 from unet_pipeline.records import json_text
 

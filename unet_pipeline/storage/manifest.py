@@ -21,7 +21,7 @@ from unet_pipeline.errors import CaseError, RequestError, has_secret
 from unet_pipeline.records import Case, json_text
 from unet_pipeline.storage.names import escaped, is_safe, without_ending
 from unet_pipeline.storage.store import Store
-from unet_pipeline.storage.survey import Fence
+from unet_pipeline.storage.survey import AllowedFolders
 from unet_pipeline.storage.urls import (
     LOCAL,
     canonical,
@@ -126,19 +126,19 @@ def _common(folders: Sequence[str]) -> set[str]:
 def _check_inside(cases: Sequence[Case], url: str, allowed: Sequence[str]) -> None:
     """Refuse a manifest that leads anywhere but where the request allows it to, links followed."""
     prefixes = (parent(url), *allowed)
-    fence = Fence(prefixes)
+    folders = AllowedFolders(prefixes)
     inside = cache(lambda folder: any_below(folder, prefixes))
     for case in cases:
         for found in case.images if case.mask is None else (*case.images, case.mask):
             is_local = found.startswith("/")
             if is_local:
-                if fence.lets_in(found):
+                if folders.allows(found):
                     continue
             else:
                 folder, _, name = found.rpartition("/")
                 if (name != ".." and inside(folder)) or any_below(found, prefixes):
                     continue
-            leads = f", a link to {fence.real(found)}" if any_below(found, prefixes) else ""
+            leads = f", a link to {folders.real(found)}" if any_below(found, prefixes) else ""
             raise RequestError(
                 "manifest_outside",
                 subject=f"{redact(url)}, case {case.name}",

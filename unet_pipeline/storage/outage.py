@@ -143,7 +143,7 @@ def write_somewhere(
     return said
 
 
-def patiently(act: Callable[[], _T]) -> _T:
+def with_retries(act: Callable[[], _T]) -> _T:
     """Write, and again where the store fails, so that nothing is computed again for its sake.
 
     Raises

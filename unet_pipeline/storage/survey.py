@@ -50,10 +50,10 @@ class Survey:
     passed_over: tuple[tuple[str, str], ...] = ()
 
 
-class Fence:
+class AllowedFolders:
     """Where local files may lie once all links are followed.
 
-    What stands below a folder of the fence is judged by where it really is; a link that leads out
+    What stands below one of them is judged by where it really is; a link that leads out
     of all of them is refused. A folder is resolved once, and looked through once for links when
     many of its files are asked for.
     """
@@ -63,12 +63,12 @@ class Fence:
         self._places = [os.path.realpath(canonical(place)) for place in local]
         self._folders: dict[str, _Folder] = {}
 
-    def lets_in(self, path: str) -> bool:
+    def allows(self, path: str) -> bool:
         """Say whether a local file lies inside, with every link followed."""
         name, folder = self._folder(path)
         if folder.is_inside and folder.holds_plainly(name):
             return True
-        return self.holds(self.real(path))
+        return self.contains(self.real(path))
 
     def real(self, path: str) -> str:
         """Return where a local file really lies, with every link followed."""
@@ -76,7 +76,7 @@ class Fence:
         whole = f"{folder.real.rstrip('/')}/{name}"
         return whole if folder.holds_plainly(name) else os.path.realpath(whole)
 
-    def holds(self, real: str) -> bool:
+    def contains(self, real: str) -> bool:
         """Say whether a real path lies inside."""
         return any(
             real == place or real.startswith(f"{place.rstrip('/')}/") for place in self._places
@@ -87,7 +87,7 @@ class Fence:
         folder = self._folders.get(above)
         if folder is None:
             real = os.path.realpath(above or "/")
-            folder = self._folders[above] = _Folder(real, self.holds(real))
+            folder = self._folders[above] = _Folder(real, self.contains(real))
         return name, folder
 
 
@@ -126,14 +126,16 @@ def survey(store: Store, url: str) -> Survey:
     is_local = protocol_of(url) == LOCAL
     if is_local and os.path.isdir(whole):  # noqa: PTH112  paths are text here
         with explained(url, request=True):
-            walk = _Walk(whole, Fence((whole, *store.options.allowed)))
+            walk = _Walk(whole, AllowedFolders((whole, *store.options.allowed)))
             found = sorted(walk.run())
         if is_volume_folder(whole):
             return _sorted_out(url, "file", parent(whole), found)
         return _sorted_out(url, "folder", whole, found)
     if is_local and os.path.lexists(whole):
-        fence = Fence((parent(os.path.realpath(whole)),))  # whoever names a link means its file
-        return _sorted_out(url, "file", parent(url), [(whole, _reason(whole, fence))])
+        folders = AllowedFolders(
+            (parent(os.path.realpath(whole)),)
+        )  # whoever names a link means its file
+        return _sorted_out(url, "file", parent(url), [(whole, _reason(whole, folders))])
     files = store.list_files(url)
     is_pattern = store.is_pattern(url)
     if files == [whole] or (files and not is_pattern and is_volume_folder(whole)):
@@ -143,8 +145,8 @@ def survey(store: Store, url: str) -> Survey:
     base = fixed_part(url)
     if not is_local:
         return _sorted_out(url, "pattern", base, [(file, "") for file in files])
-    fence = Fence((base, *store.options.allowed))
-    return _sorted_out(url, "pattern", base, [(path, _reason(path, fence)) for path in files])
+    folders = AllowedFolders((base, *store.options.allowed))
+    return _sorted_out(url, "pattern", base, [(path, _reason(path, folders)) for path in files])
 
 
 def _sorted_out(url: str, kind: Kind, base: str, found: Sequence[tuple[str, str]]) -> Survey:
@@ -159,8 +161,8 @@ def _sorted_out(url: str, kind: Kind, base: str, found: Sequence[tuple[str, str]
 class _Walk:
     """One walk over a folder: its real tree first, then what links add to it."""
 
-    def __init__(self, root: str, fence: Fence) -> None:
-        self.root, self.fence = root, fence
+    def __init__(self, root: str, folders: AllowedFolders) -> None:
+        self.root, self.folders = root, folders
         self.seen: dict[str, str] = {}  # real folder: the name that its files have
         self.links: list[str] = []  # of folders
 
@@ -171,7 +173,7 @@ class _Walk:
             self.links.sort(reverse=True)
             link = self.links.pop()
             real = os.path.realpath(link)
-            if self.fence.holds(real):
+            if self.folders.contains(real):
                 yield from self._below(link)
             else:
                 yield link, _leads_out(real)
@@ -193,28 +195,28 @@ class _Walk:
                     elif entry.is_dir():
                         self.links.append(entry.path)
                     elif not is_part(entry.name):
-                        yield entry.path, _reason_of_entry(entry, self.fence)
+                        yield entry.path, _reason_of_entry(entry, self.folders)
 
     def _is_hidden(self, path: str) -> bool:
         return any(part.startswith(".") for part in path.removeprefix(self.root).split("/"))
 
 
-def _reason_of_entry(entry: "os.DirEntry[str]", fence: Fence) -> str:
-    return "" if entry.is_file(follow_symlinks=False) else _reason(entry.path, fence)
+def _reason_of_entry(entry: "os.DirEntry[str]", folders: AllowedFolders) -> str:
+    return "" if entry.is_file(follow_symlinks=False) else _reason(entry.path, folders)
 
 
-def _reason(path: str, fence: Fence) -> str:
+def _reason(path: str, folders: AllowedFolders) -> str:
     """Return why a file, or a folder that is a volume, is passed over; empty if it may be read."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116  paths are text here
     except OSError:
         return "a link that leads to nothing"
     if stat.S_ISDIR(mode) and is_volume_folder(path):
-        return next((why for _, why in _Walk(path, fence).run() if why), "")
+        return next((why for _, why in _Walk(path, folders).run() if why), "")
     if not stat.S_ISREG(mode):
         return f"{special_kind(mode) or 'a special file'}, not a regular file"
-    real = fence.real(path)
-    return "" if fence.holds(real) else _leads_out(real)
+    real = folders.real(path)
+    return "" if folders.contains(real) else _leads_out(real)
 
 
 def _leads_out(real: str) -> str:

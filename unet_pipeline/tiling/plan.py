@@ -61,7 +61,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Turn:
+class TileStep:
     """What happens when the windows of one tile are evaluated, in the order of the tiles.
 
     Attributes
@@ -131,13 +131,13 @@ class TilePlan:
         sums are kept until the last tile that they reach into has all its sources.
         """
         peak = alive = 0
-        for turn in self.turns():
-            alive += self._bytes_of(turn.tile)
+        for step in self.schedule():
+            alive += self._bytes_of(step.tile)
             peak = max(peak, alive)
-            alive -= sum(self._bytes_of(self.tiles[index]) for index in turn.freed)
+            alive -= sum(self._bytes_of(self.tiles[index]) for index in step.freed)
         return peak
 
-    def turns(self) -> Iterator[Turn]:
+    def schedule(self) -> Iterator[TileStep]:
         """Go through the tiles in order; say which can be merged, and whose sums can be let go."""
         merged: list[list[Tile]] = [[] for _ in self.tiles]
         freed: list[list[int]] = [[] for _ in self.tiles]
@@ -146,7 +146,7 @@ class TilePlan:
             last = max((max(self.tiles[t].sources) for t in self.targets(tile)), default=0)
             freed[max(last, tile.index)].append(tile.index)
         for tile in self.tiles:
-            yield Turn(tile, tuple(merged[tile.index]), tuple(freed[tile.index]))
+            yield TileStep(tile, tuple(merged[tile.index]), tuple(freed[tile.index]))
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan in numbers, as plain JSON types."""

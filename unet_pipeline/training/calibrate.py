@@ -23,7 +23,7 @@ from unet_pipeline.records import Case
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.ledger import digest_json
-from unet_pipeline.storage.outage import patiently, under_way
+from unet_pipeline.storage.outage import under_way, with_retries
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.training.cases import load_samples, pass_gate
@@ -128,7 +128,7 @@ def calibrate_bundle(
     chosen = [case for case in cases if part_of(case) == part]
     with under_way():
         rule = calibrate_on(bundle, store, chosen, promised_loss, policy, (images, masks))
-        patiently(lambda: mine.write({ADAPTIVE: rule.as_bytes()}))
+        with_retries(lambda: mine.write({ADAPTIVE: rule.as_bytes()}))
     return rule
 
 

@@ -16,7 +16,7 @@ import torch
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.pickles import load_tensors
 from unet_pipeline.storage.folders import OwnFiles
-from unet_pipeline.storage.outage import patiently
+from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.store import Store, join
 
 FOLDER = "training"
@@ -75,7 +75,7 @@ class Checkpoints:
         data = io.BytesIO()
         content = {"format": _FORMAT, "identity": dict(self.identity), "state": dict(state)}
         torch.save(content, data)
-        patiently(lambda: self._mine.write({NAME: data.getbuffer()}))
+        with_retries(lambda: self._mine.write({NAME: data.getbuffer()}))
 
     def remove(self) -> None:
         """Remove the checkpoint, if there is one of ours."""

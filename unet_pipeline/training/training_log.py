@@ -16,7 +16,7 @@ from unet_pipeline.records import json_bytes
 from unet_pipeline.report.curves import training_curves_png
 from unet_pipeline.report.tensorboard import Scalars, event_file
 from unet_pipeline.storage.folders import OwnFiles
-from unet_pipeline.storage.outage import patiently
+from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.store import Store, basename, join
 from unet_pipeline.training.checkpoint import FOLDER
 from unet_pipeline.training.history import History
@@ -63,7 +63,7 @@ class TrainingLog:
         }
         if before is not None and before < done:
             files[f"{_EVENTS}{done:010d}"] = event_file(self._events(history, before))
-        patiently(lambda: OwnFiles(self.store, folder).write(files))
+        with_retries(lambda: OwnFiles(self.store, folder).write(files))
         return None
 
     def remove(self) -> None:

@@ -1,4 +1,4 @@
-"""The frame of all flows: a request is checked, work is done, and how it ended is a state."""
+"""What all flows go through: a request is checked, work is done, and how it ended is a state."""
 
 import logging
 import signal
@@ -42,7 +42,7 @@ class Result(Protocol):
         """Return it as plain JSON types."""
 
 
-def framed(settings: Settings, work: Callable[[Settings], End]) -> End:
+def run_checked(settings: Settings, work: Callable[[Settings], End]) -> End:
     """Check a request, do the work, and return how it ended; a fault becomes the run's state."""
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     try:

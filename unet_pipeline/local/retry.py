@@ -8,14 +8,14 @@ import asyncio
 from dataclasses import dataclass
 from http import HTTPStatus
 
-from unet_pipeline.local.door import App, Message, Receive, Send
+from unet_pipeline.local.host_guard import App, Message, Receive, Send
 
 BUSY_PAUSES = (0.2, 0.4, 0.8, 1.6, 3.2)  # seconds
 WRITING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 
 
 @dataclass(frozen=True)
-class Patient:
+class RetryWhenBusy:
     """An ASGI application that puts writing requests again while the one behind is busy.
 
     Attributes

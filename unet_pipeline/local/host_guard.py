@@ -1,4 +1,4 @@
-"""A door in front of a local web server: who knocks under a foreign name or from a foreign page.
+"""A guard before a local web server: refuses requests under a foreign name or of a foreign page.
 
 A browser lets any page send requests to any address, and only says from which page they come
 (``Origin``). A page can also have its own name point to loopback (DNS rebinding); then the browser
@@ -22,7 +22,7 @@ PROBES = frozenset({"/api/health", "/api/ready"})  # what Kubernetes asks, under
 
 
 @dataclass(frozen=True)
-class Door:
+class HostGuard:
     """An ASGI application that hands on only what is meant for it.
 
     Attributes

@@ -6,20 +6,20 @@ import sys
 
 import pytest
 
-from unet_pipeline.local.door import Door, origins_of
+from unet_pipeline.local.host_guard import HostGuard, origins_of
 
 
 async def nothing(*_) -> None:
     pass
 
 
-DOOR = Door(nothing, origins_of(["http://127.0.0.1:4200", "https://Prefect.example.org/"]))
+GUARD = HostGuard(nothing, origins_of(["http://127.0.0.1:4200", "https://Prefect.example.org/"]))
 
 
 def refusal(path="/api/flows", method="POST", kind="http", **headers) -> int:
     given = {"host": "127.0.0.1:4200", **headers}
     pairs = [(name.encode(), value.encode()) for name, value in given.items() if value is not None]
-    return DOOR.refusal({"type": kind, "method": method, "path": path, "headers": pairs})
+    return GUARD.refusal({"type": kind, "method": method, "path": path, "headers": pairs})
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1:4200", "prefect.example.org", "PREFECT.example.org"])
@@ -47,7 +47,7 @@ def test_no_page_of_another_origin_passes(origin):
 
 def test_two_hosts_do_not_pass_where_one_of_them_would():
     headers = [(b"host", b"127.0.0.1:4200"), (b"host", b"rebound.example")]
-    assert DOOR.refusal({"type": "http", "path": "/", "method": "GET", "headers": headers}) == 421
+    assert GUARD.refusal({"type": "http", "path": "/", "method": "GET", "headers": headers}) == 421
 
 
 def test_probes_of_pods_pass_and_nothing_beside_them():
