@@ -15,7 +15,7 @@ from unet_pipeline_flows.scoring import score
     persist_result=False,
 )
 def compare(settings: CompareSettings) -> End:
-    """Check the request, score all entrants, and report."""
+    """Check the request, score all candidates, and report."""
     return run_checked(settings, lambda checked: score(checked, open_compare, run_compare))
 
 

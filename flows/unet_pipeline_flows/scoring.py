@@ -8,7 +8,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
-from unet_pipeline.evaluation.standing import Evaluation
+from unet_pipeline.evaluation.records import Evaluation
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
 from unet_pipeline.report.speed_plot import speed_plot
@@ -21,10 +21,10 @@ Run = Callable[[Any, Executor, OnCase], Evaluation]
 
 
 def score(settings: Any, open_run: Callable[[Any], Any], run: Run) -> End:
-    """Score all entrants, and report."""
+    """Score all candidates, and report."""
     opened = open_run(settings)
-    cases, entrants = len(opened.cases), len(opened.entrants)
-    get_run_logger().info("run %s: %d cases, %d entrants", opened.run_id, cases, entrants)
+    cases, candidates = len(opened.cases), len(opened.candidates)
+    get_run_logger().info("run %s: %d cases, %d candidates", opened.run_id, cases, candidates)
     bar = Bar(opened.work, f"Label maps of run {opened.run_id}")
     spec = settings.cluster.spec(settings.windows.batch)
     with open_executor(spec) as executor, cancellable():

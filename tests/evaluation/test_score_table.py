@@ -1,4 +1,4 @@
-"""Scores of several entrants side by side: what counts where a label is absent, groups, tests."""
+"""Scores of several candidates side by side: what counts where a label is absent, groups, tests."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_a_label_that_only_one_finds_by_mistake():
     assert table.per_case("hd95_mm") == pytest.approx(np.array([[2.0], [2.0]]))
 
 
-def test_a_distance_counts_where_every_entrant_has_one():
+def test_a_distance_counts_where_every_candidate_has_one():
     found = {"x": {1: LabelScore(0.9, 0.8, 1.0, 3.0)}, "y": {1: LabelScore(0.9, 0.8, 1.0, 5.0)}}
     missed = {"x": {1: LabelScore(0, 0, 0, None)}, "y": {1: LabelScore(0.9, 0.8, 1.0, 4.0)}}
     table = score_table({"found": found, "missed": missed}, [1])
@@ -55,7 +55,7 @@ def test_seeds_of_one_network_are_averaged_case_by_case():
         {"u/1": dice_only(x=0.8, y=0.6), "u/2": dice_only(x=0.9, y=0.8), "v": dice_only(x=1, y=1)},
         [1],
     ).grouped({"u": ["u/1", "u/2"], "v": ["v"]})
-    assert table.entrants == ("u", "v")
+    assert table.candidates == ("u", "v")
     assert table.dice_of("u") == pytest.approx([0.85, 0.7])
 
 
@@ -78,7 +78,7 @@ def test_tests_are_paired_and_corrected():
     assert far.difference.high - far.difference.low == pytest.approx(0, abs=1e-12)
 
 
-def test_where_entrants_differ_most():
+def test_where_candidates_differ_most():
     table = score_table({"a": dice_only(x=0.9, y=0.5, z=0.7), "b": dice_only(x=0.8, y=0.9, z=0.7)},
                         [1])  # fmt: skip
     first, second = table.disagreements([("a", "b")], 5)

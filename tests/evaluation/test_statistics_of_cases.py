@@ -6,7 +6,7 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from unet_pipeline.evaluation.standing import Interval
+from unet_pipeline.evaluation.records import Interval
 from unet_pipeline.evaluation.statistics import Bootstrap, holm, wilcoxon_p
 
 DICE = np.random.default_rng(3).beta(40, 6, size=30)

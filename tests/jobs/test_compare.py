@@ -57,8 +57,8 @@ def test_bundles_of_other_spacings_meet_on_the_grid_of_the_files(cohort_folder, 
 
 
 def test_seeds_of_one_name_are_averaged(compared):
-    fine, mixed, coarse = compared.standings
-    assert [s.name for s in compared.standings] == ["fine", "mixed", "coarse"]
+    fine, mixed, coarse = compared.results
+    assert [s.name for s in compared.results] == ["fine", "mixed", "coarse"]
     dice = [s.metrics["dice"].value for s in (fine, coarse)]
     assert mixed.metrics["dice"].value == pytest.approx(sum(dice) / 2)
     assert list(mixed.runs.values()) == pytest.approx(dice)
@@ -70,7 +70,7 @@ def test_seeds_of_one_name_are_averaged(compared):
 
 def test_pairs_are_tested_and_gaps_are_named(cohort_folder, compared):
     _, small = cohort_folder
-    pairs = [(one.entrant, one.against) for one in compared.comparisons]
+    pairs = [(one.candidate, one.against) for one in compared.comparisons]
     assert pairs == [("mixed", "fine"), ("coarse", "fine"), ("coarse", "mixed")]
     assert all(one.p <= one.p_holm <= 1 for one in compared.comparisons)
     gaps = compared.disagreements
@@ -83,6 +83,8 @@ def test_the_files_of_a_comparison(compared):
     result = json.loads(Path(compared.folder, "result.json").read_text())
     assert result["kind"] == "compare"
     assert len(result["comparisons"]) == 3
+    assert {one["entrant"] for one in result["comparisons"]} <= {"fine", "mixed", "coarse"}
+    assert [one["name"] for one in result["standings"]] == ["fine", "mixed", "coarse"]
     page = Path(compared.report).read_text()
     assert "coarse less fine" in page
     assert "is the mean of 2 bundles" in page

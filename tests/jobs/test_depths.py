@@ -63,7 +63,7 @@ def finished(place):
 def test_every_depth_is_scored_on_the_sound_cases(place, finished):
     _, small = place
     evaluation, seen = finished
-    assert [standing.name for standing in evaluation.standings] == DEPTHS
+    assert [result.name for result in evaluation.results] == DEPTHS
     assert evaluation.cases == len(small.sound) == 2
     assert {one.case: one.code for one in evaluation.left_out} == {
         small.misaligned: "origin_mismatch",
@@ -71,12 +71,12 @@ def test_every_depth_is_scored_on_the_sound_cases(place, finished):
     }
     tried = [record.case for name, record in seen if name == "L2"]
     assert sorted(tried) == sorted(small.sound)  # what L1 could not be run on is not tried again
-    by_name = {standing.name: standing for standing in evaluation.standings}
-    for standing in evaluation.standings:
-        assert standing.metrics["dice"].value > 0.9
-        assert standing.metrics["iou"].value < standing.metrics["dice"].value
-        assert set(standing.labels) == {"1", "2"}
-        assert standing.cost.ms_per_window > 0
+    by_name = {result.name: result for result in evaluation.results}
+    for result in evaluation.results:
+        assert result.metrics["dice"].value > 0.9
+        assert result.metrics["iou"].value < result.metrics["dice"].value
+        assert set(result.labels) == {"1", "2"}
+        assert result.cost.ms_per_window > 0
     adds = [by_name[name].cost.multiply_adds for name in DEPTHS]
     assert adds[:5] == sorted(adds[:5])
     assert adds[0] < adds[5] <= adds[4]
@@ -130,7 +130,7 @@ def test_the_bundles_that_are_written(place, finished):
     store, depth = Store(), evaluation.choice.depth
     assert list(evaluation.bundles) == [f"model-L{depth}", "model-adaptive"]
     pruned, adaptive = (load_bundle(url, store) for url in evaluation.bundles.values())
-    chosen = next(s for s in evaluation.standings if s.name == f"L{depth}")
+    chosen = next(s for s in evaluation.results if s.name == f"L{depth}")
     network = load_network(pruned, store)
     assert depths_of(network) == 1
     assert sum(p.numel() for p in network.parameters()) == chosen.cost.parameters
@@ -166,7 +166,7 @@ def test_a_second_run_makes_no_label_map_again(place, finished):
     again = open_depths(settings_for(folder, adaptive=False))
     evaluation = run_depths(again, SerialExecutor(), lambda _, record: seen.append(record))
     assert {record.status for record in seen} == {"skipped", "quarantined"}
-    for now, then in zip(evaluation.standings, before.standings[:5], strict=True):
+    for now, then in zip(evaluation.results, before.results[:5], strict=True):
         assert (now.name, now.metrics, now.labels) == (then.name, then.metrics, then.labels)
         assert now.cost.windows == then.cost.windows
     assert evaluation.choice == before.choice
@@ -229,16 +229,16 @@ def test_a_depth_is_chosen_on_validation_cases_and_never_on_a_test(untrained, sp
     manifest = manifest_of(untrained, splits)
     run = open_depths(settings_for(untrained, images=manifest, masks=None))
     assert " ".join(case.name for case in run.cases) == scored
-    assert all(entrant.cases == run.cases for entrant in run.entrants)
-    said = [remark.code for remark in run.entrants[0].remarks]
+    assert all(candidate.cases == run.cases for candidate in run.candidates)
+    said = [remark.code for remark in run.candidates[0].remarks]
     assert said == (["split"] if splits.strip("- ") else [])
 
 
 def test_what_is_said_of_a_split(untrained):
     manifest = manifest_of(untrained, "train val test val val -", without_mask="e")
-    (entrant, *_) = open_depths(settings_for(untrained, images=manifest, masks=None)).entrants
-    assert [(one.case, one.code) for one in entrant.left_out] == [("e", "mask_missing")]
-    (remark,) = entrant.remarks
+    (candidate, *_) = open_depths(settings_for(untrained, images=manifest, masks=None)).candidates
+    assert [(one.case, one.code) for one in candidate.left_out] == [("e", "mask_missing")]
+    (remark,) = candidate.remarks
     assert remark.text == (
         "By the manifest's split, the cases for validation are scored, and not the others "
         "(1 left open, 1 for the test, 1 for training)."
@@ -295,7 +295,7 @@ def test_adaptive_depth_is_calibrated_on_validation_cases_only(chosen_by_two):
 
 @pytest.mark.slow
 def test_a_trusted_bundle_is_pruned_with_its_code(chosen_by_two):
-    assert [standing.name for standing in chosen_by_two.standings] == DEPTHS
+    assert [result.name for result in chosen_by_two.results] == DEPTHS
     for url in chosen_by_two.bundles.values():
         assert load_bundle(url, Store(), trust=True).roi_size == (32, 16, 16)
 
@@ -326,7 +326,7 @@ def test_without_adaptive_depth_on_dask_the_numbers_are_the_same(untrained, tmp_
         with open_executor(ClusterSpec(kind)) as executor:
             found.append(run_depths(run, executor))
     serial, dask = found
-    assert [s.name for s in serial.standings] == DEPTHS[:5]
-    assert [s.metrics for s in serial.standings] == [s.metrics for s in dask.standings]
+    assert [s.name for s in serial.results] == DEPTHS[:5]
+    assert [s.metrics for s in serial.results] == [s.metrics for s in dask.results]
     assert serial.choice == dask.choice
     assert len(serial.bundles) == 1

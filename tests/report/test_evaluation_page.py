@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unet_pipeline.evaluation.standing import (
+from unet_pipeline.evaluation.records import (
+    CandidateResult,
     Comparison,
     DepthChoice,
     Disagreement,
@@ -18,7 +19,6 @@ from unet_pipeline.evaluation.standing import (
     LeftOut,
     ModelCost,
     Remark,
-    Standing,
 )
 from unet_pipeline.records import json_bytes
 from unet_pipeline.report.evaluation_page import evaluation_html
@@ -37,17 +37,17 @@ from unet_pipeline.report.speed_plot import HEIGHT, WIDTH, Point, draw_speed, sp
 NONE = dict.fromkeys(("dice", "iou", "nsd", "hd95_mm"))
 
 
-def standing(name, dice=0.9, seconds=0.5, difference=None) -> Standing:
+def result(name, dice=0.9, seconds=0.5, difference=None) -> CandidateResult:
     metrics = {**NONE, "dice": Interval(dice, dice - 0.02, dice + 0.02)}
     cost = ModelCost(1_746_803, 7_370_000_000, 5.5, 90.0, seconds, 2 * seconds)
-    return Standing(name, cost, metrics, {"1": metrics, "10": NONE, "2": NONE}, difference)
+    return CandidateResult(name, cost, metrics, {"1": metrics, "10": NONE, "2": NONE}, difference)
 
 
 CHOICE = DepthChoice(1, 2, 0.005, 0.95, (0.0026, 0.0), (0.75, 0.25))
 DEPTHS = Evaluation(
     kind="depths", run_id="20261121T013000Z-3f2a", against="L2", cases=12, surface_mm=1.0,
     confidence=0.95, resamples=2000,
-    standings=(standing("L1", 0.9, 0.5, Interval(-0.0013, -0.0029, 0.0002)), standing("L2", 0.901)),
+    results=(result("L1", 0.9, 0.5, Interval(-0.0013, -0.0029, 0.0002)), result("L2", 0.901)),
     disagreements=(Disagreement("<script>", "L1", "L2", 0.8, 0.9),),
     remarks=(Remark("few_cases", "There are only 12 cases"),),
     left_out=(LeftOut("=cmd", "origin_mismatch", "=cmd: found <b>; wanted more. Do it."),),
@@ -55,12 +55,12 @@ DEPTHS = Evaluation(
 )  # fmt: skip
 COMPARED = replace(
     DEPTHS, kind="compare", choice=None, bundles={}, against="a",
-    standings=(standing("a"), standing("=b", 0.85, 0.1)),
+    results=(result("a"), result("=b", 0.85, 0.1)),
     comparisons=(Comparison("=b", "a", Interval(-0.05, -0.06, -0.04), 0.001, 0.002),),
 )  # fmt: skip
 
 
-def test_people_read_a_row_per_entrant():
+def test_people_read_a_row_per_candidate():
     first, second = cells(DEPTHS)
     assert headings(DEPTHS)[:4] == ["depth", "Dice", "less L2", "NSD at 1 mm"]
     assert first == [
@@ -130,8 +130,8 @@ def test_the_page_escapes_names_and_holds_its_pictures(evaluation):
 
 
 def test_a_page_without_a_dice():
-    nothing = replace(standing("a"), metrics=NONE, labels={})
-    bare = replace(COMPARED, standings=(nothing,), comparisons=(), disagreements=(), left_out=())
+    nothing = replace(result("a"), metrics=NONE, labels={})
+    bare = replace(COMPARED, results=(nothing,), comparisons=(), disagreements=(), left_out=())
     assert speed_plot(bare) is None
     assert "Speed and Dice" not in evaluation_html(bare, None, {}, {})
 

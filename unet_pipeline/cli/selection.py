@@ -11,7 +11,7 @@ from unet_pipeline.cli.options import Json
 from unet_pipeline.config import CompareSettings, DepthsSettings
 
 if TYPE_CHECKING:  # these import torch, which takes seconds
-    from unet_pipeline.evaluation.standing import Evaluation
+    from unet_pipeline.evaluation.records import Evaluation
     from unet_pipeline.jobs.compare import CompareRun
     from unet_pipeline.jobs.depths import DepthsRun
 
@@ -68,9 +68,9 @@ def _run(
         console.case_progress(request.work, "Scoring") as progress,
     ):
 
-        def advance(entrant: str, record: Any) -> None:
+        def advance(candidate: str, record: Any) -> None:
             console.advance(progress, record)
-            print_json({"entrant": entrant, **record.as_dict()}, when=as_json)
+            print_json({"entrant": candidate, **record.as_dict()}, when=as_json)
 
         evaluation = run(request, executor, advance)
     if as_json:

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unet_pipeline.console import out
-from unet_pipeline.evaluation.standing import Comparison, DepthChoice, Disagreement, Evaluation
+from unet_pipeline.evaluation.records import Comparison, DepthChoice, Disagreement, Evaluation
 from unet_pipeline.report.evaluation_table import (
     CHOSEN,
     SCORES,
@@ -22,7 +22,7 @@ MAX_DISAGREEMENTS = 8
 
 def print_evaluation(evaluation: Evaluation) -> None:
     """Print the table, what follows from it, what to know before acting, and where it all lies."""
-    for table in _standings(evaluation):
+    for table in _results(evaluation):
         out.print(table)
     if evaluation.choice is not None:
         out.print(_choice(evaluation.choice))
@@ -41,7 +41,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
     out.print(Text(f"Table   {evaluation.table}"), soft_wrap=True)
 
 
-def _standings(evaluation: Evaluation) -> Iterator[Table]:
+def _results(evaluation: Evaluation) -> Iterator[Table]:
     """Yield the scores, and what they cost: two tables, for narrow terminals."""
     title = f"{evaluation.cases} cases, and below each mean {evaluation.confidence:.0%} confidence"
     names = headings(evaluation)
@@ -73,7 +73,7 @@ def _tests(comparisons: tuple[Comparison, ...]) -> Table:
     table = _table("Paired tests of Dice (Wilcoxon)", "pair", "difference", "p", "p (Holm)")
     for one in comparisons:
         difference = with_interval(one.difference, 4, signed=True)
-        pair = Text(f"{one.entrant} less {one.against}")
+        pair = Text(f"{one.candidate} less {one.against}")
         table.add_row(pair, difference, f"{one.p:.3g}", f"{one.p_holm:.3g}")
     return table
 
@@ -82,7 +82,7 @@ def _disagreements(disagreements: tuple[Disagreement, ...]) -> Table:
     table = _table("Where they differ most", "case", "pair", "Dice", "difference")
     for one in disagreements:
         both = f"{one.dice:.4f}, {one.dice_against:.4f}"
-        pair = Text(f"{one.entrant}, {one.against}")
+        pair = Text(f"{one.candidate}, {one.against}")
         table.add_row(Text(one.case), pair, both, f"{one.difference:+.4f}")
     return table
 

@@ -106,10 +106,10 @@ def _is_seen(path: Path, folder: Path) -> bool:
     return not any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
-def _bundle_of(entrant: str) -> str:
+def _bundle_of(candidate: str) -> str:
     """Return the bundle of ``NAME=BUNDLE``."""
-    named = NAMED.fullmatch(entrant)
-    return named["model"] if named else entrant
+    named = NAMED.fullmatch(candidate)
+    return named["model"] if named else candidate
 
 
 def _texts(value: Any, name: str = "") -> Iterator[tuple[str, str]]:

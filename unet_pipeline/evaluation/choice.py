@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_pipeline.evaluation.standing import DepthChoice, Remark
+from unet_pipeline.evaluation.records import DepthChoice, Remark
 from unet_pipeline.evaluation.statistics import Bootstrap
 
 Float = NDArray[np.float64]

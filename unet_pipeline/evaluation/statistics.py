@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
-from unet_pipeline.evaluation.standing import Interval
+from unet_pipeline.evaluation.records import Interval
 
 Float = NDArray[np.float64]
 

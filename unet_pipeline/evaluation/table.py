@@ -1,4 +1,4 @@
-"""The scores of several entrants on the same cases, as one array per metric."""
+"""The scores of several candidates on the same cases, as one array per metric."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.evaluation.records import METRICS, Comparison, Disagreement, Interval, Metric
 from unet_pipeline.evaluation.scores import LabelScore
-from unet_pipeline.evaluation.standing import METRICS, Comparison, Disagreement, Interval, Metric
 from unet_pipeline.evaluation.statistics import Bootstrap, holm, wilcoxon_p
 
 Float = NDArray[np.float64]
@@ -16,21 +16,21 @@ Scores = Mapping[str, Mapping[int, LabelScore]]  # case -> label -> scores
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """Scores that can be compared: every entrant has a value wherever any has.
+    """Scores that can be compared: every candidate has a value wherever any has.
 
     Attributes
     ----------
     values
-        For each metric an array (entrants, cases, labels); NaN where there is nothing to measure.
+        For each metric an array (candidates, cases, labels); NaN where there is nothing to measure.
     """
 
-    entrants: tuple[str, ...]
+    candidates: tuple[str, ...]
     cases: tuple[str, ...]
     labels: tuple[int, ...]
     values: Mapping[Metric, Float]
 
     def per_case(self, metric: Metric) -> Float:
-        """Return the mean over labels, (entrants, cases); NaN for a case without any value."""
+        """Return the mean over labels, (candidates, cases); NaN for a case without any value."""
         values = self.values[metric]
         known = ~np.isnan(values)
         counts = known.sum(axis=2)
@@ -38,28 +38,28 @@ class ScoreTable:
         means: Float = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=counts > 0)
         return means
 
-    def dice_of(self, entrant: str) -> Float:
+    def dice_of(self, candidate: str) -> Float:
         """Return the mean Dice of each case, (cases,)."""
-        return np.asarray(self.per_case("dice")[self.entrants.index(entrant)])
+        return np.asarray(self.per_case("dice")[self.candidates.index(candidate)])
 
-    def metrics(self, entrant: str, bootstrap: Bootstrap) -> dict[Metric, Interval | None]:
+    def metrics(self, candidate: str, bootstrap: Bootstrap) -> dict[Metric, Interval | None]:
         """Return the mean over labels and cases of each metric."""
-        row = self.entrants.index(entrant)
+        row = self.candidates.index(candidate)
         return {metric: bootstrap.interval(self.per_case(metric)[row]) for metric in METRICS}
 
     def metrics_per_label(
-        self, entrant: str, bootstrap: Bootstrap
+        self, candidate: str, bootstrap: Bootstrap
     ) -> dict[str, dict[Metric, Interval | None]]:
         """Return the mean over cases of each metric, for each label."""
-        row = self.entrants.index(entrant)
+        row = self.candidates.index(candidate)
         return {
             str(label): {m: bootstrap.interval(self.values[m][row, :, column]) for m in METRICS}
             for column, label in enumerate(self.labels)
         }
 
     def grouped(self, groups: Mapping[str, Sequence[str]]) -> "ScoreTable":
-        """Return a table whose entrants are the means over groups of this table's entrants."""
-        rows = [[self.entrants.index(name) for name in names] for names in groups.values()]
+        """Return a table whose candidates are the means over groups of this table's candidates."""
+        rows = [[self.candidates.index(name) for name in names] for names in groups.values()]
         values = {
             metric: np.stack([array[members].mean(axis=0) for members in rows])
             for metric, array in self.values.items()
@@ -67,7 +67,7 @@ class ScoreTable:
         return ScoreTable(tuple(groups), self.cases, self.labels, values)
 
     def compare(self, pairs: Sequence[tuple[str, str]], bootstrap: Bootstrap) -> list[Comparison]:
-        """Test pairs of entrants on the mean Dice of each case.
+        """Test pairs of candidates on the mean Dice of each case.
 
         Raises
         ------
@@ -102,12 +102,12 @@ class ScoreTable:
 
 
 def score_table(scores: Mapping[str, Scores], labels: Sequence[int]) -> ScoreTable:
-    """Put the scores of entrants together, on the cases that all of them have.
+    """Put the scores of candidates together, on the cases that all of them have.
 
-    A label that the mask does not have, and that some entrant finds all the same, counts 0 for
+    A label that the mask does not have, and that some candidate finds all the same, counts 0 for
     that one (Dice, IoU, NSD); for the others, which rightly find nothing, it then counts 1. A
-    distance counts only where every entrant has one. So means are over the same labels of the
-    same cases for every entrant.
+    distance counts only where every candidate has one. So means are over the same labels of the
+    same cases for every candidate.
     """
     shared = set.intersection(*(set(cases) for cases in scores.values()))
     cases = tuple(sorted(shared))

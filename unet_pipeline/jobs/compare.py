@@ -18,23 +18,23 @@ from unet_pipeline.config import CompareSettings
 from unet_pipeline.config.questions import NAMED
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.choice import FEW_CASES
-from unet_pipeline.evaluation.standing import Evaluation, Remark, Standing
+from unet_pipeline.evaluation.records import CandidateResult, Evaluation, Remark
 from unet_pipeline.evaluation.statistics import Bootstrap
 from unet_pipeline.evaluation.table import ScoreTable, score_table
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.records import Case, masks_text
 from unet_pipeline.request import new_run_id
-from unet_pipeline.selection.costs import model_cost, time_windows
-from unet_pipeline.selection.entrants import (
-    Entrant,
+from unet_pipeline.selection.candidates import (
+    Candidate,
     OnCase,
     Outcome,
     all_left_out,
     no_dice,
-    open_entrant,
-    run_entrants,
+    open_candidate,
+    run_candidates,
     segment_settings,
 )
+from unet_pipeline.selection.costs import model_cost, time_windows
 from unet_pipeline.selection.files import write_evaluation
 from unet_pipeline.storage.outage import under_way
 from unet_pipeline.storage.store import Store, join
@@ -52,18 +52,18 @@ class CompareRun:
     Attributes
     ----------
     groups
-        For each name the entrants that it stands for, the first being held against.
+        For each name the candidates that it stands for, the first being held against.
     """
 
     run_id: str
     settings: CompareSettings
     store: Store
-    groups: Mapping[str, tuple[Entrant, ...]]
+    groups: Mapping[str, tuple[Candidate, ...]]
 
     @property
-    def entrants(self) -> tuple[Entrant, ...]:
-        """All entrants, in order."""
-        return tuple(entrant for members in self.groups.values() for entrant in members)
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All candidates, in order."""
+        return tuple(candidate for members in self.groups.values() for candidate in members)
 
     @property
     def folder(self) -> str:
@@ -73,12 +73,12 @@ class CompareRun:
     @property
     def cases(self) -> tuple[Case, ...]:
         """The cases to score."""
-        return self.entrants[0].cases
+        return self.candidates[0].cases
 
     @property
     def work(self) -> int:
         """Number of label maps to make, at most."""
-        return len(self.cases) * len(self.entrants)
+        return len(self.cases) * len(self.candidates)
 
 
 def open_compare(settings: CompareSettings) -> CompareRun:
@@ -88,17 +88,17 @@ def open_compare(settings: CompareSettings) -> CompareRun:
     ------
     RequestError
         ``models_too_few``, ``models_clash``, ``labels_differ`` or ``channels_differ``; what
-        ``open_entrant`` raises.
+        ``open_candidate`` raises.
     """
     groups, parts = {}, TO_COMPARE_ON if settings.split is None else (settings.split,)
     for name, models in parse_models(settings.models).items():
         places = [name] if len(models) == 1 else [f"{name}/{i}" for i in range(1, len(models) + 1)]
         groups[name] = tuple(
-            open_entrant(place, segment_settings(settings, place, model), parts)
+            open_candidate(place, segment_settings(settings, place, model), parts)
             for place, model in zip(places, models, strict=True)
         )
     run = CompareRun(new_run_id(), settings, next(iter(groups.values()))[0].run.store, groups)
-    check_same_task([entrant.run.model.bundle for entrant in run.entrants])
+    check_same_task([candidate.run.model.bundle for candidate in run.candidates])
     return run
 
 
@@ -121,9 +121,9 @@ def run_compare(
 
 def _run(run: CompareRun, executor: Executor, on_case: OnCase) -> Evaluation:
     begin, scoring = perf_counter(), run.settings.scoring
-    outcomes = run_entrants(run.entrants, run.cases, executor, scoring.surface_mm, on_case)
+    outcomes = run_candidates(run.candidates, run.cases, executor, scoring.surface_mm, on_case)
     bootstrap = Bootstrap(scoring.resamples, scoring.seed, scoring.confidence)
-    labels = run.entrants[0].run.model.bundle.foreground
+    labels = run.candidates[0].run.model.bundle.foreground
     each = score_table({k: v.scores for k, v in outcomes.items()}, labels)
     members = {name: [one.name for one in group] for name, group in run.groups.items()}
     table = each.grouped(members)
@@ -131,9 +131,9 @@ def _run(run: CompareRun, executor: Executor, on_case: OnCase) -> Evaluation:
     if np.isnan(table.dice_of(against)).all():
         raise no_dice(labels)
     pairs = _pairs(run)
-    times = time_windows(run.entrants, table.cases, executor)
-    standings = tuple(
-        _standing(name, group, times, outcomes, each, table, against, bootstrap)
+    times = time_windows(run.candidates, table.cases, executor)
+    results = tuple(
+        _result(name, group, times, outcomes, each, table, against, bootstrap)
         for name, group in run.groups.items()
     )
     evaluation = Evaluation(
@@ -144,10 +144,10 @@ def _run(run: CompareRun, executor: Executor, on_case: OnCase) -> Evaluation:
         surface_mm=scoring.surface_mm,
         confidence=scoring.confidence,
         resamples=scoring.resamples,
-        standings=standings,
+        results=results,
         disagreements=tuple(table.disagreements(pairs, PER_PAIR)[:MOST_DISAGREEMENTS]),
         remarks=tuple(_remarks(run, len(table.cases))),
-        left_out=all_left_out(run.entrants, outcomes.values()),
+        left_out=all_left_out(run.candidates, outcomes.values()),
         seconds=round(perf_counter() - begin, 3),
         folder=run.folder,
         comparisons=tuple(table.compare(pairs, bootstrap)),
@@ -225,21 +225,21 @@ def _pairs(run: CompareRun) -> list[tuple[str, str]]:
     return pairs if run.settings.all_pairs else pairs[: len(run.groups) - 1]
 
 
-def _standing(
+def _result(
     name: str,
-    group: Sequence[Entrant],
+    group: Sequence[Candidate],
     times: Mapping[str, float],
     outcomes: Mapping[str, Outcome],
     each: ScoreTable,
     table: ScoreTable,
     against: str,
     bootstrap: Bootstrap,
-) -> Standing:
+) -> CandidateResult:
     measured = [times[one.name] for one in group if one.name in times]
     records = [outcomes[member.name].records[case] for member in group for case in table.cases]
     difference = bootstrap.interval(table.dice_of(name) - table.dice_of(against))
     runs = {one.name: float(np.nanmean(each.dice_of(one.name))) for one in group}
-    return Standing(
+    return CandidateResult(
         name=name,
         cost=model_cost(group[0].run.model, fmean(measured) if measured else None, records),
         metrics=table.metrics(name, bootstrap),
@@ -250,17 +250,17 @@ def _standing(
 
 
 def _remarks(run: CompareRun, cases: int) -> list[Remark]:
-    found = run.entrants[0].remarks
+    found = run.candidates[0].remarks
     if cases < FEW_CASES:
         text = f"There are only {cases} cases; a difference must be large to show on so few."
         found.append(Remark("few_cases", text))
     if any(len(group) == 1 for group in run.groups.values()):
         text = (
-            "Some entrant is a single bundle. The tests are over cases: they say nothing of how "
+            "Some candidate is a single bundle. The tests are over cases: they say nothing of how "
             "the same network would do with another seed."
         )
         found.append(Remark("one_seed", text))
-    names = [one.run.model.bundle.labels for one in run.entrants]
+    names = [one.run.model.bundle.labels for one in run.candidates]
     if any(labels != names[0] for labels in names):
         text = "The bundles give their labels different names; they were matched by number."
         found.append(Remark("label_names_differ", text))
@@ -273,7 +273,7 @@ def _numbers(bundle: Bundle) -> str:
 
 def _context(run: CompareRun) -> dict[str, str]:
     settings = run.settings
-    models = [f"{one.name}: {one.run.model.bundle.url}" for one in run.entrants]
+    models = [f"{one.name}: {one.run.model.bundle.url}" for one in run.candidates]
     return {
         "Models": "\n".join(models),
         "Images": settings.images,

@@ -15,7 +15,7 @@ from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import DepthsSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.choice import choose_depth, remarks_on
-from unet_pipeline.evaluation.standing import DepthChoice, Evaluation, Remark, Standing
+from unet_pipeline.evaluation.records import CandidateResult, DepthChoice, Evaluation, Remark
 from unet_pipeline.evaluation.statistics import Bootstrap
 from unet_pipeline.evaluation.table import ScoreTable, score_table
 from unet_pipeline.networks.adaptive import ADAPTIVE
@@ -26,17 +26,17 @@ from unet_pipeline.networks.pruning import check_depth, depths_of
 from unet_pipeline.networks.trusted import BundleCode
 from unet_pipeline.records import Case, masks_text
 from unet_pipeline.request import new_run_id, open_store
-from unet_pipeline.selection.costs import model_cost, time_windows
-from unet_pipeline.selection.entrants import (
-    Entrant,
+from unet_pipeline.selection.candidates import (
+    Candidate,
     OnCase,
     Outcome,
     all_left_out,
     no_dice,
-    open_entrant,
-    run_entrants,
+    open_candidate,
+    run_candidates,
     segment_settings,
 )
+from unet_pipeline.selection.costs import model_cost, time_windows
 from unet_pipeline.selection.files import write_evaluation
 from unet_pipeline.storage.outage import under_way
 from unet_pipeline.storage.store import Store, join
@@ -56,7 +56,7 @@ class DepthsRun:
 
     Attributes
     ----------
-    entrants
+    candidates
         The fixed depths, shallow to deep, and the mean of the heads.
     depths
         Number of fixed depths.
@@ -68,7 +68,7 @@ class DepthsRun:
     settings: DepthsSettings
     store: Store
     bundle: Bundle
-    entrants: tuple[Entrant, ...]
+    candidates: tuple[Candidate, ...]
     depths: int
     adaptive: bool
 
@@ -80,12 +80,12 @@ class DepthsRun:
     @property
     def cases(self) -> tuple[Case, ...]:
         """The cases to score."""
-        return self.entrants[0].cases
+        return self.candidates[0].cases
 
     @property
     def work(self) -> int:
         """Number of label maps to make, at most."""
-        return len(self.cases) * (len(self.entrants) + self.adaptive)
+        return len(self.cases) * (len(self.candidates) + self.adaptive)
 
 
 def open_depths(settings: DepthsSettings) -> DepthsRun:
@@ -94,7 +94,7 @@ def open_depths(settings: DepthsSettings) -> DepthsRun:
     Raises
     ------
     RequestError
-        ``depth_invalid`` for a network of one depth; what ``open_entrant`` raises.
+        ``depth_invalid`` for a network of one depth; what ``open_candidate`` raises.
     """
     store = open_store(settings.storage)
     bundle = load_bundle(settings.model, store, trust=settings.trust)
@@ -103,13 +103,13 @@ def open_depths(settings: DepthsSettings) -> DepthsRun:
         check_depth(network, 2)
     exclusive = isinstance(bundle.decision, Highest)  # heads can be averaged and doubted
     names = [str(depth) for depth in range(1, depths + 1)] + (["mean"] if exclusive else [])
-    entrants = []
+    candidates = []
     for depth in names:
         name = f"L{depth}" if depth.isdigit() else depth
         request = segment_settings(settings, name, settings.model, depth)
-        entrants.append(open_entrant(name, request, TO_CHOOSE_BY))
+        candidates.append(open_candidate(name, request, TO_CHOOSE_BY))
     adaptive = exclusive and settings.adaptive
-    return DepthsRun(new_run_id(), settings, store, bundle, tuple(entrants), depths, adaptive)
+    return DepthsRun(new_run_id(), settings, store, bundle, tuple(candidates), depths, adaptive)
 
 
 def run_depths(run: DepthsRun, executor: Executor, on_case: OnCase = lambda *_: None) -> Evaluation:
@@ -118,7 +118,7 @@ def run_depths(run: DepthsRun, executor: Executor, on_case: OnCase = lambda *_: 
     Parameters
     ----------
     on_case
-        Called with the entrant's name and the record of each case as it is ready.
+        Called with the candidate's name and the record of each case as it is ready.
 
     Raises
     ------
@@ -135,20 +135,20 @@ def run_depths(run: DepthsRun, executor: Executor, on_case: OnCase = lambda *_: 
 def _run(run: DepthsRun, executor: Executor, on_case: OnCase) -> Evaluation:
     begin, settings = perf_counter(), run.settings
     surface_mm = settings.scoring.surface_mm
-    outcomes = run_entrants(run.entrants, run.cases, executor, surface_mm, on_case)
-    entrants = run.entrants
+    outcomes = run_candidates(run.candidates, run.cases, executor, surface_mm, on_case)
+    candidates = run.candidates
     if run.adaptive:
-        scored = outcomes[entrants[-1].name].scores
+        scored = outcomes[candidates[-1].name].scores
         cases = [case for case in run.cases if case.name in scored]
         if (adaptive := _open_adaptive(run, cases)) is not None:
-            outcomes |= run_entrants([adaptive], cases, executor, surface_mm, on_case)
-            entrants = (*entrants, adaptive)
-    return _conclude(run, entrants, outcomes, executor, begin)
+            outcomes |= run_candidates([adaptive], cases, executor, surface_mm, on_case)
+            candidates = (*candidates, adaptive)
+    return _conclude(run, candidates, outcomes, executor, begin)
 
 
 def _conclude(
     run: DepthsRun,
-    entrants: tuple[Entrant, ...],
+    candidates: tuple[Candidate, ...],
     outcomes: Mapping[str, Outcome],
     executor: Executor,
     begin: float,
@@ -162,10 +162,10 @@ def _conclude(
         raise no_dice(run.bundle.foreground)
     choice = choose_depth(known_CD, tolerance=run.settings.tolerance, bootstrap=bootstrap)
     best, chosen = f"L{choice.best}", f"L{choice.depth}"
-    times = time_windows(entrants, table.cases, executor)
-    standings = tuple(
-        _standing(one, times.get(one.name), outcomes[one.name], table, best, bootstrap)
-        for one in entrants
+    times = time_windows(candidates, table.cases, executor)
+    results = tuple(
+        _result(one, times.get(one.name), outcomes[one.name], table, best, bootstrap)
+        for one in candidates
     )
     others = [f"L{depth}" for depth in range(1, run.depths + 1) if depth != choice.best]
     shown = [(name, best) for name in ([chosen] if chosen != best else others)]
@@ -177,14 +177,14 @@ def _conclude(
         surface_mm=scoring.surface_mm,
         confidence=scoring.confidence,
         resamples=scoring.resamples,
-        standings=standings,
+        results=results,
         disagreements=tuple(table.disagreements(shown, MOST_DISAGREEMENTS)[:MOST_DISAGREEMENTS]),
         remarks=(
             *remarks_on(choice, len(known_CD)),
-            *_remarks(run.adaptive, choice, standings),
-            *run.entrants[0].remarks,
+            *_remarks(run.adaptive, choice, results),
+            *run.candidates[0].remarks,
         ),
-        left_out=all_left_out(entrants, outcomes.values()),
+        left_out=all_left_out(candidates, outcomes.values()),
         seconds=round(perf_counter() - begin, 3),
         folder=run.folder,
         choice=choice,
@@ -193,9 +193,9 @@ def _conclude(
     return write_evaluation(run.store, evaluation, outcomes, _context(run))
 
 
-def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
+def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Candidate | None:
     """Calibrate adaptive depth on the cases, in a copy of the bundle; None where it cannot be."""
-    loss, policy = run.settings.adaptive_loss, run.entrants[0].run.model.policy
+    loss, policy = run.settings.adaptive_loss, run.candidates[0].run.model.policy
     try:
         read = (run.settings.images, run.settings.masks)
         rule = calibrate_on(run.bundle, run.store, cases, loss, policy, read)
@@ -209,23 +209,23 @@ def _open_adaptive(run: DepthsRun, cases: list[Case]) -> Entrant | None:
     _bring_code(run, url)
     run.store.write(join(url, ADAPTIVE), rule.as_bytes())
     request = segment_settings(run.settings, "adaptive", url, "adaptive")
-    return open_entrant("adaptive", request, TO_CHOOSE_BY)
+    return open_candidate("adaptive", request, TO_CHOOSE_BY)
 
 
-def _standing(
-    entrant: Entrant,
+def _result(
+    candidate: Candidate,
     ms_per_window: float | None,
     outcome: Outcome,
     table: ScoreTable,
     against: str,
     bootstrap: Bootstrap,
-) -> Standing:
-    name = entrant.name
+) -> CandidateResult:
+    name = candidate.name
     records = [outcome.records[case] for case in table.cases]
     difference = bootstrap.interval(table.dice_of(name) - table.dice_of(against))
-    return Standing(
+    return CandidateResult(
         name=name,
-        cost=model_cost(entrant.run.model, ms_per_window, records),
+        cost=model_cost(candidate.run.model, ms_per_window, records),
         metrics=table.metrics(name, bootstrap),
         labels=table.metrics_per_label(name, bootstrap),
         difference=None if name == against else difference,
@@ -267,10 +267,12 @@ def _adaptive_url(run: DepthsRun) -> str:
     return join(run.folder, f"{run.bundle.name}-adaptive")
 
 
-def _remarks(wanted: bool, choice: DepthChoice, standings: tuple[Standing, ...]) -> list[Remark]:
+def _remarks(
+    wanted: bool, choice: DepthChoice, results: tuple[CandidateResult, ...]
+) -> list[Remark]:
     """Return what to know of the mean of the heads, and of adaptive depth if it was wanted."""
     found = []
-    by_name = {standing.name: standing for standing in standings}
+    by_name = {result.name: result for result in results}
     mean = by_name["mean"].difference if "mean" in by_name else None
     if mean is not None and mean.low > choice.tolerance:
         text = (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from unet_pipeline.evaluation.standing import (
+from unet_pipeline.evaluation.records import (
     METRIC_NAMES,
     METRICS,
     Disagreement,
@@ -24,7 +24,7 @@ _TITLES = {"depths": "Choice of a depth", "compare": "Comparison of bundles"}
 
 @dataclass(frozen=True)
 class _Gap:
-    """A case on which two entrants differ, and the pictures of both if there are any."""
+    """A case on which two candidates differ, and the pictures of both if there are any."""
 
     found: Disagreement
     pictures: Mapping[str, Markup]
@@ -43,7 +43,7 @@ def evaluation_html(
     plot
         PNG of speed against Dice.
     figures
-        PNG bytes of the overlay pictures, by entrant and case.
+        PNG bytes of the overlay pictures, by candidate and case.
     context
         What was run, as heading and text in the order to show.
     """
@@ -77,17 +77,17 @@ def _columns(evaluation: Evaluation, wanted: list[int]) -> tuple[list[str], list
 
 
 def _label_rows(evaluation: Evaluation) -> list[list[str]]:
-    """Return entrant, label, and the four metrics with their intervals."""
+    """Return candidate, label, and the four metrics with their intervals."""
     return [
-        [standing.name, label]
+        [result.name, label]
         + [with_interval(metrics[m], 2 if m == "hd95_mm" else 3) for m in METRICS]
-        for standing in evaluation.standings
-        for label, metrics in standing.labels.items()
+        for result in evaluation.results
+        for label, metrics in result.labels.items()
     ]
 
 
 def _gap(found: Disagreement, figures: Mapping[tuple[str, str], bytes]) -> _Gap:
-    names = (found.entrant, found.against)
+    names = (found.candidate, found.against)
     pictures = {
         name: data_uri(figures[name, found.case]) for name in names if (name, found.case) in figures
     }

@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from unet_pipeline.evaluation.standing import METRICS, Evaluation, Interval, Metric, Standing
+from unet_pipeline.evaluation.records import METRICS, CandidateResult, Evaluation, Interval, Metric
 from unet_pipeline.report.table import as_code, cell_text, digits, escape_markdown, large
 from unet_pipeline.texts import shown
 
@@ -20,7 +20,7 @@ _COST = (
     ("forward_seconds", 4),
     ("seconds", 4),
 )
-CaseScore = Mapping[str, Any]  # case, entrant, label, and a value or None per metric
+CaseScore = Mapping[str, Any]  # case, candidate, label, and a value or None per metric
 
 
 def headings(evaluation: Evaluation) -> list[str]:
@@ -40,21 +40,21 @@ def headings(evaluation: Evaluation) -> list[str]:
 
 
 def cells(evaluation: Evaluation) -> list[list[str]]:
-    """Return what people read of each entrant, a row each."""
+    """Return what people read of each candidate, a row each."""
     chosen = None if evaluation.choice is None else f"L{evaluation.choice.depth}"
     return [
         [
-            f"{standing.name} {CHOSEN}" if standing.name == chosen else standing.name,
-            with_interval(standing.metrics["dice"], 3),
-            with_interval(standing.difference, 4, signed=True),
-            with_interval(standing.metrics["nsd"], 3),
-            with_interval(standing.metrics["hd95_mm"], 2),
-            f"{standing.cost.parameters:,}",
-            large(_adds(evaluation, standing)),
-            f"{standing.cost.ms_per_window:.1f}",
-            f"{standing.cost.seconds:.2f}",
+            f"{result.name} {CHOSEN}" if result.name == chosen else result.name,
+            with_interval(result.metrics["dice"], 3),
+            with_interval(result.difference, 4, signed=True),
+            with_interval(result.metrics["nsd"], 3),
+            with_interval(result.metrics["hd95_mm"], 2),
+            f"{result.cost.parameters:,}",
+            large(_adds(evaluation, result)),
+            f"{result.cost.ms_per_window:.1f}",
+            f"{result.cost.seconds:.2f}",
         ]
-        for standing in evaluation.standings
+        for result in evaluation.results
     ]
 
 
@@ -87,14 +87,14 @@ def headline(evaluation: Evaluation) -> str:
     word = "better" if best.difference.value > 0 else "worse"
     more = f", and {len(surely) - 1} more differ" if len(surely) > 1 else ""
     return (
-        f"{best.entrant} is {word} than {best.against} by {abs(best.difference.value):.4f} Dice"
+        f"{best.candidate} is {word} than {best.against} by {abs(best.difference.value):.4f} Dice"
         f"{more}"
     )
 
 
 def evaluation_csv(evaluation: Evaluation) -> str:
-    """Return one line per entrant as RFC 4180, each mean with its interval, per label too."""
-    labels = sorted({k for s in evaluation.standings for k in s.labels}, key=int)
+    """Return one line per candidate as RFC 4180, each mean with its interval, per label too."""
+    labels = sorted({k for s in evaluation.results for k in s.labels}, key=int)
     named: list[tuple[Metric, str]] = [(metric, metric) for metric in METRICS]
     named += [(metric, f"{metric}_{label}") for label in labels for metric in METRICS]
     spread = [f"{name}{end}" for _, name in named for end in ("", "_low", "_high")]
@@ -102,25 +102,25 @@ def evaluation_csv(evaluation: Evaluation) -> str:
         ["entrant", "chosen", "cases", *spread, "difference", "difference_low",
          "difference_high", *(name for name, _ in _COST)]
     ]  # fmt: skip
-    for standing in evaluation.standings:
-        found = [standing.metrics.get(metric) for metric in METRICS]
-        found += [standing.labels.get(k, {}).get(metric) for k in labels for metric in METRICS]
-        chosen = evaluation.choice is not None and standing.name == f"L{evaluation.choice.depth}"
+    for result in evaluation.results:
+        found = [result.metrics.get(metric) for metric in METRICS]
+        found += [result.labels.get(k, {}).get(metric) for k in labels for metric in METRICS]
+        chosen = evaluation.choice is not None and result.name == f"L{evaluation.choice.depth}"
         lines.append(
             [
-                cell_text(standing.name),
+                cell_text(result.name),
                 "yes" if chosen else "",
                 str(evaluation.cases),
                 *(part for interval in found for part in _parts(interval)),
-                *_parts(standing.difference),
-                *(digits(getattr(standing.cost, name), places) for name, places in _COST),
+                *_parts(result.difference),
+                *(digits(getattr(result.cost, name), places) for name, places in _COST),
             ]
         )
     return _csv(lines)
 
 
 def case_scores_csv(scores: Iterable[CaseScore]) -> str:
-    """Return one line per case, entrant and label; an empty cell where nothing is to measure."""
+    """Return one line per case, candidate and label; an empty cell where nothing is to measure."""
     lines = [["case", "entrant", "label", *METRICS]]
     for score in scores:
         numbers = [digits(score[metric], 5) for metric in METRICS]
@@ -130,7 +130,7 @@ def case_scores_csv(scores: Iterable[CaseScore]) -> str:
 
 
 def evaluation_rows(evaluation: Evaluation) -> list[dict[str, str]]:
-    """Return one dictionary per entrant, for a table artifact of a run."""
+    """Return one dictionary per candidate, for a table artifact of a run."""
     names = headings(evaluation)
     return [
         {name: shown(text) for name, text in zip(names, row, strict=True)}
@@ -149,7 +149,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     if evaluation.comparisons:
         lines += ["", "| Pair | Difference of Dice | p (Holm) |", "| --- | ---: | ---: |"]
         lines += [
-            f"| {as_code(one.entrant)} less {as_code(one.against)} | "
+            f"| {as_code(one.candidate)} less {as_code(one.against)} | "
             f"{with_interval(one.difference, 4, signed=True)} | {one.p_holm:.3g} |"
             for one in evaluation.comparisons
         ]
@@ -160,8 +160,8 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _adds(evaluation: Evaluation, standing: Standing) -> float | None:
-    cost = standing.cost
+def _adds(evaluation: Evaluation, result: CandidateResult) -> float | None:
+    cost = result.cost
     return cost.multiply_adds if evaluation.kind == "depths" else cost.multiply_adds_per_case
 
 

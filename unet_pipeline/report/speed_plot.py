@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from PIL import Image, ImageDraw, ImageFont
 
-from unet_pipeline.evaluation.standing import Evaluation, Interval
+from unet_pipeline.evaluation.records import Evaluation, Interval
 from unet_pipeline.report.axes import Axis
 
 WIDTH, HEIGHT = 960, 560
@@ -23,7 +23,7 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @dataclass(frozen=True)
 class Point:
-    """An entrant: its speed in cases per minute, and its Dice."""
+    """A candidate: its speed in cases per minute, and its Dice."""
 
     name: str
     speed: float
@@ -46,14 +46,14 @@ class _Place:
 
 
 def speed_plot(evaluation: Evaluation) -> bytes | None:
-    """Return the picture of an evaluation as PNG, or None if no entrant has a Dice."""
+    """Return the picture of an evaluation as PNG, or None if no candidate has a Dice."""
     choice = evaluation.choice
     points = []
-    for standing in evaluation.standings:
-        dice, seconds = standing.metrics["dice"], standing.cost.forward_seconds
+    for result in evaluation.results:
+        dice, seconds = result.metrics["dice"], result.cost.forward_seconds
         if dice is not None and seconds > 0:
-            chosen = choice is not None and standing.name == f"L{choice.depth}"
-            points.append(Point(standing.name, 60 / seconds, dice, chosen))
+            chosen = choice is not None and result.name == f"L{choice.depth}"
+            points.append(Point(result.name, 60 / seconds, dice, chosen))
     if not points:
         return None
     allowed = None
@@ -69,7 +69,7 @@ def speed_plot(evaluation: Evaluation) -> bytes | None:
 def draw_speed(
     points: Sequence[Point], allowed: tuple[float, float] | None = None, caption: str = ""
 ) -> bytes:
-    """Draw entrants by speed and Dice.
+    """Draw candidates by speed and Dice.
 
     Parameters
     ----------

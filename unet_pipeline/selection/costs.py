@@ -1,4 +1,4 @@
-"""What entrants cost: parameters, multiply-adds, time."""
+"""What candidates cost: parameters, multiply-adds, time."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch
 
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.errors import CaseError
-from unet_pipeline.evaluation.standing import ModelCost
+from unet_pipeline.evaluation.records import ModelCost
 from unet_pipeline.gate.examine import examine
 from unet_pipeline.jobs.segment import with_engine
 from unet_pipeline.model import Model
@@ -18,7 +18,7 @@ from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.pruning import at_depth
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import Run, job_of
-from unet_pipeline.selection.entrants import Entrant
+from unet_pipeline.selection.candidates import Candidate
 from unet_pipeline.selection.timing import CASES, milliseconds_per_window
 from unet_pipeline.tasks import VolumeJob
 
@@ -26,33 +26,33 @@ log = logging.getLogger(__name__)
 
 
 def time_windows(
-    entrants: Sequence[Entrant], names: Sequence[str], executor: Executor
+    candidates: Sequence[Candidate], names: Sequence[str], executor: Executor
 ) -> dict[str, float]:
-    """Return the time of a window in the network of each entrant, in ms, as a worker has it.
+    """Return the time of a window in the network of each candidate, in ms, as a worker has it.
 
     Nothing is returned if that fails: an evaluation is not lost for want of it.
 
     Parameters
     ----------
     names
-        Cases that every entrant was scored on; a few of them are used.
+        Cases that every candidate was scored on; a few of them are used.
     """
     step = max(1, len(names) // CASES)
-    cases = [c for c in entrants[0].cases if c.name in set(names[::step][:CASES])]
+    cases = [c for c in candidates[0].cases if c.name in set(names[::step][:CASES])]
     try:
-        runs = [with_engine(entrant.run, executor) for entrant in entrants]
+        runs = [with_engine(candidate.run, executor) for candidate in candidates]
         jobs = [[_volume_job(run, case) for case in cases] for run in runs]
         found = executor.result(executor.submit(milliseconds_per_window, jobs))
     except CaseError as error:
         log.warning("windows are not timed in turns: %s", error)
         return {}
-    return dict(zip((entrant.name for entrant in entrants), found, strict=True))
+    return dict(zip((candidate.name for candidate in candidates), found, strict=True))
 
 
 def model_cost(
     model: Model, ms_per_window: float | None, records: Sequence[CaseRecord]
 ) -> ModelCost:
-    """Return what an entrant costs: of its network, and as measured on the cases.
+    """Return what a candidate costs: of its network, and as measured on the cases.
 
     Parameters
     ----------

@@ -7,16 +7,16 @@ from typing import Any
 
 import unet_pipeline
 from unet_pipeline.errors import PipelineError, RunStopped
-from unet_pipeline.evaluation.standing import Evaluation
+from unet_pipeline.evaluation.records import Evaluation
 from unet_pipeline.records import json_bytes
 from unet_pipeline.report.evaluation_page import evaluation_html
 from unet_pipeline.report.evaluation_table import case_scores_csv, evaluation_csv
 from unet_pipeline.report.speed_plot import speed_plot
-from unet_pipeline.selection.entrants import Outcome
+from unet_pipeline.selection.candidates import Outcome
 from unet_pipeline.storage.outage import write_somewhere
 from unet_pipeline.storage.store import Store, join
 
-MAX_FIGURES = 6  # cases whose label maps are shown, of both entrants
+MAX_FIGURES = 6  # cases whose label maps are shown, of both candidates
 
 
 def write_evaluation(
@@ -65,10 +65,10 @@ def _write(
 
 
 def _case_scores(outcomes: Mapping[str, Outcome]) -> Iterator[dict[str, Any]]:
-    for entrant, outcome in outcomes.items():
+    for candidate, outcome in outcomes.items():
         for case in sorted(outcome.scores):
             for label, score in outcome.scores[case].items():
-                yield {"case": case, "entrant": entrant, "label": label, **asdict(score)}
+                yield {"case": case, "entrant": candidate, "label": label, **asdict(score)}
 
 
 def _figures(
@@ -77,7 +77,7 @@ def _figures(
     """Read the pictures of the label maps that differ most."""
     figures = {}
     for found in evaluation.disagreements[:MAX_FIGURES]:
-        for name in (found.entrant, found.against):
+        for name in (found.candidate, found.against):
             outcome = outcomes.get(name)  # a mean over several bundles has no label map
             url = outcome.records[found.case].figure if outcome else None
             with suppress(PipelineError):  # a report without a picture is better than none

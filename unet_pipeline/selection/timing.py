@@ -1,6 +1,6 @@
-"""What a window costs in time: entrants take turns, so that a busy machine slows all alike.
+"""What a window costs in time: candidates take turns, so that a busy machine slows all alike.
 
-The entrants of an evaluation run one after the other, over minutes or hours in which the machine
+The candidates of an evaluation run one after the other, over minutes or hours in which the machine
 may have other work; times of those runs cannot be held against each other.
 """
 
@@ -28,13 +28,13 @@ class Window(NamedTuple):
     start: Index3
 
 
-def milliseconds_per_window(entrants: Sequence[Sequence[VolumeJob]]) -> list[float]:
-    """Return the time of a window in the network of each entrant, in ms.
+def milliseconds_per_window(candidates: Sequence[Sequence[VolumeJob]]) -> list[float]:
+    """Return the time of a window in the network of each candidate, in ms.
 
     Parameters
     ----------
-    entrants
-        Jobs of each entrant, for a few cases.
+    candidates
+        Jobs of each candidate, for a few cases.
 
     Returns
     -------
@@ -43,9 +43,9 @@ def milliseconds_per_window(entrants: Sequence[Sequence[VolumeJob]]) -> list[flo
         time of a full batch over their number.
     """
     known: dict[tuple[object, ...], list[Window]] = {}
-    spent: list[list[float]] = [[] for _ in entrants]
+    spent: list[list[float]] = [[] for _ in candidates]
     for _ in range(ROUNDS):
-        for times, jobs in zip(spent, entrants, strict=True):
+        for times, jobs in zip(spent, candidates, strict=True):
             windows = [(job.spec, window) for job in jobs for window in _windows_of(job, known)]
             forward = sum(_of_one_size(*group) for group in _by_size(windows))
             times.append(1000 * forward / len(windows) / jobs[0].spec.batch)
@@ -75,7 +75,7 @@ def _forward(predictor: Predictor, window: Window) -> float:
 
 
 def _windows_of(job: VolumeJob, known: dict[tuple[object, ...], list[Window]]) -> list[Window]:
-    """Return a few windows of a case; entrants with one preprocessing share what was read."""
+    """Return a few windows of a case; candidates with one preprocessing share what was read."""
     key = (job.case, job.spec.bundle.config_digest, job.spec.roi_size, job.overlap)
     if key not in known:
         known[key] = list(_read_windows(replace(job, mask=None)))

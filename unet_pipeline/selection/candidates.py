@@ -1,6 +1,6 @@
-"""Entrants: bundles at a depth, run over one cohort as a night would run them, and scored.
+"""Candidates: bundles at a depth, run over one cohort as a night would run them, and scored.
 
-Label maps go to ``<output>/labels/<entrant>`` with their sidecars, so a run that was killed is
+Label maps go to ``<output>/labels/<candidate>`` with their sidecars, so a run that was killed is
 finished by the next, and what is scored can be looked at.
 """
 
@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.config import CompareSettings, DepthsSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, PipelineError, RequestError
+from unet_pipeline.evaluation.records import LeftOut, Remark
 from unet_pipeline.evaluation.scores import LabelScore, score_labels
-from unet_pipeline.evaluation.standing import LeftOut, Remark
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import read_reference
 from unet_pipeline.jobs.segment import run_segment
@@ -39,7 +39,7 @@ OnCase = Callable[[str, CaseRecord], None]
 
 
 @dataclass(frozen=True)
-class Entrant:
+class Candidate:
     """A bundle at a depth, checked and ready to run.
 
     Attributes
@@ -74,7 +74,7 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one entrant did: by case name."""
+    """What one candidate did: by case name."""
 
     scores: Mapping[str, Mapping[int, LabelScore]]
     records: Mapping[str, CaseRecord]
@@ -96,7 +96,7 @@ class ScoreJob:
 
 @dataclass
 class _Gathered:
-    """What comes in while an entrant runs."""
+    """What comes in while a candidate runs."""
 
     records: dict[str, CaseRecord] = field(default_factory=dict)
     handles: dict[str, Handle] = field(default_factory=dict)
@@ -110,7 +110,7 @@ def segment_settings(
     model: str,
     depth: str | None = None,
 ) -> SegmentSettings:
-    """Return the request of one entrant; adaptive depth is nothing that engines can convert."""
+    """Return the request of one candidate; adaptive depth is nothing that engines can convert."""
     windows = settings.windows
     if depth == "adaptive":
         windows = windows.model_copy(update={"engine": "eager"})
@@ -132,8 +132,8 @@ def segment_settings(
     )
 
 
-def open_entrant(name: str, settings: SegmentSettings, parts: Sequence[str]) -> Entrant:
-    """Check everything about an entrant that can be checked before work starts.
+def open_candidate(name: str, settings: SegmentSettings, parts: Sequence[str]) -> Candidate:
+    """Check everything about a candidate that can be checked before work starts.
 
     Parameters
     ----------
@@ -155,18 +155,18 @@ def open_entrant(name: str, settings: SegmentSettings, parts: Sequence[str]) -> 
         raise _masks_missing(len(cases), listed, part, settings.images)
     faults = [_left_out(case.name, error) for case, error in run.faults if part_of(case) == part]
     faults += [_left_out(case.name, _no_mask()) for case in members if case.mask is None]
-    return Entrant(name, run, part, cases, tuple(faults))
+    return Candidate(name, run, part, cases, tuple(faults))
 
 
-def run_entrant(
-    entrant: Entrant,
+def run_candidate(
+    candidate: Candidate,
     cases: Sequence[Case],
     executor: Executor,
     surface_mm: float,
     on_case: OnCase,
 ) -> Outcome:
     """Segment the cases and score their label maps; a case at fault is left out."""
-    run = replace(entrant.run, cases=tuple(cases))
+    run = replace(candidate.run, cases=tuple(cases))
     by_name = {case.name: case for case in cases}
     found = _Gathered()
     for record in run_segment(run, executor):
@@ -176,7 +176,7 @@ def run_entrant(
             job = _score_job(run, by_name[record.case], record.output, surface_mm)
             _submit(found, run, job, executor)
             found.records[record.case] = record
-        on_case(entrant.name, record)
+        on_case(candidate.name, record)
     for name, handle in found.handles.items():
         try:
             found.scores[name] = executor.result(handle)
@@ -186,14 +186,14 @@ def run_entrant(
     return Outcome(found.scores, found.records, tuple(found.left_out))
 
 
-def run_entrants(
-    entrants: Iterable[Entrant],
+def run_candidates(
+    candidates: Iterable[Candidate],
     cases: Sequence[Case],
     executor: Executor,
     surface_mm: float,
     on_case: OnCase,
 ) -> dict[str, Outcome]:
-    """Run one entrant after the other; a case that is at fault for one is not run by the next.
+    """Run one candidate after the other; a case that is at fault for one is not run by the next.
 
     Raises
     ------
@@ -203,13 +203,13 @@ def run_entrants(
         For a fault of the store that concerns all cases; label maps that are done stay.
     """
     outcomes = {}
-    for entrant in entrants:
-        outcome = run_entrant(entrant, cases, executor, surface_mm, on_case)
-        outcomes[entrant.name] = outcome
+    for candidate in candidates:
+        outcome = run_candidate(candidate, cases, executor, surface_mm, on_case)
+        outcomes[candidate.name] = outcome
         cases = [case for case in cases if case.name in outcome.scores]
         if len(cases) < FEWEST_CASES:
-            raise _too_few(entrant, len(cases), outcome.left_out)
-        log.info("%s: scored on %d cases", entrant.name, len(cases))
+            raise _too_few(candidate, len(cases), outcome.left_out)
+        log.info("%s: scored on %d cases", candidate.name, len(cases))
     return outcomes
 
 
@@ -226,7 +226,7 @@ def score_case(job: ScoreJob) -> dict[int, LabelScore]:
 
 
 def _score(job: ScoreJob) -> dict[int, LabelScore]:
-    assert job.case.mask is not None  # noqa: S101  entrants have only such cases
+    assert job.case.mask is not None  # noqa: S101  candidates have only such cases
     examined = examine(job.store, job.case, job.policy)
     grid, seen = examined.sound_header().grid, examined.versions
     mask = read_reference(
@@ -236,9 +236,11 @@ def _score(job: ScoreJob) -> dict[int, LabelScore]:
     return score_labels(labels_XYZ, mask.labels_XYZ, job.labels, grid.spacing_mm, job.surface_mm)
 
 
-def all_left_out(entrants: Sequence[Entrant], outcomes: Iterable[Outcome]) -> tuple[LeftOut, ...]:
+def all_left_out(
+    candidates: Sequence[Candidate], outcomes: Iterable[Outcome]
+) -> tuple[LeftOut, ...]:
     """Return the cases that took no part, each once, by name."""
-    found = {one.case: one for entrant in entrants for one in entrant.left_out}
+    found = {one.case: one for candidate in candidates for one in candidate.left_out}
     for outcome in outcomes:
         for one in outcome.left_out:
             found.setdefault(one.case, one)
@@ -305,11 +307,11 @@ def _masks_missing(count: int, listed: Sequence[Case], part: str, images: str) -
     )
 
 
-def _too_few(entrant: Entrant, count: int, left_out: Sequence[LeftOut]) -> RequestError:
+def _too_few(candidate: Candidate, count: int, left_out: Sequence[LeftOut]) -> RequestError:
     reasons = "; ".join(f"{one.case}: {one.code}" for one in left_out[:3])
     return RequestError(
         "cases_too_few",
-        found=f"{count} cases that {entrant.name} could be scored on ({reasons})",
+        found=f"{count} cases that {candidate.name} could be scored on ({reasons})",
         wanted=f"at least {FEWEST_CASES}",
         remedy="Put the cases right (unet-pipeline check says how), or give a larger cohort",
     )

@@ -1,14 +1,15 @@
-"""The plain records of an evaluation: what each entrant scored, and what follows from it.
+"""The plain records of an evaluation: what each candidate scored, and what follows from it.
 
-An *entrant* is what takes part: a depth of a bundle, or a bundle.
+A *candidate* is what takes part: a depth of a bundle, or a bundle.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 Metric = Literal["dice", "iou", "nsd", "hd95_mm"]
 METRICS: tuple[Metric, ...] = ("dice", "iou", "nsd", "hd95_mm")
+_STORED_AS = {"results": "standings", "candidate": "entrant"}  # the keys of ``result.json``
 METRIC_NAMES = {"dice": "Dice", "iou": "IoU", "nsd": "NSD", "hd95_mm": "HD95 (mm)"}
 
 
@@ -23,7 +24,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What an entrant costs.
+    """What a candidate costs.
 
     Attributes
     ----------
@@ -34,7 +35,7 @@ class ModelCost:
     windows
         Mean number per case.
     ms_per_window
-        Time in the network, in ms, with the batch of the run; the entrants were timed in turns.
+        Time in the network, in ms, with the batch of the run; the candidates were timed in turns.
     forward_seconds
         The same for a case of the mean number of windows.
     seconds
@@ -55,8 +56,8 @@ class ModelCost:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """How one entrant did.
+class CandidateResult:
+    """How one candidate did.
 
     Attributes
     ----------
@@ -65,9 +66,9 @@ class Standing:
     labels
         The same for each label (number as text).
     difference
-        Its mean Dice less that of the entrant it is held against; None for that one itself.
+        Its mean Dice less that of the candidate it is held against; None for that one itself.
     runs
-        Mean Dice of each bundle, where the entrant is several (one network, several seeds).
+        Mean Dice of each bundle, where the candidate is several (one network, several seeds).
     """
 
     name: str
@@ -108,17 +109,17 @@ class DepthChoice:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A paired test of the Dice of two entrants.
+    """A paired test of the Dice of two candidates.
 
     Attributes
     ----------
     difference
-        Mean over cases of the Dice of ``entrant`` less that of ``against``.
+        Mean over cases of the Dice of ``candidate`` less that of ``against``.
     p, p_holm
         Wilcoxon's signed-rank test, two-sided; and corrected for the number of comparisons.
     """
 
-    entrant: str
+    candidate: str
     against: str
     difference: Interval
     p: float
@@ -127,17 +128,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Disagreement:
-    """A case on which two entrants differ: the Dice of each, mean over labels."""
+    """A case on which two candidates differ: the Dice of each, mean over labels."""
 
     case: str
-    entrant: str
+    candidate: str
     against: str
     dice: float
     dice_against: float
 
     @property
     def difference(self) -> float:
-        """Dice of ``entrant`` less that of ``against``."""
+        """Dice of ``candidate`` less that of ``against``."""
         return self.dice - self.dice_against
 
 
@@ -167,9 +168,9 @@ class Evaluation:
     kind
         Which of the two.
     against
-        Name of the entrant that the others' differences are held against.
+        Name of the candidate that the others' differences are held against.
     cases
-        Number of cases that every entrant was scored on.
+        Number of cases that every candidate was scored on.
     surface_mm
         Tolerance of the normalised surface Dice.
     confidence, resamples
@@ -194,7 +195,7 @@ class Evaluation:
     surface_mm: float
     confidence: float
     resamples: int
-    standings: tuple[Standing, ...]
+    results: tuple[CandidateResult, ...]
     disagreements: tuple[Disagreement, ...]
     remarks: tuple[Remark, ...]
     left_out: tuple[LeftOut, ...]
@@ -212,9 +213,14 @@ class Evaluation:
 
     @property
     def table(self) -> str:
-        """URL of the table, a line per entrant."""
+        """URL of the table, a line per candidate."""
         return f"{self.folder}/table.csv"
 
     def as_dict(self) -> dict[str, Any]:
         """Return the result as plain JSON types."""
-        return {**asdict(self), "report": self.report, "table": self.table}
+        found = asdict(self, dict_factory=_stored)
+        return {**found, "report": self.report, "table": self.table}
+
+
+def _stored(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    return {_STORED_AS.get(name, name): value for name, value in items}
