@@ -9,6 +9,7 @@ EngineName = Literal["eager", "openvino", "tensorrt", "compiled"]  # as ``auto``
 EngineWish = Literal["auto", EngineName]
 NetworkName = Literal["unet", "plain", "unetpp", "unetplus", "unete", "asymmetric", "half_decoder"]
 ClusterName = Literal["serial", "local", "cuda", "slurm", "kubernetes"]
+PostprocessName = Literal["largest", "remove-small"]
 Blend = Literal["gaussian", "constant"]
 Upsample = Literal["deconv", "linear"]
 LossName = Literal["dice_ce", "weighted", "focal", "tversky"]

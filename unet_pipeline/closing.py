@@ -126,6 +126,7 @@ def _context(run: Run) -> dict[str, str]:
         "Cluster": settings.cluster.kind,
         "Windows": _windows(model),
         "Engine": _engine(run),
+        **({"Postprocessing": ", ".join(map(str, model.label_steps))} if model.label_steps else {}),
         **(
             {"Postprocessing not done": ", ".join(model.bundle.not_done)}
             if model.bundle.not_done

@@ -24,6 +24,7 @@ from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import check_smallest_window, check_window, network_contract
 from unet_pipeline.networks.trusted import check_promise
+from unet_pipeline.postprocessing import LabelStep, read_steps
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES
@@ -41,6 +42,7 @@ class Model:
     spec: ModelSpec
     overlap: float
     policy: Policy
+    label_steps: tuple[LabelStep, ...] = ()
 
 
 def policy_of(
@@ -127,7 +129,8 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     layout = layout_of(bundle, steps, settings.budget, overlap)
     policy = policy_of(settings.gate, settings.budget, bundle, layout)
     policy = replace(policy, needs_mask=settings.require_masks)
-    return Model(bundle, steps, spec, layout.overlap, policy)
+    label_steps = read_steps(settings.postprocess, bundle.labels)
+    return Model(bundle, steps, spec, layout.overlap, policy, label_steps)
 
 
 def open_network(model: Model) -> nn.Module:

@@ -20,6 +20,7 @@ from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import filled, look_at_image, look_at_mask, read_reference
 from unet_pipeline.inference.predictor import ModelSpec, WindowStats
+from unet_pipeline.postprocessing import LabelStep, postprocess
 from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.claims import Claim
@@ -67,6 +68,8 @@ class VolumeJob:
     scratch
         Folder of this case for volumes over ``memory_bytes``, seen by all workers. It need not
         exist; it is removed with the case.
+    label_steps
+        What is done to the label map before it is written.
     policy
         What the gate holds the case against.
     examined
@@ -89,6 +92,7 @@ class VolumeJob:
     overlap: float
     tile: Index3 | None
     memory_bytes: int
+    label_steps: tuple[LabelStep, ...]
     policy: Policy
     examined: Examined
     content: bool = False
@@ -230,13 +234,17 @@ def read_tile(staged: StagedCase, read_box: Box) -> TileValues:
 def finish_case(
     staged: StagedCase, tiles: Sequence[TileLabels], stats: Sequence[WindowStats], job: VolumeJob
 ) -> tuple[Claim, Sidecar]:
-    """Join the labels, score them, draw them, and store label map and picture.
+    """Join the labels, postprocess them, score them, draw them, store label map and picture.
 
     Return the case's record, but for its wall time, and the claim on the place of the record.
     """
     assert job.facts is not None  # noqa: S101  else the case is none to be written
     volume, watch = staged.volume, Stopwatch()
     labels_XYZ = _joined(tiles, volume.native.shape)
+    watch.lap("merge")
+    removed = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
+    if job.label_steps:
+        watch.lap("postprocess")
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
     watch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
@@ -262,6 +270,7 @@ def finish_case(
         seconds=added(took),
         bytes=Traffic(read, output.bytes + len(figure)),
         mask_fault=staged.examined.mask_note,
+        removed=removed,
     )
 
 

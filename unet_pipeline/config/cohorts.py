@@ -11,6 +11,7 @@ from unet_pipeline.config.fields import (
     Masks,
     Model,
     Place,
+    Postprocess,
     Settings,
     Trust,
     Url,
@@ -103,6 +104,7 @@ class SegmentSettings(Settings):
     )
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
+    postprocess: Postprocess = ()
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )

@@ -12,7 +12,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from unet_pipeline.choices import ClusterName
+from unet_pipeline.choices import ClusterName, PostprocessName
 from unet_pipeline.config.options import Option
 from unet_pipeline.errors import NO_SECRET, has_secret
 from unet_pipeline.gate.findings import NAN_IS, Fix
@@ -101,6 +101,16 @@ IgnorePostprocessing = Annotated[
         "here, such as the largest component; otherwise it is refused. Sidecars and the report "
         "name them."
     ),
+]
+_STEPS = "|".join(get_args(PostprocessName))
+Postprocess = Annotated[
+    tuple[Annotated[str, Field(pattern=rf"^({_STEPS})(:[^:]+)*$", max_length=1000)], ...],
+    Field(
+        description="Steps that change the label map before it is written, in this order. "
+        "largest:1,2 keeps the largest part of labels 1 and 2, remove-small:0.5ml removes parts "
+        "that are smaller. Labels by number or name; none for all. May be given again."
+    ),
+    Option(metavar="STEP", repeat=True),
 ]
 Threads = Annotated[
     int | None,

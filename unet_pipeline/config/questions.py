@@ -14,6 +14,7 @@ from unet_pipeline.config.fields import (
     Model,
     NotNegativeInt,
     Place,
+    Postprocess,
     Settings,
     Threads,
     Trust,
@@ -89,6 +90,7 @@ class DepthsSettings(Settings):
     )
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
+    postprocess: Postprocess = ()
     tolerance: float = Field(
         0.005, ge=0.0, lt=1.0, description="Mean Dice that may be lost against the best depth."
     )
@@ -130,6 +132,7 @@ class CompareSettings(Settings):
     )
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
+    postprocess: Postprocess = ()
     scoring: Scoring = ScoringSettings()
     windows: Windows = WindowSettings()
     cluster: Cluster = ClusterSettings()

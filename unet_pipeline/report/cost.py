@@ -26,6 +26,7 @@ _NAMES = {
     "forward": "Network",
     "infer": "Around the network",
     "merge": "Merge and decide",
+    "postprocess": "Postprocess",
     "evaluate": "Score against masks",
     "draw": "Draw",
     "write": "Encode and write",

@@ -14,7 +14,7 @@ Cell = str | float | None
 
 STAGES = (
     *("gate", "read", "preprocess", "look", "load", "infer", "forward"),
-    *("merge", "evaluate", "draw", "write"),
+    *("merge", "postprocess", "evaluate", "draw", "write"),
 )
 _LAST = ("wait", "total")
 # A spreadsheet takes a cell that begins so for a formula (OWASP, "CSV Injection").

@@ -124,6 +124,7 @@ def segment_settings(
         depth=depth,
         trust=settings.trust,
         ignore_postprocessing=settings.ignore_postprocessing,
+        postprocess=settings.postprocess,
         windows=windows,
         cluster=settings.cluster,
         storage=settings.storage,

@@ -152,6 +152,17 @@ class MaskFault:
 
 
 @dataclass(frozen=True)
+class Removed:
+    """What a step after the decision took from a label: ``parts`` of it, together ``voxels``."""
+
+    step: Annotated[str, Field(max_length=2**16)]
+    label: Count
+    parts: Count
+    voxels: Count
+    ml: Annotated[Number, Field(ge=0)]
+
+
+@dataclass(frozen=True)
 class Traffic:
     """Bytes as stored: of headers, images and mask; of label map and picture."""
 
@@ -173,6 +184,8 @@ class Sidecar:
         As in ``CaseRecord``.
     mask_fault
         Why there is no Dice, though there is a mask.
+    removed
+        What steps after the decision removed (``postprocessing/``).
     """
 
     written: tuple[Sha256, ...]
@@ -189,6 +202,7 @@ class Sidecar:
     seconds: Mapping[Name, Seconds]
     bytes: Traffic
     mask_fault: MaskFault | None = None
+    removed: tuple[Removed, ...] = ()
 
     def within(self, total: float) -> "Sidecar":
         """Return the record with the wall time that the case took."""

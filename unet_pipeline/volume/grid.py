@@ -70,6 +70,11 @@ class VoxelGrid:
         return x, y, z
 
     @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel, in ml."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+    @property
     def shear(self) -> float:
         """Largest cosine between two axes, 0 for right angles."""
         unit = self.affine[:3, :3] / np.array(self.spacing_mm)
