@@ -13,6 +13,7 @@ from unet_pipeline.storage.sidecar import (
     InputDigest,
     MaskFault,
     OutputDigest,
+    Removed,
     RunFacts,
     Sidecar,
     Traffic,
@@ -50,6 +51,7 @@ SOUND = Sidecar(
     seconds={"read": 0.1, "total": 1.5},
     bytes=Traffic(9, 13),
     mask_fault=MaskFault("mask_values", "The mask holds half labels."),
+    removed=(Removed("largest:1", 1, 2, 30, 0.135),),
 )
 
 plain = st.recursive(
@@ -125,4 +127,7 @@ sidecars = st.builds(
     seconds=tables(names, st.floats(0, 1e9)),
     bytes=st.builds(Traffic, counts, counts),
     mask_fault=st.none() | st.builds(MaskFault, codes, texts),
+    removed=several(
+        st.builds(Removed, texts, counts, counts, counts, st.floats(0, allow_infinity=False))
+    ),
 )  # fmt: skip

@@ -68,7 +68,12 @@ def test_every_rule_was_broken(said):
 def test_every_dependency_has_a_home():
     """A library that pyproject.toml brings is in the contract, or is one that many modules need."""
     everywhere = {"torch", "monai", "numpy", "scipy", "einops", "fastapi", "sqlalchemy"}
-    names = {"pillow": "PIL", "pyyaml": "yaml", "google-crc32c": "google_crc32c"}
+    names = {
+        "pillow": "PIL",
+        "pyyaml": "yaml",
+        "google-crc32c": "google_crc32c",
+        "connected-components-3d": "cc3d",
+    }
     bare = {one.split(">")[0].split("[")[0] for one in PROJECT["project"]["dependencies"]}
     homes = {names.get(one, one) for one in bare} - everywhere
     assert homes <= set(HOMES["forbidden_modules"])

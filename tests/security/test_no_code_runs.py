@@ -58,6 +58,7 @@ ALLOWED = {
     ("cluster/places/__init__.py", "import_module"): "modules of ours, by a name of ClusterName",
     ("cluster/plugins.py", "import_module"): "a module of ours, by a fixed name",
     ("volume/formats/__init__.py", "import_module"): "modules of ours, by the names of FORMATS",
+    ("postprocessing/__init__.py", "import_module"): "modules of ours, by a PostprocessName",
     ("local/processes.py", "subprocess.Popen"): "our own servers, without a shell",
     ("local/prefect_server.py", "subprocess.run"): "the prefect program, without a shell",
 }

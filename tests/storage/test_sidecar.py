@@ -17,8 +17,8 @@ from unet_pipeline.storage.sidecar import Mark, read_mark, read_sidecar, stamped
 DATA = write_sidecar(SOUND)
 CONTENT = json.loads(DATA)
 OPEN = {"settings", "engine", "labels", "versions", "dice", "seconds", "inputs", "written",
-        "fixed", "postprocessing_ignored", "decision", "roi_size"}  # fmt: skip
-OPTIONAL = {("mask_fault",), ("postprocessing_ignored",)}
+        "fixed", "postprocessing_ignored", "removed", "decision", "roi_size"}  # fmt: skip
+OPTIONAL = {("mask_fault",), ("postprocessing_ignored",), ("removed",)}
 
 
 @given(sidecars)

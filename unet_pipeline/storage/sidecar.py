@@ -39,7 +39,7 @@ Sha256 = Annotated[str, Field(pattern=f"^{_DIGEST}$")]
 Role = Annotated[str, Field(pattern=r"^(image[0-9]{1,4}|mask[0-9]{0,5})(\.voxels)?$")]
 Code = Annotated[str, Field(pattern="^[a-z][a-z0-9_]{0,63}$")]
 Name = Annotated[str, Field(pattern="^[A-Za-z0-9_ .-]{1,64}$")]
-Message = Annotated[str, Field(max_length=2**20)]  # half a surrogate pair cannot be shown
+Text = Annotated[str, Field(max_length=2**20)]  # a bound also refuses half a surrogate pair
 Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 Seconds = Annotated[Number, Field(ge=0, le=1e9)]
@@ -67,15 +67,15 @@ class RunFacts:
         Steps of the bundle that were left out on request.
     """
 
-    run_id: str
-    model: str
+    run_id: Text
+    model: Text
     weights: Sha256
     settings: Mapping[str, Any]
     settings_digest: Sha256
     engine: Mapping[str, Any]
     labels: Mapping[str, str]
     versions: Mapping[str, str]
-    postprocessing_ignored: tuple[str, ...] = ()
+    postprocessing_ignored: tuple[Text, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Grid:
 
     shape: tuple[Count, Count, Count]
     spacing_mm: tuple[Number, Number, Number]
-    axcodes: str
+    axcodes: Text
     affine: Annotated[tuple[_Row, ...], Field(min_length=4, max_length=4)]
 
 
@@ -135,8 +135,8 @@ class GateNote:
     verdict: Verdict
     codes: tuple[Code, ...]
     residual_mm: Number | None
-    message: Message
-    fixed: tuple[str, ...]
+    message: Text
+    fixed: tuple[Text, ...]
 
     def __post_init__(self) -> None:
         if self.verdict == "fail" or (self.verdict == "warn" and not self.codes):
@@ -148,14 +148,14 @@ class MaskFault:
     """Why a case was segmented and not scored: reason code and sentence."""
 
     code: Code
-    message: Message
+    message: Text
 
 
 @dataclass(frozen=True)
 class Removed:
     """What a step after the decision took from a label: ``parts`` of it, together ``voxels``."""
 
-    step: Annotated[str, Field(max_length=2**16)]
+    step: Text
     label: Count
     parts: Count
     voxels: Count
@@ -190,7 +190,7 @@ class Sidecar:
 
     written: tuple[Sha256, ...]
     run: RunFacts
-    case: str
+    case: Text
     inputs: tuple[InputDigest, ...]
     output: OutputDigest
     geometry: Geometry
