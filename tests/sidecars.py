@@ -52,6 +52,7 @@ SOUND = Sidecar(
     bytes=Traffic(9, 13),
     mask_fault=MaskFault("mask_values", "The mask holds half labels."),
     removed=(Removed("largest:1", 1, 2, 30, 0.135),),
+    statistics={"1": {"voxels": 30.0, "volume_ml": 0.135}},
 )
 
 plain = st.recursive(
@@ -127,6 +128,7 @@ sidecars = st.builds(
     seconds=tables(names, st.floats(0, 1e9)),
     bytes=st.builds(Traffic, counts, counts),
     mask_fault=st.none() | st.builds(MaskFault, codes, texts),
+    statistics=tables(names, tables(names, numbers)),
     removed=several(
         st.builds(Removed, texts, counts, counts, counts, st.floats(0, allow_infinity=False))
     ),

@@ -12,6 +12,7 @@ from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
 from unet_pipeline.report.page import MAX_FIGURES, report_html
+from unet_pipeline.report.statistics_table import statistics_csv
 from unet_pipeline.report.table import attention_order, cases_csv
 from unet_pipeline.request import Run, rate_of
 from unet_pipeline.storage.outage import write_somewhere
@@ -91,6 +92,8 @@ def _write_report(
     folder = parent(summary.report)
     store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
     store.write(summary.report, page.encode())
+    of_labels = statistics_csv(records, summary.labels)
+    store.write(join(folder, "statistics.csv"), of_labels.encode())
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))
 

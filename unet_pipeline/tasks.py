@@ -15,6 +15,7 @@ import numpy.typing as npt
 from unet_pipeline import scratch
 from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.errors import CaseError
+from unet_pipeline.evaluation.label_statistics import label_statistics
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import as_finding
@@ -246,6 +247,8 @@ def finish_case(
     if job.label_steps:
         watch.lap("postprocess")
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
+    foreground = job.spec.bundle.foreground
+    statistics = label_statistics(labels_XYZ, volume.header.grid, foreground)
     watch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     watch.lap("draw")
@@ -271,6 +274,7 @@ def finish_case(
         bytes=Traffic(read, output.bytes + len(figure)),
         mask_fault=staged.examined.mask_note,
         removed=removed,
+        statistics=statistics,
     )
 
 

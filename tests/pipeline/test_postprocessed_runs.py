@@ -62,7 +62,9 @@ def test_a_label_map_is_what_the_steps_make_of_the_plain_one(made, tmp_path):
     assert said["settings"]["postprocess"] == list(STEPS)
     assert said["dice"] != plain["dice"]
     assert "postprocess" in record.seconds
-    assert "removed" not in plain or plain["removed"] == []
+    assert plain["removed"] == []
+    for label in ("1", "2"):
+        assert said["statistics"][label]["voxels"] == np.count_nonzero(found_XYZ == int(label))
 
 
 def test_tiles_do_not_show(made, tmp_path):
@@ -87,6 +89,9 @@ def test_the_report_says_what_was_done(made, tmp_path):
     _, summary = run_on(root, bundle, tmp_path, "largest:1")
     page = Store().read(summary.report).decode()
     assert "largest:1" in page
+    table = Store().read(summary.report.replace("report.html", "statistics.csv")).decode()
+    assert table.startswith("case,label,name,voxels,volume_ml\r\n")
+    assert len(table.splitlines()) == 1 + len(summary.labels) - 1
 
 
 def test_a_label_that_the_model_has_not_is_refused_before_work(made, tmp_path):

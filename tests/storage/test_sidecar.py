@@ -17,8 +17,9 @@ from unet_pipeline.storage.sidecar import Mark, read_mark, read_sidecar, stamped
 DATA = write_sidecar(SOUND)
 CONTENT = json.loads(DATA)
 OPEN = {"settings", "engine", "labels", "versions", "dice", "seconds", "inputs", "written",
-        "fixed", "postprocessing_ignored", "removed", "decision", "roi_size"}  # fmt: skip
-OPTIONAL = {("mask_fault",), ("postprocessing_ignored",), ("removed",)}
+        "fixed", "postprocessing_ignored", "removed", "statistics", "1", "decision",
+        "roi_size"}  # fmt: skip
+OPTIONAL = {("mask_fault",), ("postprocessing_ignored",), ("removed",), ("statistics",)}
 
 
 @given(sidecars)

@@ -18,7 +18,7 @@ it, too (``read_mark``), for a damaged record must not make a label map of ours 
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from typing import Annotated, Any
 
@@ -186,6 +186,8 @@ class Sidecar:
         Why there is no Dice, though there is a mask.
     removed
         What steps after the decision removed (``postprocessing/``).
+    statistics
+        As in ``CaseRecord``.
     """
 
     written: tuple[Sha256, ...]
@@ -203,6 +205,7 @@ class Sidecar:
     bytes: Traffic
     mask_fault: MaskFault | None = None
     removed: tuple[Removed, ...] = ()
+    statistics: Mapping[Name, Mapping[Name, Number]] = field(default_factory=dict)
 
     def within(self, total: float) -> "Sidecar":
         """Return the record with the wall time that the case took."""
@@ -232,6 +235,7 @@ class Sidecar:
             bytes_written=self.bytes.written,
             mask_code="" if fault is None else fault.code,
             mask_message="" if fault is None else fault.message,
+            statistics=self.statistics,
         )
 
 
