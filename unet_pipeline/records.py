@@ -292,7 +292,7 @@ class CheckSummary:
     content
         Whether voxels were looked at, or headers only.
     manifest
-        URL of the manifest of sound cases; empty if nothing was to be mended.
+        URL of the manifest of sound cases; empty if nothing was to be fixed.
     outside
         Prefixes that a run must allow to read that manifest, for sound files that stay in place.
     stopped

@@ -24,12 +24,12 @@ def help_of(command: str) -> str:
     return " ".join(cli(command, "--help").stdout.replace("│", " ").split())
 
 
-def test_a_manifest_of_mended_files_needs_allow_as_the_help_says(scans, tmp_path):
-    mended = tmp_path / "mended"
+def test_a_manifest_of_fixed_files_needs_allow_as_the_help_says(scans, tmp_path):
+    fixed = tmp_path / "fixed"
     assert "segment then needs --allow" in help_of("check")
-    done = cli("check", scans / "images", "--masks", scans / "masks", "--fix", mended)
+    done = cli("check", scans / "images", "--masks", scans / "masks", "--fix", fixed)
     assert done.returncode == 0, done.stdout
-    refused = cli("check", mended / "manifest.jsonl")
+    refused = cli("check", fixed / "manifest.jsonl")
     assert refused.returncode == 2
     assert "--allow" in refused.stderr
-    assert cli("check", mended / "manifest.jsonl", "--allow", scans).returncode == 0
+    assert cli("check", fixed / "manifest.jsonl", "--allow", scans).returncode == 0

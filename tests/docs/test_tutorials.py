@@ -62,13 +62,13 @@ def test_segment_a_folder(tmp_path, monkeypatch):
 def test_find_the_bad_ones(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     page = "find-the-bad-ones.md"
-    headers, voxels, mended, segmented = follow(page)
+    headers, voxels, fixed, segmented = follow(page)
     told = ROW.findall((TUTORIALS / page).read_text())
     assert set(re.findall(r"fail (\S+) \[(\w+)\]", headers.stdout)) == set(told)
     assert len(told) == 3
-    assert (headers.returncode, voxels.returncode, mended.returncode) == (1, 1, 1)
+    assert (headers.returncode, voxels.returncode, fixed.returncode) == (1, 1, 1)
     assert next((tmp_path / "seen" / "runs").glob("*/check.html")).is_file()
-    assert set(re.findall(r"^fail (\S+) ", mended.stdout, re.M)) == {"phantom-03", "phantom-04"}
+    assert set(re.findall(r"^fail (\S+) ", fixed.stdout, re.M)) == {"phantom-03", "phantom-04"}
     assert segmented.returncode == 0
     assert {file.name for file in (tmp_path / "results").glob("*_dseg.nii.gz")} == {
         "phantom-01_dseg.nii.gz", "phantom-02_dseg.nii.gz",

@@ -1,4 +1,4 @@
-"""The check of a cohort: verdicts, report, pictures, and mended files that pass."""
+"""The check of a cohort: verdicts, report, pictures, and fixed files that pass."""
 
 import json
 
@@ -85,18 +85,18 @@ def test_what_can_be_put_right_is_written_and_then_passes(cohort):
     folder, names = cohort
     remedies = ("reorient", "resample-mask", "sform")
     gate = GateSettings(remedies=remedies)
-    records, summary = checked(**places(folder), gate=gate, fix=str(folder / "mended"))
+    records, summary = checked(**places(folder), gate=gate, fix=str(folder / "fixed"))
     assert [records[name].verdict for name in names] == ["pass"] * 5
     assert [records[name].fixed for name in names] == [
         (), ("mask: reorient",), ("mask: resample-mask",), (), ("mask: sform",),
     ]  # fmt: skip
     assert summary.counts["fail"] == 0
     allowed = StorageSettings(allow=(str(folder),))  # sound files stay where they are
-    again, _ = checked(images=str(folder / "mended/manifest.jsonl"), gate=HEADERS, storage=allowed)
+    again, _ = checked(images=str(folder / "fixed/manifest.jsonl"), gate=HEADERS, storage=allowed)
     assert [again[name].verdict for name in names] == ["pass"] * 5
     assert not any(again[name].fixed for name in names)
 
-    note = json.loads((folder / "mended" / f"{names[1]}.json").read_text())
+    note = json.loads((folder / "fixed" / f"{names[1]}.json").read_text())
     assert note["fixed"] == ["mask: reorient"]
     image = nib.load(note["originals"]["image"])
     wanted = nib.load(note["originals"]["mask"])
@@ -112,10 +112,10 @@ def test_what_can_be_put_right_is_written_and_then_passes(cohort):
 def test_only_what_was_asked_for_is_put_right(cohort):
     folder, names = cohort
     gate = GateSettings(remedies=("reorient",))
-    records, _ = checked(**places(folder), gate=gate, fix=str(folder / "mended"))
+    records, _ = checked(**places(folder), gate=gate, fix=str(folder / "fixed"))
     assert records[names[1]].verdict == "pass"
     assert records[names[2]].verdict == records[names[4]].verdict == "fail"
-    listed = (folder / "mended/manifest.jsonl").read_text().splitlines()
+    listed = (folder / "fixed/manifest.jsonl").read_text().splitlines()
     assert [json.loads(line)["case"] for line in listed] == [names[0], names[1], names[3]]
 
 

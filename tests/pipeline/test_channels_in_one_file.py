@@ -92,19 +92,19 @@ def test_other_files_of_four_axes_say_what_fits(tmp_path, bundle):
     assert without["series"]["codes"] == ["not_3d"]
 
 
-def test_a_mended_file_becomes_one_for_each_channel(tmp_path, bundle):
+def test_a_fixed_file_becomes_one_for_each_channel(tmp_path, bundle):
     image = nib.Nifti1Image(VALUES, AFFINE)
     moved = AFFINE.copy()
     moved[0, 3] = 30
     image.set_qform(moved, 2)
     (tmp_path / "images").mkdir()
     nib.save(image, tmp_path / "images" / "a.nii.gz")
-    mend = ("--remedies", "sform", "--fix", tmp_path / "mended", "--model", bundle)
-    assert said("check", tmp_path / "images", *mend)["a"]["fixed"] == ["image: sform"]
-    manifest = tmp_path / "mended" / "manifest.jsonl"
+    fix = ("--remedies", "sform", "--fix", tmp_path / "fixed", "--model", bundle)
+    assert said("check", tmp_path / "images", *fix)["a"]["fixed"] == ["image: sform"]
+    manifest = tmp_path / "fixed" / "manifest.jsonl"
     assert said("check", manifest, "--model", bundle)["a"]["verdict"] == "pass"
     for channel in range(2):
-        written = nib.load(tmp_path / "mended" / f"a_000{channel}.nii.gz")
+        written = nib.load(tmp_path / "fixed" / f"a_000{channel}.nii.gz")
         np.testing.assert_array_equal(np.asarray(written.dataobj), VALUES[..., channel])
 
 

@@ -76,11 +76,11 @@ def test_parts_are_joined_by_the_names_of_the_labels(archive, bundle, tmp_path):
 
 def test_check_says_so_and_writes_them_as_one(archive, bundle, tmp_path):
     where = (archive, "--masks", archive, "--model", bundle, "--content")
-    found = said("check", *where, "--fix", tmp_path / "mended", "--output", tmp_path / "checked")
+    found = said("check", *where, "--fix", tmp_path / "fixed", "--output", tmp_path / "checked")
     assert {one["verdict"] for one in found.values()} == {"pass"}
-    written = nib.load(tmp_path / "mended/s1/ct_mask.nii.gz")
+    written = nib.load(tmp_path / "fixed/s1/ct_mask.nii.gz")
     np.testing.assert_array_equal(written.dataobj, PHANTOM.mask_XYZ)
-    manifest = tmp_path / "mended/manifest.jsonl"
+    manifest = tmp_path / "fixed/manifest.jsonl"
     allowed = said("check", manifest, "--model", bundle, "--allow", archive)
     assert allowed["s2/ct"]["verdict"] == "pass"
 

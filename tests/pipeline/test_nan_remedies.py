@@ -48,7 +48,7 @@ def test_which_file_holds_nan_and_what_helps_is_said(cohort):
 def test_nan_is_taken_for_a_number_on_request_and_recorded(cohort, tmp_path):
     where = (cohort / "images", "--masks", cohort / "masks")
     remedies = ("--remedies", "nan-to-zero,nan-to-min")
-    checked = said("check", *where, "--content", *remedies, "--fix", tmp_path / "mended")
+    checked = said("check", *where, "--content", *remedies, "--fix", tmp_path / "fixed")
     assert {one["verdict"] for one in checked.values()} == {"pass"}
     run = (*where, "--model", "phantom", "--output", tmp_path / "out", "--cluster", "serial")
     done = said("segment", *run, *remedies)
@@ -58,10 +58,10 @@ def test_nan_is_taken_for_a_number_on_request_and_recorded(cohort, tmp_path):
         assert checked[name]["fixed"] == [fixed]
         sidecar = json.loads((tmp_path / "out" / f"{name}_dseg.json").read_text())
         assert sidecar["gate"]["fixed"] == [fixed]
-    mended = np.asarray(nib.load(tmp_path / "mended" / "a_mask.nii.gz").dataobj)
+    fixed = np.asarray(nib.load(tmp_path / "fixed" / "a_mask.nii.gz").dataobj)
     wanted = np.nan_to_num(np.asarray(nib.load(cohort / "masks" / "a.nii.gz").dataobj))
-    np.testing.assert_array_equal(mended, wanted)
-    image = np.asarray(nib.load(tmp_path / "mended" / "b.nii.gz").dataobj)
+    np.testing.assert_array_equal(fixed, wanted)
+    image = np.asarray(nib.load(tmp_path / "fixed" / "b.nii.gz").dataobj)
     assert (image[:2] == image[2:].min()).all()
 
 

@@ -39,9 +39,9 @@ def test_a_one_hot_mask_goes_through_check_segment_and_fix(tmp_path):
     assert refused["codes"][0] == "not_3d"
     assert "--remedies onehot" in refused["message"]
     asked = ("--remedies", "onehot")
-    mended = said("check", *where, *asked, "--content", "--fix", tmp_path / "mended")["a"]
-    assert (mended["verdict"], mended["fixed"]) == ("pass", ["mask: onehot"])
-    written = nib.load(tmp_path / "mended" / "a_mask.nii.gz")
+    fixed = said("check", *where, *asked, "--content", "--fix", tmp_path / "fixed")["a"]
+    assert (fixed["verdict"], fixed["fixed"]) == ("pass", ["mask: onehot"])
+    written = nib.load(tmp_path / "fixed" / "a_mask.nii.gz")
     np.testing.assert_array_equal(np.asarray(written.dataobj), phantom.mask_XYZ)
     run = ("--model", "phantom", "--cluster", "serial")
     plain = ("segment", tmp_path / "images", "--masks", tmp_path / "masks")

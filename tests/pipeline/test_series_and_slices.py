@@ -89,13 +89,13 @@ def test_a_volume_that_a_file_does_not_have_is_refused_with_the_numbers_that_it_
 def test_check_with_fix_writes_the_volume_alone(tmp_path):
     save(tmp_path / "images" / "a.nii.gz", SERIES)
     save(tmp_path / "masks" / "a.nii.gz", np.uint8(SERIES > 0))
-    mend = ("--masks", tmp_path / "masks", "--volume", 1, "--fix", tmp_path / "mended")
-    fixed = said("check", tmp_path / "images", *mend)["a"]["fixed"]
+    fix = ("--masks", tmp_path / "masks", "--volume", 1, "--fix", tmp_path / "fixed")
+    fixed = said("check", tmp_path / "images", *fix)["a"]["fixed"]
     assert fixed == ["image: volume=1", "mask: volume=1"]
-    written = [nib.load(tmp_path / "mended" / name) for name in ("a.nii.gz", "a_mask.nii.gz")]
+    written = [nib.load(tmp_path / "fixed" / name) for name in ("a.nii.gz", "a_mask.nii.gz")]
     np.testing.assert_array_equal(written[0].dataobj, SERIES[..., 1])
     np.testing.assert_array_equal(written[1].dataobj, SERIES[..., 1] > 0)
-    manifest = tmp_path / "mended" / "manifest.jsonl"
+    manifest = tmp_path / "fixed" / "manifest.jsonl"
     assert said("check", manifest)["a"]["verdict"] == "pass"
 
 

@@ -43,7 +43,7 @@ def places(code: str, theirs: Path, tmp_path: Path) -> list[Path]:
 
 
 def test_pytorch_by_itself_unpickles_from_a_folder_that_another_user_made_first(theirs, tmp_path):
-    """The fault; where this fails one day, PyTorch has mended it."""
+    """The fault; where this fails one day, PyTorch has fixed it."""
     assert all(place.is_relative_to(theirs) for place in places(WHERE, theirs, tmp_path))
 
 

@@ -77,8 +77,8 @@ def test_mutated_masks_through_check_and_fix(tmp_path: Path, count: int):
     wheres = (tmp_path / "images", "--masks", tmp_path / "masks")
     all_are_said(cases_of("check", *wheres), count)
     remedies = "reorient,resample-mask,sform"
-    mended = ("--content", "--fix", tmp_path / "mended", "--remedies", remedies)
-    all_are_said(cases_of("check", *wheres, *mended), count)
+    fixed = ("--content", "--fix", tmp_path / "fixed", "--remedies", remedies)
+    all_are_said(cases_of("check", *wheres, *fixed), count)
 
 
 @pytest.mark.parametrize("count", [16, pytest.param(300, marks=pytest.mark.soak)])

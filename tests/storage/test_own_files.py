@@ -107,12 +107,12 @@ def checked(root, fix):
 def test_fix_replaces_only_what_it_wrote(tmp_path):
     volume(tmp_path / "images" / "a.nii.gz", np.diag([2.0, 2, 2, 1]))
     volume(tmp_path / "masks" / "a.nii.gz", np.diag([1.9, 2, 2, 1]), mask=True)
-    assert checked(tmp_path, tmp_path / "mended").verdict != "fail"
-    assert checked(tmp_path, tmp_path / "mended").verdict != "fail"  # ours
-    mended = tmp_path / "mended" / "a_mask.nii.gz"
-    mended.write_bytes(b"edited")
-    assert "output_foreign" in checked(tmp_path, tmp_path / "mended").codes
-    assert mended.read_bytes() == b"edited"
+    assert checked(tmp_path, tmp_path / "fixed").verdict != "fail"
+    assert checked(tmp_path, tmp_path / "fixed").verdict != "fail"  # ours
+    fixed = tmp_path / "fixed" / "a_mask.nii.gz"
+    fixed.write_bytes(b"edited")
+    assert "output_foreign" in checked(tmp_path, tmp_path / "fixed").codes
+    assert fixed.read_bytes() == b"edited"
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.jsonl").write_text("{}")
     assert refused(checked, tmp_path, tmp_path / "other")

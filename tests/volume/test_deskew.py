@@ -133,7 +133,7 @@ def test_labels_of_a_sheared_volume_lie_right_in_the_world(cohort, tmp_path):
     )
 
 
-def test_what_check_mends_it_accepts_and_the_shear_is_never_lost(cohort, tmp_path):
+def test_what_check_fixes_it_accepts_and_the_shear_is_never_lost(cohort, tmp_path):
     images = tmp_path / "images"
     images.mkdir()
     image = nib.load(cohort / "images" / "aslant.nii.gz")
@@ -144,11 +144,11 @@ def test_what_check_mends_it_accepts_and_the_shear_is_never_lost(cohort, tmp_pat
     assert said("check", images)["a"]["codes"][0] == "forms_conflict"
     lost = said("check", images, "--remedies", "qform")["a"]
     assert (lost["verdict"], lost["codes"][0]) == ("fail", "shear_lost")
-    mended = said("check", images, "--remedies", "sform", "--fix", tmp_path / "mended")["a"]
-    assert mended["fixed"] == ["image: sform"]
-    again = said("check", tmp_path / "mended" / "a.nii.gz")["a"]
+    fixed = said("check", images, "--remedies", "sform", "--fix", tmp_path / "fixed")["a"]
+    assert fixed["fixed"] == ["image: sform"]
+    again = said("check", tmp_path / "fixed" / "a.nii.gz")["a"]
     assert again["verdict"] == "pass"
-    written = nib.load(tmp_path / "mended" / "a.nii.gz")
+    written = nib.load(tmp_path / "fixed" / "a.nii.gz")
     assert int(written.header["qform_code"]) == 0
     np.testing.assert_allclose(written.affine, image.header.get_sform(), atol=1e-5)
 

@@ -1,1 +1,1 @@
-"""What the job ``check`` does with a doubtful case: mended files, and pictures of the pair."""
+"""What the job ``check`` does with a doubtful case: fixed files, and pictures of the pair."""

@@ -25,7 +25,7 @@ from unet_pipeline.volume.regrid import Method, match_grid, same_grid
 _MASK = "_mask.nii.gz"
 
 
-def mend(store: Store, case: Case, examined: Examined, policy: Policy, place: str) -> None:
+def write_fixed(store: Store, case: Case, examined: Examined, policy: Policy, place: str) -> None:
     """Write each file of a case that was put right below ``place``, and a record of what was done.
 
     Files that needed nothing are not copied. The record, ``<case>.json``, is written last; its
@@ -39,10 +39,10 @@ def mend(store: Store, case: Case, examined: Examined, policy: Policy, place: st
         ``output_is_input`` where a file would take the place of the one that it was made of.
     """
     with scratch_folder() as scratch:
-        _mend(store, case, examined, policy, place, str(scratch))
+        _write_fixed(store, case, examined, policy, place, str(scratch))
 
 
-def _mend(
+def _write_fixed(
     store: Store, case: Case, examined: Examined, policy: Policy, place: str, scratch: str
 ) -> None:
     first, output = examined.sound_header(), join(place, case.name)

@@ -12,7 +12,7 @@ from functools import partial
 
 import unet_pipeline
 from unet_pipeline import stopping
-from unet_pipeline.checking.fixing import mend
+from unet_pipeline.checking.fixing import write_fixed
 from unet_pipeline.checking.pictures import pair_picture
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.config import CheckSettings
@@ -134,7 +134,7 @@ def check_case(
         )
         if fix is not None and examined.verdict != "fail" and examined.fixed:
             try:
-                mend(store, case, examined, policy, fix)
+                write_fixed(store, case, examined, policy, fix)
             except PipelineError as error:
                 examined = examined.with_findings((as_finding(error, "mask"),))
         return examined.record()
@@ -245,7 +245,7 @@ def _figures(run: CheckRun, records: Sequence[CheckRecord]) -> dict[str, bytes]:
 def _write_manifest(
     run: CheckRun, place: str, records: Sequence[CheckRecord]
 ) -> tuple[str, tuple[str, ...]]:
-    """List every sound case with the files to use: those that were mended, else the originals.
+    """List every sound case with the files to use: those that were fixed, else the originals.
 
     Returns its URL, and the prefixes that it leads to.
     """

@@ -1,4 +1,4 @@
-"""Folders that we write as a whole: bundles, trainings, mended cohorts. What is ours is recorded.
+"""Folders that we write as a whole: bundles, trainings, fixed cohorts. What is ours is recorded.
 
 The record ``.unet-pipeline.json`` names the digests of our files. It is written before them, with
 the digests of what is about to be written and of what may be replaced, so that whatever a killed

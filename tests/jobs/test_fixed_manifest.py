@@ -28,23 +28,23 @@ def reordered_cohort(store, root):
 
 
 @pytest.mark.parametrize("kind", ["relative", "absolute", "inside", "s3"])
-def test_the_manifest_of_mended_cases_is_valid_from_anywhere(kind, tmp_path, monkeypatch, request):
+def test_the_manifest_of_fixed_cases_is_valid_from_anywhere(kind, tmp_path, monkeypatch, request):
     """Round trip: written from one folder, read from another, with the prefixes that it says."""
     here, elsewhere = tmp_path / "here", tmp_path / "elsewhere"
     here.mkdir()
     elsewhere.mkdir()
     monkeypatch.chdir(here)
-    root, mended = {
-        "relative": ("scans", "mended"),
-        "absolute": (str(tmp_path / "scans"), str(tmp_path / "mended")),
+    root, fixed = {
+        "relative": ("scans", "fixed"),
+        "absolute": (str(tmp_path / "scans"), str(tmp_path / "fixed")),
         "inside": ("scans", "."),
         "s3": ("", ""),
     }[kind]
     if kind == "s3":
         bucket = request.getfixturevalue("s3_env").bucket()
-        root, mended = join(bucket, "scans"), join(bucket, "mended")
+        root, fixed = join(bucket, "scans"), join(bucket, "fixed")
     reordered_cohort(Store(), root)
-    said = cli("check", f"{root}/images", "--masks", f"{root}/masks", "--fix", mended)
+    said = cli("check", f"{root}/images", "--masks", f"{root}/masks", "--fix", fixed)
     assert said.returncode == 0, said.stdout
     words = said.stdout[said.stdout.index("Sound ") :].split("segment ")[1].split(" ...")[0]
     printed, *allow = shlex.split(words)
@@ -65,7 +65,7 @@ def test_the_manifest_of_mended_cases_is_valid_from_anywhere(kind, tmp_path, mon
         assert "manifest_outside" in refused.stderr
 
 
-def test_a_mended_manifest_keeps_what_each_case_is_for(tmp_path):
+def test_a_fixed_manifest_keeps_what_each_case_is_for(tmp_path):
     write_tiny(Store(), str(tmp_path), 2)
     lines = ["case,image,mask,split,fold"]
     lines += [
@@ -73,9 +73,9 @@ def test_a_mended_manifest_keeps_what_each_case_is_for(tmp_path):
         for name, split in (("phantom-01", "train"), ("phantom-02", "test"))
     ]
     (tmp_path / "cohort.csv").write_text("\n".join(lines) + "\n")
-    assert cli("check", tmp_path / "cohort.csv", "--fix", tmp_path / "mended").returncode == 0
-    data = (tmp_path / "mended/manifest.jsonl").read_bytes()
-    cases = parse_manifest(data, str(tmp_path / "mended/manifest.jsonl"))
+    assert cli("check", tmp_path / "cohort.csv", "--fix", tmp_path / "fixed").returncode == 0
+    data = (tmp_path / "fixed/manifest.jsonl").read_bytes()
+    cases = parse_manifest(data, str(tmp_path / "fixed/manifest.jsonl"))
     assert [(case.split, case.fold) for case in cases] == [("train", "2"), ("test", "2")]
 
 
@@ -95,7 +95,7 @@ def test_what_is_written_is_what_is_read(url):
 
 def test_prefixes_to_allow_are_never_a_whole_file_system():
     cases = (Case("a", ("/one/x.nii",)), Case("b", ("/two/y.nii",), "/one/masks/y.nii"))
-    assert outside(cases, "/mended/manifest.jsonl") == ("/one", "/two")
+    assert outside(cases, "/fixed/manifest.jsonl") == ("/one", "/two")
 
 
 def test_the_page_of_an_audit_says_that_the_manifest_names_the_masks(tmp_path):
