@@ -7,6 +7,7 @@ import signal
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 
 import hypothesis
@@ -32,11 +33,14 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # a shell's `&` says so; tests send it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
-        own = Path(tempfile.gettempdir()) / config.workerinput["workerid"]
+        folder, tempfile.tempdir = tempfile.gettempdir(), os.environ["PYTEST_DEBUG_TEMPROOT"]
+        get_temp_dir()  # multiprocessing removes its own when this process ends, after ours
+        own = Path(folder) / config.workerinput["workerid"]
         own.mkdir(mode=0o755)
         os.environ["TMPDIR"] = tempfile.tempdir = str(own)
         return
     usual = tempfile.gettempdir()
+    get_temp_dir()
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", usual)  # what pytest keeps stays where it was
     config.stash[TEMPORARY] = Path(tempfile.mkdtemp(prefix="unet-tests-"))
     config.stash[TEMPORARY].chmod(0o755)  # munge wants folders that all may enter

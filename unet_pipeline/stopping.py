@@ -11,6 +11,7 @@ or an end that takes longer than ``END_SECONDS``, ends the process at once: only
 
 import multiprocessing
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import ExitStack, contextmanager, suppress
-from multiprocessing import resource_tracker
+from multiprocessing import resource_tracker, util
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -273,6 +274,8 @@ def end_now(status: int) -> NoReturn:
         child.join(1)  # the locks of its scratch are free when it is gone
     remove_all_scratch()
     remove_abandoned()
+    if "multiprocessing.forkserver" in sys.modules:  # the folder of its address
+        shutil.rmtree(util.get_temp_dir(), ignore_errors=True)
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):
             stream.flush()

@@ -11,6 +11,7 @@ from unet_pipeline import stopping
 from unet_pipeline.cluster.dashboard import dashboard_config, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.forking import Forget, use_copies
 from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
@@ -93,6 +94,8 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
     config = {**_CONFIG, **(dashboard_config(security) if ours else {})}
     if ours:  # what workers of this machine spill is unpickled again: it lies where only we write
         config["temporary-directory"] = str(stack.enter_context(scratch_folder()))
+    if place_of(spec.kind).starts_empty:
+        config |= use_copies()
     stack.enter_context(dask.config.set(config))
     with stopping.signals_held():  # workers outlive Ctrl-C: the driver decides when they end
         client: Client = stack.enter_context(_client(spec, security, stack))
@@ -104,6 +107,7 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
         client.register_plugin(Ready())
         _forward_logs(client)
     if place_of(spec.kind).starts_empty and client.cluster is not None:
+        client.register_plugin(Forget())
         client.cluster.scale(spec.most)  # does not wait for them; plugins wait there
     return client
 

@@ -19,6 +19,12 @@ MOST_SHARE = 0.6  # of the limit; Dask begins to spill at 0.7
 PERIOD_SECONDS = 0.5
 
 
+def import_calls() -> None:
+    """Import what the calls need."""
+    with lasting_imports():
+        import_module(CALLS)
+
+
 class Private(WorkerPlugin):
     """Lets files of a worker be readable by its user only, and removes what a killed one left."""
 
@@ -42,8 +48,8 @@ class Ready(WorkerPlugin):
 
     def setup(self, worker: Worker) -> None:
         """Import, and start what compiles and loads."""
+        import_calls()
         with lasting_imports():
-            import_module(CALLS)
             from unet_pipeline.tiling.compiling import start_compiled  # imports Numba
 
             start_compiled()

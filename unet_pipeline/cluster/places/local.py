@@ -1,6 +1,7 @@
 """Workers as processes of this machine, which share its memory evenly."""
 
 import logging
+import os
 
 from distributed import LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
@@ -25,6 +26,7 @@ def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
         processes=True,
         scheduler_kwargs=dashboard_options(security),
         silence_logs=40,
+        env=dict(os.environ),  # as it is now; copies have what the first cluster had (forking)
     )
 
 
