@@ -187,9 +187,10 @@ def signals_held() -> Iterator[None]:
     moment on; who started them decides when they end. Handlers of this process stay as they were:
     dask-jobqueue takes Ctrl-C for its own when it is imported.
     """
-    resource_tracker.ensure_running()  # or the thread that first needs it would take them again
     held = set(SIGNALS)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, held)
+    resource_tracker.ensure_running()  # it holds them back, too, and lets its starter take them
+    signal.pthread_sigmask(signal.SIG_BLOCK, held)
     handlers = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
