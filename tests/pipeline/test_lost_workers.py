@@ -10,6 +10,7 @@ from distributed.diagnostics.plugin import SchedulerPlugin
 
 from unet_pipeline.cluster import backends
 from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.cluster.places import local
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError
 from unet_pipeline.jobs import segment
@@ -75,7 +76,7 @@ def segmented(folder, monkeypatch, failures: int, memory_gb: float):
 
     Returns the records by name, and how many workers died.
     """
-    monkeypatch.setattr(backends, "MEMORY_LIMIT", 1_200_000_000)
+    monkeypatch.setattr(local, "MEMORY_LIMIT", 1_200_000_000)
     monkeypatch.setitem(backends._CONFIG, "distributed.scheduler.allowed-failures", failures)
     settings = SegmentSettings(
         images=str(folder / "images"), model="phantom", output=str(folder / "out"),
