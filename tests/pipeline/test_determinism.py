@@ -96,14 +96,21 @@ def test_nothing_is_left_in_scratch_of_a_case_that_fails(place, tmp_path):
 
 
 @pytest.mark.slow
-def test_workers_change_no_byte(place, expected):
+@pytest.mark.parametrize(
+    "tiles_by_workers",
+    [
+        pytest.param({4: TILES[2:3], 2: TILES[1:2], 1: TILES[:1]}, id="a tile each"),
+        pytest.param(dict.fromkeys((4, 2, 1), TILES), id="all tiles", marks=pytest.mark.soak),
+    ],
+)
+def test_workers_change_no_byte(place, expected, tiles_by_workers):
     """Four workers, then two of them, then one."""
     with open_executor(ClusterSpec("local", 4)) as executor:
         assert executor.workers == 4
-        for workers in (4, 2, 1):
+        for workers, tiles in tiles_by_workers.items():
             executor.client.retire_workers(addresses(executor)[workers:])
             assert len(addresses(executor)) == workers
-            for tile in TILES:
+            for tile in tiles:
                 assert label_bytes(place, tile, replace(executor, workers=workers)) == expected
 
 
