@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from unet_pipeline.layer_analysis.cases import CaseBlock, cut_block
-from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.views import ArrayView
 
@@ -44,8 +44,8 @@ class Known(nn.Module):
         return self.head(features)
 
 
-def known() -> Subject:
-    return Subject(Known().eval(), 1, 2, WINDOW)
+def known() -> InspectedNetwork:
+    return InspectedNetwork(Known().eval(), 1, 2, WINDOW)
 
 
 def labelled_block(name="a", seed=0, shape=(12, 8, 8), most_windows=8) -> CaseBlock:

@@ -8,8 +8,8 @@ from small_networks import hooks_on, known
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.layer_analysis.catalog import choose_layers, list_layers
-from unet_pipeline.layer_analysis.request import open_subject
-from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
+from unet_pipeline.layer_analysis.request import open_inspected
 from unet_pipeline.layer_analysis.wiring import direct_links, wired
 from unet_pipeline.model import open_model
 from unet_pipeline.networks.costs import multiply_adds
@@ -85,9 +85,9 @@ NNUNETS = {
 }
 
 
-def subject_of(made, window) -> Subject:
+def inspected_of(made, window) -> InspectedNetwork:
     shape = (window,) * 3 if isinstance(window, int) else window
-    return Subject(build_network(made, seed=0).eval(), 1, 3, shape)
+    return InspectedNetwork(build_network(made, seed=0).eval(), 1, 3, shape)
 
 
 SLOW = {"SwinUNETR", "VNet"}
@@ -98,22 +98,22 @@ SLOW = {"SwinUNETR", "VNet"}
 )
 def test_blocks_and_sides(name):
     made, window, encoder, decoder, output = NETWORKS[name]
-    subject = subject_of(made, window)
-    layers = wired(subject, list_layers(subject))
+    inspected = inspected_of(made, window)
+    layers = wired(inspected, list_layers(inspected))
     blocks = choose_layers(layers, ())
     for side, wanted in (("encoder", encoder), ("decoder", decoder), ("output", output)):
         assert [b.layer for b in blocks if b.side == side] == wanted.split(), side
     assert all(one.side for one in layers if "." in one.layer and one.layer.startswith("up"))
-    assert hooks_on(subject.network) == 0
+    assert hooks_on(inspected.network) == 0
 
 
 @pytest.mark.parametrize("name", NNUNETS)
 def test_the_stages_of_an_nnunet_are_blocks(tmp_path, name):
     network, encoder = NNUNETS[name]
     write_model(tmp_path, network=network)
-    subject = open_subject(open_model(SegmentSettings(images="-", model=str(tmp_path), output="-"),
-                                      Store()))  # fmt: skip
-    layers = wired(subject, list_layers(subject))
+    settings = SegmentSettings(images="-", model=str(tmp_path), output="-")
+    inspected = open_inspected(open_model(settings, Store()))
+    layers = wired(inspected, list_layers(inspected))
     blocks = choose_layers(layers, ())
     decoder = [f"decoder.{part}.{level}" for level in (0, 1) for part in ("transpconvs", "stages")]
     assert [b.layer for b in blocks if b.side == "encoder"] == encoder.split()
@@ -122,24 +122,24 @@ def test_the_stages_of_an_nnunet_are_blocks(tmp_path, name):
     feeds = {b.layer: set(b.feeds) for b in blocks}
     assert feeds["decoder.stages.0"] == {"decoder.transpconvs.1"}
     assert "decoder.stages.1" in feeds[encoder.split()[-3]]  # the skip
-    everything = multiply_adds(subject.network, subject.example())[0]
+    everything = multiply_adds(inspected.network, inspected.example())[0]
     assert sum(b.multiply_adds for b in blocks) == everything
 
 
 @pytest.mark.parametrize("name", ["nested", "BasicUNet", "SegResNet", "DynUNet"])
 def test_multiply_adds_and_parameters_add_up(name):
     """Against the count of ``networks``, which knows convolutions only: all that these have."""
-    subject = subject_of(*NETWORKS[name][:2])
-    blocks = [one for one in list_layers(subject) if one.block]
-    assert sum(b.multiply_adds for b in blocks) == multiply_adds(subject.network,
-                                                                 subject.example())[0]  # fmt: skip
+    inspected = inspected_of(*NETWORKS[name][:2])
+    blocks = [one for one in list_layers(inspected) if one.block]
+    whole, _ = multiply_adds(inspected.network, inspected.example())
+    assert sum(b.multiply_adds for b in blocks) == whole
     counted = sum(b.parameters for b in blocks)
-    total = sum(p.numel() for p in subject.network.parameters())
+    total = sum(p.numel() for p in inspected.network.parameters())
     assert total - 100 < counted <= total  # SegResNet and DynUNet have a lone norm or two
 
 
 def test_a_layer_says_its_shape_and_scale():
-    layers = {one.layer: one for one in list_layers(subject_of(*NETWORKS["nested"][:2]))}
+    layers = {one.layer: one for one in list_layers(inspected_of(*NETWORKS["nested"][:2]))}
     node = layers["upcat_1_1"]
     assert (node.kind, node.shape, node.scale) == ("Node", (4, 8, 8, 8), (0.5, 0.5, 0.5))
     part = layers["upcat_1_1.convs.conv_0.conv"]
@@ -149,8 +149,8 @@ def test_a_layer_says_its_shape_and_scale():
 
 
 def test_nodes_of_a_nested_network_stand_on_their_grid():
-    subject = subject_of(unetpp_def(1, 3, (4, 4, 4, 4, 4)), 32)
-    places = {b.layer: b.place for b in wired(subject, list_layers(subject)) if b.block}
+    inspected = inspected_of(unetpp_def(1, 3, (4, 4, 4, 4, 4)), 32)
+    places = {b.layer: b.place for b in wired(inspected, list_layers(inspected)) if b.block}
     assert places["conv_0_0"] == (0, 0)
     assert places["conv_4_0"] == (4, 4)
     assert places["upcat_0_4"] == (8, 0)
@@ -159,9 +159,9 @@ def test_nodes_of_a_nested_network_stand_on_their_grid():
 
 
 def test_links_are_those_of_dense_skips():
-    subject = subject_of(network_def("unetpp", 1, 3, (4, 4, 8)), 16)
-    names = [one.layer for one in list_layers(subject) if one.block]
-    links = direct_links(subject, names)
+    inspected = inspected_of(network_def("unetpp", 1, 3, (4, 4, 8)), 16)
+    names = [one.layer for one in list_layers(inspected) if one.block]
+    links = direct_links(inspected, names)
     assert set(links["conv_0_0"]) == {"conv_1_0", "upcat_0_1", "upcat_0_2"}
     assert set(links["conv_1_0"]) == {"conv_2_0", "upcat_0_1", "upcat_1_1"}
     assert set(links["upcat_1_1"]) == {"upcat_0_2"}
@@ -174,7 +174,7 @@ def test_a_layer_that_nothing_uses_has_no_links():
 
 
 def test_layers_are_chosen_by_name_and_pattern():
-    layers = list_layers(subject_of(*NETWORKS["nested"][:2]))
+    layers = list_layers(inspected_of(*NETWORKS["nested"][:2]))
     chosen = choose_layers(layers, ("upcat_0_*", "conv_0_0"))
     assert [one.layer for one in chosen] == ["conv_0_0", "upcat_0_1", "upcat_0_2"]
     parts = choose_layers(layers, ("upcat_0_2.*",))
@@ -195,4 +195,6 @@ def test_a_layer_that_runs_twice_is_left_out():
         def forward(self, x):
             return self.once(self.again(self.again(x)))
 
-    assert [one.layer for one in list_layers(Subject(Twice().eval(), 1, 2, (4, 4, 4)))] == ["once"]
+    assert [
+        one.layer for one in list_layers(InspectedNetwork(Twice().eval(), 1, 2, (4, 4, 4)))
+    ] == ["once"]

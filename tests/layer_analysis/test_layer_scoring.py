@@ -10,9 +10,9 @@ from torch import nn
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.layer_records import LayerRecord, SideRecord
 from unet_pipeline.layer_analysis.findings import advice, mean_per_label, side_of, with_findings
+from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.layer_analysis.observe import Observer
-from unet_pipeline.layer_analysis.scoring import Question, channel_groups, score_case
-from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.scoring import ScoringRequest, channel_groups, score_case
 from unet_pipeline.tiling.decision import Highest
 
 LAYERS = ["answer", "down", "noise", "unused", "head"]
@@ -20,16 +20,16 @@ LAYERS = ["answer", "down", "noise", "unused", "head"]
 
 @pytest.fixture(scope="module")
 def found():
-    subject = known()
-    observer = Observer(subject, LAYERS, (0, 1), 1000, seed=0)
+    inspected = known()
+    observer = Observer(inspected, LAYERS, (0, 1), 1000, seed=0)
     for seed in range(2):
         observer.add(labelled_block(f"fit-{seed}", seed))
-    question = Question(
+    request = ScoringRequest(
         dict(observer.fitted()), {"encoder": ["answer"], "decoder": ["unused"]}, 2,
         Highest(), (0, 1), "gaussian",
     )  # fmt: skip
-    cases = [score_case(subject, labelled_block(f"score-{s}", s), question) for s in (7, 8, 9)]
-    assert hooks_on(subject.network) == 0
+    cases = [score_case(inspected, labelled_block(f"score-{s}", s), request) for s in (7, 8, 9)]
+    assert hooks_on(inspected.network) == 0
     return cases
 
 
@@ -89,17 +89,17 @@ def test_scores_that_are_no_numbers_put_the_case_at_fault():
         def forward(self, x):
             return self.conv(x) * math.nan
 
-    subject = Subject(Broken().eval(), 1, 2, (8, 8, 8))
-    question = Question({}, {}, 0, Highest(), (0, 1), "constant")
+    inspected = InspectedNetwork(Broken().eval(), 1, 2, (8, 8, 8))
+    request = ScoringRequest({}, {}, 0, Highest(), (0, 1), "constant")
     with pytest.raises(CaseError) as caught:
-        score_case(subject, labelled_block("x"), question)
+        score_case(inspected, labelled_block("x"), request)
     assert caught.value.code == "scores_not_finite"
     assert caught.value.subject == "x"
 
 
 def test_the_mean_is_that_of_all_voxels_of_the_windows():
-    subject, block = known(), labelled_block()
-    observer = Observer(subject, ["answer"], (0, 1), 100, seed=0)
+    inspected, block = known(), labelled_block()
+    observer = Observer(inspected, ["answer"], (0, 1), 100, seed=0)
     observer.add(block)
     means = dict(observer.fitted())["answer"].mean_C
     seen = torch.cat([torch.from_numpy(block.values_CXYZ[0][box]).flatten()

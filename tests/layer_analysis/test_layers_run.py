@@ -46,7 +46,7 @@ def test_a_cohort_with_faults(tmp_path, cohort):
     done = []
     inspection = open_layers(settings_for(cohort, model, tmp_path, score_cases=3))
     layers, summary = run_layers(inspection, lambda *step: done.append(step))
-    assert hooks_on(inspection.subject.network) == 0
+    assert hooks_on(inspection.inspected.network) == 0
     assert {f["case"]: f["code"] for f in summary.faults} == {
         cohort.misaligned: "origin_mismatch",
         cohort.cut_short: "file_truncated",
@@ -112,7 +112,7 @@ def test_networks_of_others_are_inspected(tmp_path, cohort, network_def, window)
     assert all(one.lost is not None and one.figures for one in layers)
     shallow = [one for one in layers if one.layer in ("final_conv_0_1", "final_conv_0_2")]
     assert all(one.lost == 0.0 for one in shallow)  # heads that the scores do not depend on
-    assert hooks_on(inspection.subject.network) == 0
+    assert hooks_on(inspection.inspected.network) == 0
     assert {side.side for side in summary.sides if side.blocks} == {"encoder", "decoder"}
 
 

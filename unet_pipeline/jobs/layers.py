@@ -14,7 +14,7 @@ from unet_pipeline.layer_analysis.drawing import feature_figures
 from unet_pipeline.layer_analysis.findings import advice, mean_per_label, side_of, with_findings
 from unet_pipeline.layer_analysis.observe import Observer
 from unet_pipeline.layer_analysis.request import LayersRun, bundle_layers, open_layers
-from unet_pipeline.layer_analysis.scoring import CaseScores, Question, score_case
+from unet_pipeline.layer_analysis.scoring import CaseScores, ScoringRequest, score_case
 from unet_pipeline.records import Case, json_bytes, masks_text
 from unet_pipeline.report.layers_page import layers_html
 from unet_pipeline.report.layers_table import layers_csv
@@ -67,8 +67,8 @@ def _inspect(run: LayersRun, on_case: OnCase | None) -> tuple[list[LayerRecord],
     done = _Counter(on_case, len(to_fit) + len(to_score))
     names = [one.layer for one in run.chosen]
     observer = _fit(run, to_fit, names, faults, done)
-    question = _question(run, observer)
-    scores, figures = _score(run, to_score, question, faults, done)
+    request = _scoring_request(run, observer)
+    scores, figures = _score(run, to_score, request, faults, done)
     _require(bool(scores), faults, "score")
     layers = [with_findings(one, scores) for one in run.chosen]
     summary = _summary(run, layers, observer.names, scores, faults, begin)
@@ -139,7 +139,7 @@ def _fit(
 ) -> Observer:
     labels = sorted(run.model.bundle.labels)
     each = -(-run.settings.voxels // len(jobs))
-    observer = Observer(run.subject, names, labels, each, run.settings.seed)
+    observer = Observer(run.inspected, names, labels, each, run.settings.seed)
     for block in _blocks(run, jobs, faults):
         observer.add(block)
         done(f"fitted on {block.name}")
@@ -147,9 +147,9 @@ def _fit(
     return observer
 
 
-def _question(run: LayersRun, observer: Observer) -> Question:
+def _scoring_request(run: LayersRun, observer: Observer) -> ScoringRequest:
     compared = run.blocks if not run.settings.layers else ()
-    return Question(
+    return ScoringRequest(
         layers=dict(observer.fitted()),
         sides={side: [one.layer for one in compared if one.side == side] for side in SIDES},
         groups=run.settings.groups,
@@ -162,7 +162,7 @@ def _question(run: LayersRun, observer: Observer) -> Question:
 def _score(
     run: LayersRun,
     jobs: Sequence[VolumeJob],
-    question: Question,
+    request: ScoringRequest,
     faults: _Faults,
     done: _Counter,
 ) -> tuple[list[CaseScores], _Figures]:
@@ -172,14 +172,14 @@ def _score(
     for block in _blocks(run, jobs, faults):
         try:
             with of_case(block.name):
-                scores.append(score_case(run.subject, block, question))
+                scores.append(score_case(run.inspected, block, request))
         except CaseError as error:
             _leave_out(run, faults, block.name, error)
             continue
         if not figures:
             figures = list(
                 feature_figures(
-                    run.subject,
+                    run.inspected,
                     block,
                     [one.layer for one in run.chosen],
                     run.settings.view,

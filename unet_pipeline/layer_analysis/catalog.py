@@ -19,7 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.layer_records import LayerRecord
-from unet_pipeline.layer_analysis.subject import Hook, Subject
+from unet_pipeline.layer_analysis.inspected_network import Hook, InspectedNetwork
 
 Scale = tuple[float, ...]
 _MOST_SCALES = 2  # of a block; a decoder that is given the skips of all scales is none
@@ -36,7 +36,7 @@ class _Calls:
     count: int = 1
 
 
-def list_layers(subject: Subject) -> list[LayerRecord]:
+def list_layers(inspected: InspectedNetwork) -> list[LayerRecord]:
     """Return every layer that gives a feature map on the window's grid, in order of execution.
 
     A layer that is called several times in one evaluation is left out: it has no one output.
@@ -46,8 +46,8 @@ def list_layers(subject: Subject) -> list[LayerRecord]:
     RequestError
         ``layers_hidden`` for a network without modules that can be looked into (a program).
     """
-    calls, adds = _run(subject)
-    blocks = _Blocks(subject.network, calls).found
+    calls, adds = _run(inspected)
+    blocks = _Blocks(inspected.network, calls).found
     found = [
         LayerRecord(
             layer=name,
@@ -58,7 +58,7 @@ def list_layers(subject: Subject) -> list[LayerRecord]:
             parameters=sum(p.numel() for p in module.parameters()),
             multiply_adds=adds.get(name, 0),
         )
-        for name, module in subject.network.named_modules()
+        for name, module in inspected.network.named_modules()
         if name and (call := calls.get(name)) and call.scale and call.count == 1
     ]
     if not found:
@@ -103,13 +103,13 @@ def _fits(name: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
-def _run(subject: Subject) -> tuple[dict[str, _Calls], dict[str, int]]:
+def _run(inspected: InspectedNetwork) -> tuple[dict[str, _Calls], dict[str, int]]:
     """Evaluate one window; return what was seen of each module, and its multiply-adds."""
     calls: dict[str, _Calls] = {}
-    network, counter = subject.network, FlopCounterMode(display=False)
-    hooks = {name: _recorder(name, calls, subject) for name, _ in network.named_modules() if name}
-    with subject.hooked(hooks), torch.no_grad(), counter:
-        network(subject.example())
+    network, counter = inspected.network, FlopCounterMode(display=False)
+    hooks = {name: _recorder(name, calls, inspected) for name, _ in network.named_modules() if name}
+    with inspected.hooked(hooks), torch.no_grad(), counter:
+        network(inspected.example())
     return calls, _multiply_adds(network, counter)
 
 
@@ -128,25 +128,25 @@ def _names(network: nn.Module) -> dict[int, str]:
     return {id(module): name for name, module in network.named_modules()}
 
 
-def _recorder(name: str, calls: dict[str, _Calls], subject: Subject) -> Hook:
+def _recorder(name: str, calls: dict[str, _Calls], inspected: InspectedNetwork) -> Hook:
     def record(_module: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         if name in calls:
             calls[name].count += 1
             return
-        single = isinstance(output, Tensor) and output.ndim == 2 + len(subject.in_plane)
+        single = isinstance(output, Tensor) and output.ndim == 2 + len(inspected.in_plane)
         calls[name] = _Calls(
             order=len(calls),
             shape=tuple(output.shape[1:]) if single else None,
-            scale=_scale(output, subject) if single else None,
-            input_scales={_scale(x, subject) for x in _tensors(inputs)},
+            scale=_scale(output, inspected) if single else None,
+            input_scales={_scale(x, inspected) for x in _tensors(inputs)},
         )
 
     return record
 
 
-def _scale(output: Tensor, subject: Subject) -> Scale | None:
+def _scale(output: Tensor, inspected: InspectedNetwork) -> Scale | None:
     """Return how fine an output is against the window, per axis; None if it is no such grid."""
-    sizes, window = output.shape[2:], subject.in_plane
+    sizes, window = output.shape[2:], inspected.in_plane
     if len(sizes) != len(window) or not all(0 < n <= w for n, w in zip(sizes, window, strict=True)):
         return None
     return tuple(round(n / w, 6) for n, w in zip(sizes, window, strict=True))

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from unet_pipeline.layer_analysis.cases import CaseBlock
-from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.report.feature_maps import Slice, feature_sheet
 from unet_pipeline.report.planes import VIEWS, View, ras_axes
 
@@ -18,7 +18,11 @@ Box3 = tuple[slice, slice, slice]
 
 
 def feature_figures(
-    subject: Subject, block: CaseBlock, layers: Sequence[str], view: str, slices: Sequence[int]
+    inspected: InspectedNetwork,
+    block: CaseBlock,
+    layers: Sequence[str],
+    view: str,
+    slices: Sequence[int],
 ) -> Iterator[tuple[str, bytes]]:
     """Yield a title (the layer and the slice) and a PNG for each layer and slice.
 
@@ -38,11 +42,16 @@ def feature_figures(
             first, stop = block.box.start[axis], block.box.stop[axis]
             log.warning("no slice %d: the block goes from %d to %d", index, first, stop - 1)
             continue
-        yield from _drawn(subject, block, layers, chosen, index, box)
+        yield from _drawn(inspected, block, layers, chosen, index, box)
 
 
 def _drawn(
-    subject: Subject, block: CaseBlock, layers: Sequence[str], view: View, index: int, box: Box3
+    inspected: InspectedNetwork,
+    block: CaseBlock,
+    layers: Sequence[str],
+    view: View,
+    index: int,
+    box: Box3,
 ) -> Iterator[tuple[str, bytes]]:
     values_CXYZ = np.ascontiguousarray(block.values_CXYZ[(slice(None), *box)])
     axis = ras_axes(block.grid.axcodes)[view.along]
@@ -54,7 +63,7 @@ def _drawn(
         (float(x), float(y), float(z)),
     )
     for layer in layers:
-        features_CXYZ = subject.features(torch.from_numpy(values_CXYZ)[None], layer)[0]
+        features_CXYZ = inspected.features(torch.from_numpy(values_CXYZ)[None], layer)[0]
         title = f"{layer}, {view.title.lower()} {index}"
         maps_CXYZ = features_CXYZ.cpu().numpy()
         yield title, feature_sheet(values_CXYZ[0], block.labels_XYZ[box], maps_CXYZ, where, title)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unet_pipeline.layer_analysis.cases import OUTSIDE, CaseBlock
+from unet_pipeline.layer_analysis.inspected_network import Hook, InspectedNetwork
 from unet_pipeline.layer_analysis.probe import Probe, balanced_voxels, features_at, fit_probe
-from unet_pipeline.layer_analysis.subject import Hook, Subject
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,14 @@ class Observer:
     """
 
     def __init__(
-        self, subject: Subject, layers: Sequence[str], labels: Sequence[int], voxels: int, seed: int
+        self,
+        inspected: InspectedNetwork,
+        layers: Sequence[str],
+        labels: Sequence[int],
+        voxels: int,
+        seed: int,
     ) -> None:
-        self.subject, self.labels, self.seed = subject, tuple(labels), seed
+        self.inspected, self.labels, self.seed = inspected, tuple(labels), seed
         self.per_label = ceil(voxels / len(labels))
         self.layers = {name: _Layer() for name in layers}
         self.targets: list[NDArray[np.int64]] = []
@@ -77,8 +82,8 @@ class Observer:
             drawn_N3 = balanced_voxels(labels_XYZ, self.labels, count, rng)
             window = torch.from_numpy(np.ascontiguousarray(block.values_CXYZ[(slice(None), *box)]))
             hooks = {name: self._gather(name, drawn_N3) for name in self.layers}
-            with self.subject.hooked(hooks):
-                self.subject.scores(window[None])
+            with self.inspected.hooked(hooks):
+                self.inspected.scores(window[None])
             self.targets.append(np.searchsorted(self.labels, labels_XYZ[tuple(drawn_N3.T)]))
         inside = block.labels_XYZ[block.labels_XYZ != OUTSIDE]
         self.frequency += [np.count_nonzero(inside == label) for label in self.labels]
@@ -94,12 +99,12 @@ class Observer:
             yield name, Observed(mean_C, fit_probe(torch.cat(layer.samples), targets, frequency))
 
     def _gather(self, name: str, drawn_N3: NDArray[np.int64]) -> Hook:
-        layer, subject = self.layers[name], self.subject
+        layer, inspected = self.layers[name], self.inspected
 
         def gather(_module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> None:
-            features = subject.in_space(output)[0].float()
+            features = inspected.in_space(output)[0].float()
             layer.sum_C = layer.sum_C + features.double().sum((1, 2, 3)).cpu()
             layer.voxels += features[0].numel()
-            layer.samples.append(features_at(features, drawn_N3, subject.window).cpu())
+            layer.samples.append(features_at(features, drawn_N3, inspected.window).cpu())
 
         return gather

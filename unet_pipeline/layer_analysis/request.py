@@ -11,7 +11,7 @@ from unet_pipeline.evaluation.layer_records import LayerRecord
 from unet_pipeline.gate.examine import examine
 from unet_pipeline.inference.predictor import Predictor
 from unet_pipeline.layer_analysis.catalog import choose_layers, list_layers
-from unet_pipeline.layer_analysis.subject import Subject
+from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.layer_analysis.wiring import wired
 from unet_pipeline.model import Model, open_model
 from unet_pipeline.networks.slices import SliceNetwork
@@ -39,7 +39,7 @@ class LayersRun:
     settings: LayersSettings
     store: Store
     model: Model
-    subject: Subject
+    inspected: InspectedNetwork
     layers: tuple[LayerRecord, ...]
     chosen: tuple[LayerRecord, ...]
     cases: tuple[Case, ...]
@@ -94,15 +94,15 @@ def open_layers(settings: LayersSettings) -> LayersRun:
         labels=model.bundle.labels,
     )
     store.check_writable(settings.output)
-    subject = open_subject(model)
-    layers = wired(subject, list_layers(subject))
+    inspected = open_inspected(model)
+    layers = wired(inspected, list_layers(inspected))
     chosen = choose_layers(layers, settings.layers)
     return LayersRun(
         run_id=new_run_id(),
         settings=settings,
         store=store,
         model=model,
-        subject=subject,
+        inspected=inspected,
         layers=tuple(layers),
         chosen=tuple(chosen),
         cases=tuple(case for case in cohort.cases if not case.is_for_training),
@@ -113,11 +113,11 @@ def open_layers(settings: LayersSettings) -> LayersRun:
 def bundle_layers(settings: LayersSettings) -> list[LayerRecord]:
     """Return the layers of a bundle's network, wired; the cohort is not looked at."""
     model = open_model(_as_segment(settings), open_store(settings.storage))
-    subject = open_subject(model)
-    return wired(subject, list_layers(subject))
+    inspected = open_inspected(model)
+    return wired(inspected, list_layers(inspected))
 
 
-def open_subject(model: Model) -> Subject:
+def open_inspected(model: Model) -> InspectedNetwork:
     """Load a bundle's network as the product runs it, ready to be looked into.
 
     Raises
@@ -137,7 +137,7 @@ def open_subject(model: Model) -> Subject:
             wanted="one of modules, whose outputs can be looked at",
             remedy="Take a bundle with weights and a network_def",
         )
-    return Subject(
+    return InspectedNetwork(
         network, bundle.in_channels, bundle.out_channels, bundle.roi_size, bundle.slice_axis
     )
 

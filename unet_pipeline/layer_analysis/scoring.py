@@ -12,9 +12,9 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.importance import Blend, importance_map
 from unet_pipeline.layer_analysis.cases import OUTSIDE, CaseBlock
+from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.layer_analysis.observe import Observed
 from unet_pipeline.layer_analysis.probe import Probe
-from unet_pipeline.layer_analysis.subject import Subject
 from unet_pipeline.tiling.decision import Decision, Highest
 
 Dice = Mapping[int, float | None]
@@ -22,7 +22,7 @@ Predict = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Question:
+class ScoringRequest:
     """What is asked of every scored case.
 
     Attributes
@@ -69,26 +69,28 @@ class CaseScores:
     without_share: Mapping[str, tuple[Dice, ...]]
 
 
-def score_case(subject: Subject, block: CaseBlock, question: Question) -> CaseScores:
-    """Evaluate a case as often as the question asks.
+def score_case(
+    inspected: InspectedNetwork, block: CaseBlock, request: ScoringRequest
+) -> CaseScores:
+    """Evaluate a case as often as the request asks.
 
     Raises
     ------
     CaseError
         ``scores_not_finite`` if the network as it is gives NaN or infinite scores.
     """
-    scorer = _Scorer(subject, block, question)
+    scorer = _Scorer(inspected, block, request)
     whole = scorer.network()
     probes, without, without_group = {}, {}, {}
-    for name, seen in question.layers.items():
+    for name, seen in request.layers.items():
         probes[name] = scorer.probe(name, seen.probe)
         without[name] = scorer.network({name: seen.mean_C})
         without_group[name] = tuple(
             scorer.network({name: seen.mean_C}, {name: group})
-            for group in channel_groups(len(seen.mean_C), question.groups)
+            for group in channel_groups(len(seen.mean_C), request.groups)
         )
     without_share = {
-        side: tuple(scorer.side(names)) for side, names in question.sides.items() if names
+        side: tuple(scorer.side(names)) for side, names in request.sides.items() if names
     }
     return CaseScores(block.name, whole, probes, without, without_group, without_share)
 
@@ -104,9 +106,11 @@ def channel_groups(channels: int, groups: int) -> list[list[int]]:
 class _Scorer:
     """Scores one case, again and again."""
 
-    def __init__(self, subject: Subject, block: CaseBlock, question: Question) -> None:
-        self.subject, self.block, self.question = subject, block, question
-        self.importance = torch.from_numpy(importance_map(block.roi_size, question.blend))
+    def __init__(
+        self, inspected: InspectedNetwork, block: CaseBlock, request: ScoringRequest
+    ) -> None:
+        self.inspected, self.block, self.request = inspected, block, request
+        self.importance = torch.from_numpy(importance_map(block.roi_size, request.blend))
 
     def network(
         self,
@@ -114,8 +118,8 @@ class _Scorer:
         channels: Mapping[str, Sequence[int]] | None = None,
     ) -> Dice:
         """Return the Dice of the network with these layers replaced."""
-        with self.subject.replaced(means or {}, channels):
-            scores_CXYZ = self._blended(self.subject.scores)
+        with self.inspected.replaced(means or {}, channels):
+            scores_CXYZ = self._blended(self.inspected.scores)
         if not np.isfinite(scores_CXYZ).all():
             raise CaseError(
                 "scores_not_finite",
@@ -124,7 +128,7 @@ class _Scorer:
                 remedy="Check the image's intensities and the bundle's preprocessing",
                 subject=self.block.name,
             )
-        decision = self.question.decision
+        decision = self.request.decision
         scores = (decision.before_resampling(channel) for channel in scores_CXYZ)
         return self._dice(decision.decide(scores, np.uint16))
 
@@ -133,19 +137,19 @@ class _Scorer:
         shape = self.block.roi_size
 
         def predict(window: Tensor) -> Tensor:
-            return probe.scores(self.subject.features(window, layer), shape)
+            return probe.scores(self.inspected.features(window, layer), shape)
 
         best_XYZ = Highest().decide(self._blended(predict), np.uint16)
-        return self._dice(np.array(self.question.labels)[best_XYZ])
+        return self._dice(np.array(self.request.labels)[best_XYZ])
 
     def side(self, names: Sequence[str]) -> Iterator[Dice]:
         """Yield the Dice of the network without the first group of all layers, the second ..."""
-        means = {name: self.question.layers[name].mean_C for name in names}
-        for number in range(self.question.groups if self.question.groups > 1 else 0):
+        means = {name: self.request.layers[name].mean_C for name in names}
+        for number in range(self.request.groups if self.request.groups > 1 else 0):
             channels = {
                 name: group[number]
                 for name, mean in means.items()
-                if number < len(group := channel_groups(len(mean), self.question.groups))
+                if number < len(group := channel_groups(len(mean), self.request.groups))
             }
             yield self.network({name: means[name] for name in channels}, channels)
 
@@ -164,5 +168,5 @@ class _Scorer:
 
     def _dice(self, found_XYZ: NDArray[np.integer]) -> Dice:
         inside = self.block.labels_XYZ != OUTSIDE
-        foreground = [label for label in self.question.labels if label]
+        foreground = [label for label in self.request.labels if label]
         return dice_per_label(found_XYZ[inside], self.block.labels_XYZ[inside], foreground)

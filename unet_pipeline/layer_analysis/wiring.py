@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.evaluation.layer_records import LayerRecord
-from unet_pipeline.layer_analysis.subject import Hook, Subject
+from unet_pipeline.layer_analysis.inspected_network import Hook, InspectedNetwork
 from unet_pipeline.networks.nested import NestedUNet
 
 _NESTED = re.compile(r"(?P<kind>conv|upcat|final_conv)_(?P<level>\d+)_(?P<step>\d+)")
 Place = tuple[float, float]
 
 
-def wired(subject: Subject, layers: Sequence[LayerRecord]) -> list[LayerRecord]:
+def wired(inspected: InspectedNetwork, layers: Sequence[LayerRecord]) -> list[LayerRecord]:
     """Return the layers with what they feed, their side and their place; parts take their block's.
 
     Parameters
@@ -30,9 +30,9 @@ def wired(subject: Subject, layers: Sequence[LayerRecord]) -> list[LayerRecord]:
         All layers of the network, in order of execution.
     """
     blocks = [one for one in layers if one.block]
-    feeds = direct_links(subject, [one.layer for one in blocks])
-    sides = _sides(blocks, feeds, subject.out_channels)
-    places = _places(subject.network, blocks)
+    feeds = direct_links(inspected, [one.layer for one in blocks])
+    sides = _sides(blocks, feeds, inspected.out_channels)
+    places = _places(inspected.network, blocks)
     made = []
     for one in layers:
         block = next((b.layer for b in blocks if f"{one.layer}.".startswith(f"{b.layer}.")), "")
@@ -43,18 +43,18 @@ def wired(subject: Subject, layers: Sequence[LayerRecord]) -> list[LayerRecord]:
     return made
 
 
-def direct_links(subject: Subject, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def direct_links(inspected: InspectedNetwork, names: Sequence[str]) -> dict[str, tuple[str, ...]]:
     """Return for each layer the others that use its output, without another one between them."""
-    x, held = subject.example(), dict[str, Tensor]()
-    with subject.hooked({name: _keep(name, held) for name in names}), torch.no_grad():
-        subject.network(x)
+    x, held = inspected.example(), dict[str, Tensor]()
+    with inspected.hooked({name: _keep(name, held) for name in names}), torch.no_grad():
+        inspected.network(x)
     links = {}
     for number, source in enumerate(names):
         changed: list[str] = []
         noise = torch.Generator().manual_seed(number)
         hooks = {name: _hold(name, source, held, changed, noise) for name in names}
-        with subject.hooked(hooks), torch.no_grad():
-            subject.network(x)
+        with inspected.hooked(hooks), torch.no_grad():
+            inspected.network(x)
         links[source] = tuple(name for name in names if name in changed)
     return links
 

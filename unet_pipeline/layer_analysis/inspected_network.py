@@ -18,11 +18,11 @@ Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 
 
 class _ReachedError(Exception):
-    """Raised by a hook to end a forward pass at its layer; it never leaves ``Subject``."""
+    """Raised by a hook to end a forward pass at its layer; it never leaves ``InspectedNetwork``."""
 
 
 @dataclass(frozen=True)
-class Subject:
+class InspectedNetwork:
     """A network in evaluation mode, and how it is fed.
 
     Attributes
