@@ -1,6 +1,6 @@
 """How long a case may take: counted while it runs, and looked at between its slabs and windows.
 
-The clock of a case runs in the thread that works on it, and stands still while that thread waits
+The clock of a case runs in the thread that works on it, and is paused while that thread waits
 for others. A call that cannot be ended from outside, as none in a thread can, so ends itself at
 the next look.
 """
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, limit_seconds: float) -> None:
         self.limit_seconds, self._spent = limit_seconds, 0.0
-        self._since: float | None = None  # moment since which it runs; None while it stands
+        self._since: float | None = None  # moment since which it runs; None while it is paused
 
     @property
     def seconds(self) -> float:
@@ -39,8 +39,8 @@ class Clock:
             _current.reset(token)
 
     @contextmanager
-    def standing(self) -> Iterator[None]:
-        """Stand still while the block lasts."""
+    def paused(self) -> Iterator[None]:
+        """Do not count while the block lasts."""
         self._pause()
         try:
             yield
@@ -76,7 +76,7 @@ def waiting() -> Iterator[None]:
     if clock is None:
         yield
         return
-    with clock.standing():
+    with clock.paused():
         yield
 
 

@@ -23,7 +23,7 @@ from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSumm
 from unet_pipeline.report.cost import cost_sentence
 from unet_pipeline.report.quantities import bytes_text
 from unet_pipeline.report.table import attention_order, dice_sentence
-from unet_pipeline.storage.accounting import Accounting, Taken
+from unet_pipeline.storage.accounting import Accounting, ClassifiedFile
 from unet_pipeline.texts import shown
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
@@ -198,10 +198,10 @@ def print_accounting(accounting: Accounting | None) -> None:
         out.print(Text(f"Files   {accounting}"), soft_wrap=True)
 
 
-def print_taken(taken: Taken) -> None:
+def print_file(file: ClassifiedFile) -> None:
     """Print what a file was taken for, and why."""
-    style = {"image": "green", "mask": "cyan", "ours": "dim", "ignored": "yellow"}[taken.kind]
-    line = Text(f"{taken.kind:7} ", style) + Text(f"{taken.file}  ") + Text(taken.why, "dim")
+    style = {"image": "green", "mask": "cyan", "ours": "dim", "ignored": "yellow"}[file.kind]
+    line = Text(f"{file.kind:7} ", style) + Text(f"{file.file}  ") + Text(file.why, "dim")
     out.print(line, soft_wrap=True)
 
 

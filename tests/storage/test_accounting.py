@@ -38,7 +38,7 @@ def pairs(cohort, root):
 
 
 def taken(cohort, root):
-    return {one.file[len(root) + 1 :]: (one.kind, one.why) for one in cohort.taken()}
+    return {one.file[len(root) + 1 :]: (one.kind, one.why) for one in cohort.classified()}
 
 
 def codes(cohort):
@@ -116,11 +116,11 @@ def test_every_listed_file_is_in_exactly_one_class(listed, with_masks, channels,
         if error.code not in {"cohort_empty", "masks_empty"}:
             raise
         return
-    seen = Counter(one.file for one in cohort.taken())
+    seen = Counter(one.file for one in cohort.classified())
     assert seen == Counter(STORE.list_files(root))
     counts = cohort.accounting
     assert counts.images + counts.masks + counts.ours + sum(counts.ignored.values()) == len(listed)
-    kinds = {one.file: one.kind for one in cohort.taken()}
+    kinds = {one.file: one.kind for one in cohort.classified()}
     everywhere = (*cohort.cases, *(case for case, _ in (*cohort.faults, *cohort.mask_faults)))
     assert all(kinds[url] == "image" for case in everywhere for url in case.images)
     assert all(kinds[case.mask] == "mask" for case in everywhere if case.mask)

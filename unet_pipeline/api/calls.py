@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from unet_pipeline import console
-from unet_pipeline.api.results import Checked, OfCase, Planned, Segmented
+from unet_pipeline.api.results import Checked, HasCase, Planned, Segmented
 from unet_pipeline.api.settings import settings_of
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.config import CheckSettings, PlanSettings, SegmentSettings, TrainSettings
@@ -33,7 +33,7 @@ from unet_pipeline.records import CaseRecord, CheckRecord
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.report import TrainReport
 
-Record = TypeVar("Record", bound=OfCase)
+Record = TypeVar("Record", bound=HasCase)
 
 
 def segment(images: str, *, model: str, output: str, **settings: Any) -> Segmented:

@@ -18,7 +18,7 @@ from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.probe import probe_header
 
 
-class OfCase(Protocol):
+class HasCase(Protocol):
     """What has the name of its case."""
 
     @property
@@ -26,7 +26,7 @@ class OfCase(Protocol):
         """Name of the case."""
 
 
-Record = TypeVar("Record", bound=OfCase)
+Record = TypeVar("Record", bound=HasCase)
 
 
 @dataclass(frozen=True)

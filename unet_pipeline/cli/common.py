@@ -80,10 +80,10 @@ def show_files(settings: "SegmentSettings | CheckSettings", as_json: bool) -> in
 
     with console.waiting("Listing the cohort"):
         cohort = list_cohort(settings)
-    for taken in cohort.taken():
-        print_json(taken.as_dict(), when=as_json)
+    for file in cohort.classified():
+        print_json(file.as_dict(), when=as_json)
         if not as_json:
-            console.print_taken(taken)
+            console.print_file(file)
     if as_json:
         print_json(cohort.accounting.as_dict())
     else:

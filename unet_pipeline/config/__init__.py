@@ -12,6 +12,12 @@ from unet_pipeline.config.bundles import (
     PruneSettings,
 )
 from unet_pipeline.config.cohorts import CheckSettings, PlanSettings, SegmentSettings
+from unet_pipeline.config.evaluation import (
+    CompareSettings,
+    DepthsSettings,
+    LayersSettings,
+    ScoringSettings,
+)
 from unet_pipeline.config.fields import Settings, Voxels
 from unet_pipeline.config.parts import (
     AccessSettings,
@@ -23,12 +29,6 @@ from unet_pipeline.config.parts import (
     RemedySettings,
     StorageSettings,
     WindowSettings,
-)
-from unet_pipeline.config.questions import (
-    CompareSettings,
-    DepthsSettings,
-    LayersSettings,
-    ScoringSettings,
 )
 from unet_pipeline.config.training import (
     CardSettings,

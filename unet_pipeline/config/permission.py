@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from unet_pipeline.config.allowed import VARIABLE, Allowed
+from unet_pipeline.config.evaluation import NAMED
 from unet_pipeline.config.parts import StorageSettings
-from unet_pipeline.config.questions import NAMED
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.pinned import trust_digest
 from unet_pipeline.storage.store import StorageOptions, Store

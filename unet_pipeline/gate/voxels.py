@@ -9,9 +9,9 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from unet_pipeline.gate.findings import Finding
+from unet_pipeline.volume.counts import counts_per_slice, label_counts
 from unet_pipeline.volume.grid import AXIS_LETTERS
 from unet_pipeline.volume.labels import NEAR_WHOLE, as_labels
-from unet_pipeline.volume.occupancy import counts_per_slice, label_counts
 
 Array = npt.NDArray[Any]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.config import CompareSettings
-from unet_pipeline.config.questions import NAMED
+from unet_pipeline.config.evaluation import NAMED
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.choice import FEW_CASES
 from unet_pipeline.evaluation.records import CandidateResult, Evaluation, Remark

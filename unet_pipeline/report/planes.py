@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.volume.occupancy import counts_per_slice
+from unet_pipeline.volume.counts import counts_per_slice
 
 Array = NDArray[Any]
 

@@ -12,7 +12,7 @@ _HINT = " ("  # begins what is particular to one file, within its reason
 
 
 @dataclass(frozen=True)
-class Taken:
+class ClassifiedFile:
     """One file, what it was taken for, and why."""
 
     file: str
@@ -68,7 +68,9 @@ class Accounting:
         return {**asdict(self), "ignored": dict(self.ignored)}
 
 
-def accounted(files: Iterable[Taken], cases: int, with_mask: int | None = None) -> Accounting:
+def accounted(
+    files: Iterable[ClassifiedFile], cases: int, with_mask: int | None = None
+) -> Accounting:
     """Count what files were taken for."""
     kinds: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
@@ -85,13 +87,13 @@ def accounted(files: Iterable[Taken], cases: int, with_mask: int | None = None) 
     )  # fmt: skip
 
 
-def files_of_cases(cases: Iterable[Case]) -> Iterator[Taken]:
+def files_of_cases(cases: Iterable[Case]) -> Iterator[ClassifiedFile]:
     """Yield the files that cases name: what a manifest was taken for."""
     for case in cases:
         for url in case.images:
-            yield Taken(url, "image", f"case {case.name}")
+            yield ClassifiedFile(url, "image", f"case {case.name}")
         if case.mask is not None:
-            yield Taken(case.mask, "mask", f"of {case.name}")
+            yield ClassifiedFile(case.mask, "mask", f"of {case.name}")
 
 
 def _number(count: int, what: str) -> str:

@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
-from unet_pipeline.storage.accounting import Accounting, Taken, accounted, files_of_cases
+from unet_pipeline.storage.accounting import Accounting, ClassifiedFile, accounted, files_of_cases
+from unet_pipeline.storage.classification import Listing, classify_all
 from unet_pipeline.storage.formats import half_a_pair
 from unet_pipeline.storage.names import (
     Channels,
@@ -16,7 +17,6 @@ from unet_pipeline.storage.names import (
     sequence_order,
 )
 from unet_pipeline.storage.parts import Labels, in_parts, lacking, parts_of
-from unet_pipeline.storage.sorting import Listing, take_all
 from unet_pipeline.storage.urls import basename, parent
 
 Fault = tuple[Case, CaseError]
@@ -42,7 +42,7 @@ class Cohort:
     cases: tuple[Case, ...]
     faults: tuple[Fault, ...]
     mask_faults: tuple[Fault, ...] = ()
-    files: tuple[Taken, ...] = field(default=(), compare=False)
+    files: tuple[ClassifiedFile, ...] = field(default=(), compare=False)
     asks_for_masks: bool = field(default=False, compare=False)
     channels: int | None = None
 
@@ -52,14 +52,14 @@ class Cohort:
         everything = (*self.cases, *(case for case, _ in self.faults if case.images))
         with_mask = sum(case.mask is not None for case in self.cases)
         asked = self.asks_for_masks or (not self.files and with_mask)
-        return accounted(self.taken(), len(everything), with_mask if asked else None)
+        return accounted(self.classified(), len(everything), with_mask if asked else None)
 
-    def taken(self) -> Iterator[Taken]:
+    def classified(self) -> Iterator[ClassifiedFile]:
         """Yield each file with what it was taken for."""
         yield from self.files or files_of_cases(self.cases)
 
 
-class Sorting:
+class CohortBuilder:
     """Cases as they come, and what their files were taken for."""
 
     def __init__(
@@ -74,7 +74,7 @@ class Sorting:
         self.cases: list[Case] = []
         self.faults: list[Fault] = []
         self.mask_faults: list[Fault] = []
-        self.taken: dict[str, Taken] = {}
+        self.files: dict[str, ClassifiedFile] = {}
         self.with_kits_mask: set[str] = set()
 
     def add(
@@ -107,15 +107,15 @@ class Sorting:
     def cohort(self, neither: Mapping[str, str]) -> Cohort:
         """Return all cases by name, and all files; ``neither`` says why some are not taken."""
 
-        def named(file: str) -> Taken | None:
+        def classify(file: str) -> ClassifiedFile | None:
             why = neither.get(file)
-            return self.taken.get(file) or (Taken(file, "ignored", why) if why else None)
+            return self.files.get(file) or (ClassifiedFile(file, "ignored", why) if why else None)
 
         return Cohort(
             tuple(sorted(self.cases, key=lambda case: case.name)),
             tuple(sorted(self.faults, key=lambda fault: fault[0].name)),
             tuple(sorted(self.mask_faults, key=lambda fault: fault[0].name)),
-            tuple(take_all(self.listings, named)),
+            tuple(classify_all(self.listings, classify)),
             len(self.listings) > 1,
             self.channels.count,
         )
@@ -126,15 +126,16 @@ class Sorting:
         for volume in (image, *twins) if image else ():
             for index, url in enumerate(volume.urls, start=1):
                 part = f"channel {index} of " if len(volume.urls) > 1 else ""
-                self.taken[url] = Taken(url, "image", f"{part}case {case.name}")
+                self.files[url] = ClassifiedFile(url, "image", f"{part}case {case.name}")
         names = {part.url: part.name for part in case.parts}
         for mask in masks:
             why = f"of {case.name}" if len(masks) == 1 else f"one of {len(masks)} for {case.name}"
             if names and mask.urls[0] not in names:
-                self.taken[mask.urls[0]] = Taken(mask.urls[0], "ignored", "mask of no label")
+                no_label = ClassifiedFile(mask.urls[0], "ignored", "mask of no label")
+                self.files[mask.urls[0]] = no_label
                 continue
             why = f"{names[mask.urls[0]]} of {case.name}" if names else why
-            self.taken[mask.urls[0]] = Taken(
+            self.files[mask.urls[0]] = ClassifiedFile(
                 mask.urls[0], "mask", why if image else "without image"
             )
 
@@ -142,7 +143,7 @@ class Sorting:
         folder = parent(mask.urls[0])
         if self.picks_some or folder in self.with_kits_mask:
             why = "of an image that was not picked" if self.picks_some else "beside another"
-            self.taken[mask.urls[0]] = Taken(mask.urls[0], "mask", why)
+            self.files[mask.urls[0]] = ClassifiedFile(mask.urls[0], "mask", why)
             return
         fault = CaseError(
             "image_missing",

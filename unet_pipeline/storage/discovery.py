@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.records import Case
-from unet_pipeline.storage.cases import Cohort, Sorting
+from unet_pipeline.storage.cases import Cohort, CohortBuilder
+from unet_pipeline.storage.classification import Listing, is_raw, possibly_ours, run_files
 from unet_pipeline.storage.ledger import read_record
 from unet_pipeline.storage.manifest import is_manifest, read_manifest
 from unet_pipeline.storage.names import (
@@ -21,7 +22,6 @@ from unet_pipeline.storage.names import (
 from unet_pipeline.storage.pairing import MaskPattern, pair
 from unet_pipeline.storage.parts import Labels
 from unet_pipeline.storage.sidecar import read_mark
-from unet_pipeline.storage.sorting import Listing, is_raw, possibly_ours, run_files
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.survey import survey
 from unet_pipeline.storage.urls import redact, relative_to
@@ -90,10 +90,10 @@ def discover(
     if listed_masks is not None and not sides.masks:
         what = f"one like {mask_pattern}" if mask_pattern else "a mask"
         raise _nothing("masks_empty", listed_masks, what)
-    sorting = Sorting(listed, listed_masks, known, labels or {})
+    builder = CohortBuilder(listed, listed_masks, known, labels or {})
     for image, twins, found in _pairs(joined, sides, listed, listed_masks, pattern):
-        sorting.add(image, twins, found, require_masks=require_masks)
-    return sorting.cohort(sides.neither)
+        builder.add(image, twins, found, require_masks=require_masks)
+    return builder.cohort(sides.neither)
 
 
 @dataclass(frozen=True)

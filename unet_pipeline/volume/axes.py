@@ -43,7 +43,7 @@ XYZ = Axes()  # and nothing else
 
 
 @dataclass(frozen=True)
-class Taken:
+class AxisSelection:
     """What is taken of a file.
 
     Attributes
@@ -65,7 +65,7 @@ class Taken:
     flat: bool = False
 
 
-def taken_of(shape: Sequence[int], axes: Axes) -> Taken:
+def select_axes(shape: Sequence[int], axes: Axes) -> AxisSelection:
     """Return what is taken of a file of this shape. Further axes of one voxel are dropped.
 
     Raises
@@ -78,9 +78,9 @@ def taken_of(shape: Sequence[int], axes: Axes) -> Taken:
     if len(spatial) == 3 and min(spatial) >= 1 and len(volumes) <= 1:
         stored = volumes[0] if volumes else 1
         if axes.volume is not None and not (axes.optional and stored == 1):
-            return Taken(index3(spatial), 1, _inside(axes.volume, stored), stored, flat)
+            return AxisSelection(index3(spatial), 1, _inside(axes.volume, stored), stored, flat)
         if stored == 1 or axes.channels in (stored, ANY_NUMBER):
-            return Taken(index3(spatial), stored, 0, stored, flat)
+            return AxisSelection(index3(spatial), stored, 0, stored, flat)
     raise CaseError(
         "not_3d",
         found=f"a volume of {' x '.join(map(str, shape)) or 'no'} voxels",

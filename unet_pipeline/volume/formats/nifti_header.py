@@ -17,7 +17,7 @@ import numpy.typing as npt
 from unet_pipeline.errors import CaseError
 from unet_pipeline.storage.pointers import pointer_to
 from unet_pipeline.tiling.box import Index3
-from unet_pipeline.volume.axes import XYZ, Axes, taken_of
+from unet_pipeline.volume.axes import XYZ, Axes, select_axes
 from unet_pipeline.volume.formats.nifti_rules import repaired
 from unet_pipeline.volume.forms import Form, Forms, Rows, Unit
 from unet_pipeline.volume.grid import VoxelGrid
@@ -92,7 +92,7 @@ def parse_header(
     pixdim_mm, repairs = header["pixdim"][1:4].tolist(), repaired(header)
     shape, dtype = tuple(int(n) for n in header.get_data_shape()), header.get_data_dtype()
     forms = _forms(header, pixdim_mm)
-    taken = taken_of(shape, axes)
+    taken = select_axes(shape, axes)
     grid = VoxelGrid.of(taken.spatial, _affine(header, forms, form))
     if dtype.kind not in "iuf":
         raise CaseError(

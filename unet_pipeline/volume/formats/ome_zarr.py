@@ -25,7 +25,7 @@ from unet_pipeline.storage.ledger import digest_bytes, digest_object
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.versions import Versions, expect, one_version
-from unet_pipeline.volume.axes import taken_of
+from unet_pipeline.volume.axes import select_axes
 from unet_pipeline.volume.formats.ome_metadata import Level, parse_level
 from unet_pipeline.volume.formats.protocol import VOXELS, Asked, Probe, Reader, Slabs, check_size
 from unet_pipeline.volume.formats.zarr_arrays import Array, ZarrArray, parse_array
@@ -270,7 +270,7 @@ def _header(image: _Image, marks: Mapping[str, Fingerprint], asked: Asked) -> He
     beside = [array.shape[axis] for axis in level.beside]
     if len(space) == 2 and max(beside, default=1) == 1:
         beside = []
-    taken = taken_of([*space, *beside], asked.axes)
+    taken = select_axes([*space, *beside], asked.axes)
     if len(space) == 2 and not taken.flat:
         raise damaged("not_3d", "an image without a z axis")
     header = Header(

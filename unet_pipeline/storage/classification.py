@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from unet_pipeline.storage.accounting import Taken
+from unet_pipeline.storage.accounting import ClassifiedFile
 from unet_pipeline.storage.formats import is_pair_header, is_pair_voxels, voxel_files
 from unet_pipeline.storage.names import (
     Volume,
@@ -113,19 +113,19 @@ def possibly_ours(survey: Survey) -> dict[str, tuple[str, ...]]:
     return found
 
 
-class Named(Protocol):
+class Classify(Protocol):
     """What says of a file what it was taken for; None if it does not know the file."""
 
-    def __call__(self, file: str) -> Taken | None:
+    def __call__(self, file: str) -> ClassifiedFile | None:
         """Return what ``file`` was taken for."""
 
 
-def take_all(listings: Sequence[Listing], named: Named) -> Iterator[Taken]:
+def classify_all(listings: Sequence[Listing], classify: Classify) -> Iterator[ClassifiedFile]:
     """Yield each file of the listings once, with what it was taken for.
 
     Parameters
     ----------
-    named
+    classify
         Knows the volumes that became part of cases, or why they did not.
     """
     seen: set[str] = set()
@@ -138,12 +138,14 @@ def take_all(listings: Sequence[Listing], named: Named) -> Iterator[Taken]:
                 continue
             seen.add(file)
             if file in listing.ours:
-                yield Taken(file, "ours", "written by a run of this package")
+                yield ClassifiedFile(file, "ours", "written by a run of this package")
                 continue
-            taken = named(partners.get(file, file))
+            taken = classify(partners.get(file, file))
             yield (
-                Taken(file, taken.kind, taken.why)
+                ClassifiedFile(file, taken.kind, taken.why)
                 if taken
-                else Taken(file, "ignored", listing.why_no_volume(file))
+                else ClassifiedFile(file, "ignored", listing.why_no_volume(file))
             )
-    yield from (Taken(file, "ignored", why) for file, why in passed.items() if file not in seen)
+    for file, why in passed.items():
+        if file not in seen:
+            yield ClassifiedFile(file, "ignored", why)

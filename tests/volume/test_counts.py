@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from unet_pipeline.volume.occupancy import counts_per_slice, label_counts
+from unet_pipeline.volume.counts import counts_per_slice, label_counts
 
 
 def test_labels_are_counted():
