@@ -31,11 +31,7 @@ def dice_per_label(
     ValueError
         If the shapes differ.
     """
-    if prediction_XYZ.shape != reference_XYZ.shape:
-        raise ValueError(
-            f"prediction {prediction_XYZ.shape} and reference {reference_XYZ.shape} "
-            "must have one shape"
-        )
+    check_shapes(prediction_XYZ, reference_XYZ)
     wanted = list(labels)
     both, sizes = _voxels(prediction_XYZ, reference_XYZ, max(wanted, default=0) + 1)
     return {k: 2 * int(both[k]) / int(sizes[k]) if sizes[k] else None for k in wanted}
@@ -56,3 +52,18 @@ def _voxels(
     both, only_first, only_second = np.zeros((3, labels), np.int64)
     count_pairs(first, second, both, only_first, only_second)
     return both, 2 * both + only_first + only_second
+
+
+def check_shapes(prediction_XYZ: NDArray[Any], reference_XYZ: NDArray[Any]) -> None:
+    """Refuse two maps that are not on one grid.
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ.
+    """
+    if prediction_XYZ.shape != reference_XYZ.shape:
+        raise ValueError(
+            f"prediction {prediction_XYZ.shape} and reference {reference_XYZ.shape} "
+            "must have one shape"
+        )

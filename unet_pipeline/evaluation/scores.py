@@ -28,6 +28,8 @@ from monai.metrics.surface_dice import compute_surface_dice
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from unet_pipeline.evaluation.metrics import check_shapes
+
 Slices = tuple[slice, ...]
 _quiet = Lock()  # filters of warnings belong to the whole process
 
@@ -77,11 +79,7 @@ def score_labels(
     ValueError
         If the shapes differ.
     """
-    if prediction_XYZ.shape != reference_XYZ.shape:
-        raise ValueError(
-            f"prediction {prediction_XYZ.shape} and reference {reference_XYZ.shape} "
-            "must have one shape"
-        )
+    check_shapes(prediction_XYZ, reference_XYZ)
     most = max(labels, default=0)
     found = [ndimage.find_objects(array, most) for array in (prediction_XYZ, reference_XYZ)]
     scores = {}
