@@ -1,4 +1,4 @@
-"""Prefect's server, behind a password and a door: ``python -m unet_pipeline_flows.server``.
+"""Prefect's server, behind a password and a guard: ``python -m unet_pipeline_flows.server``.
 
 ``prefect server start`` answers every page of every origin under every name. This one asks for a
 password always, and answers only under the addresses that it is told, by default loopback

@@ -82,7 +82,7 @@ def test_a_wrong_setting_is_named():
 
 
 def test_nothing_is_imported_before_it_is_asked_for():
-    """`unet-pipeline --help` and workers import the package; neither needs the door."""
+    """`unet-pipeline --help` and workers import the package; neither needs the API."""
     code = "import sys, unet_pipeline as up; assert 'torch' not in sys.modules; up.plan_windows"
     subprocess.run([sys.executable, "-c", code], check=True)
     assert {"segment", "Merge", "load_bundle"} <= set(dir(up))

@@ -1,4 +1,4 @@
-"""Locked doors between Dask processes, on real ones."""
+"""TLS between Dask processes, on real ones."""
 
 import socket
 import subprocess

@@ -134,7 +134,7 @@ def test_scratch_is_one_volume_for_all_that_work():
 
 
 def test_prefects_server_answers_under_its_own_names_only():
-    """By the door of ours, which asks for a password always."""
+    """By our own guard, which asks for a password always."""
     values = dotenv() | dict.fromkeys(SECRETS, "x")
     server = interpolated(SERVICES["prefect-server"], values)
     assert server["command"][:3] == ["python", "-m", "unet_pipeline_flows.server"]

@@ -105,7 +105,7 @@ def status(server, path="/api/flow_runs/filter", method="POST", **headers):
         return error.code
 
 
-def test_the_door_answers_to_its_own_names_only(server):
+def test_the_guard_answers_to_its_own_names_only(server):
     port = urlsplit(server.url).port
     assert status(server) == 200
     assert status(server, Authorization="Basic YWRtaW46YWRtaW4=") == 401

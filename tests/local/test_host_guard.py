@@ -1,4 +1,4 @@
-"""The door in front of Prefect's server, by the requests that browsers and rebound names send."""
+"""The guard in front of Prefect's server, by the requests that browsers and rebound names send."""
 
 import os
 import subprocess
@@ -63,7 +63,7 @@ def test_probes_of_pods_pass_and_nothing_beside_them():
         ({"PREFECT_SERVER_API_AUTH_STRING": "a:b", "UNET_PIPELINE_PREFECT_URLS": "*"}, "'*'"),
     ],
 )
-def test_the_server_does_not_start_with_an_open_door(variables, said):
+def test_the_server_does_not_start_with_an_open_guard(variables, said):
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
     done = subprocess.run(
         [sys.executable, "-m", "unet_pipeline_flows.server", "--port", "0"],

@@ -1,1 +1,1 @@
-"""The front door in Python."""
+"""The Python API."""

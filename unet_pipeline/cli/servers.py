@@ -1,4 +1,4 @@
-"""The commands that start servers: demo, up; and certificates, which lock their doors."""
+"""The commands that start servers: demo, up; and certificates for TLS between processes of Dask."""
 
 from pathlib import Path
 from typing import Annotated, Any

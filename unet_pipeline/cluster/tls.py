@@ -1,4 +1,4 @@
-"""The doors between Dask processes: locked by certificates of one authority."""
+"""TLS between Dask processes, by certificates of one authority."""
 
 from datetime import UTC, datetime
 from pathlib import Path
