@@ -1,4 +1,4 @@
-"""The straight line of one case: read, plan, infer, merge, write.
+"""The path of one case: read, plan, infer, merge, write.
 
 ``segment_volume`` knows neither Prefect nor Dask: it is given an executor. The serial executor and
 the Dask executor give byte-identical label maps.

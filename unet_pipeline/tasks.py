@@ -1,4 +1,4 @@
-"""The calls that run on workers, each a step of the data line for one case or one tile.
+"""The calls that run on workers, each a step of the path of one case or one tile.
 
 They are plain functions of plain values, so they can be pickled and run anywhere.
 """

@@ -97,9 +97,9 @@ class DeepestHead(nn.Module):
 
 
 def exported(problem: Problem) -> torch.export.ExportedProgram:
-    """Return the network as a graph of fixed shapes; one whose course depends on data has none.
+    """Return the network as a graph of fixed shapes; one whose layers depend on data has none.
 
-    Tracing (``torch.jit.trace``) would take such a network, and freeze the course of one example.
+    Tracing (``torch.jit.trace``) would take such a network, and keep what one example took.
     """
     compilers_keep_to_it()
     example_BCXYZ = torch.zeros(problem.shape, device=problem.device)
