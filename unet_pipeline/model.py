@@ -14,8 +14,8 @@ from unet_pipeline.config import (
 )
 from unet_pipeline.errors import RequestError
 from unet_pipeline.gate.examine import Policy
-from unet_pipeline.gate.extent import Layout
 from unet_pipeline.gate.findings import Tolerance
+from unet_pipeline.gate.workload import Layout
 from unet_pipeline.inference.importance import Blend
 from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.networks.bundle import WEIGHTS, Bundle

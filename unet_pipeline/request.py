@@ -18,7 +18,7 @@ from unet_pipeline.config import (
 )
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined
-from unet_pipeline.gate.extent import extent_of
+from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.model import Model, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
@@ -193,7 +193,7 @@ def job_of(
     """
     layout, spec = model.policy.layout, model.spec
     if layout is not None and layout.stride is not None and examined.header is not None:
-        spec = replace(spec, roi_size=extent_of(examined.header.grid, layout).window)
+        spec = replace(spec, roi_size=workload_of(examined.header.grid, layout).window)
     return VolumeJob(
         case=case.name,
         images=case.images,

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field, replace
 
 from unet_pipeline.errors import CaseError, PipelineError
 from unet_pipeline.gate.alignment import Roles, check_same_grid
-from unet_pipeline.gate.extent import Layout, check_extent, check_slice
 from unet_pipeline.gate.findings import (
     NAN_IS,
     Finding,
@@ -18,6 +17,7 @@ from unet_pipeline.gate.findings import (
     verdict_of,
 )
 from unet_pipeline.gate.header import check_header
+from unet_pipeline.gate.workload import Layout, check_slice, check_workload
 from unet_pipeline.records import Case, CheckRecord, Verdict
 from unet_pipeline.storage.fingerprint import Fingerprint
 from unet_pipeline.storage.outage import SUSPECT
@@ -214,7 +214,7 @@ def examine(store: Store, case: Case, policy: Policy) -> Examined:
     for url in case.mask_files:
         findings += found.add(url, "mask", policy.axes_of_masks)
     findings += _joined(case)
-    findings += found.extent()
+    findings += found.workload()
     settled = (_settled(finding, policy.fixes) for finding in findings)
     read, seen = found.bytes_read, found.versions
     examined = Examined(case.name, found.first, gravest_first(settled), read, seen)
@@ -258,14 +258,14 @@ class _Headers:
             findings += check_same_grid(self.first.grid, probe.header.grid, tolerance, roles)
         return findings
 
-    def extent(self) -> list[Finding]:
+    def workload(self) -> list[Finding]:
         """Hold what the network will be asked for against its budget."""
         if self.first is None or self.policy.layout is None or not self.comparable:
             return []
         grid, layout = self.first.grid, self.policy.layout
         try:
             across = check_slice(grid, layout) if self.first.flat else []
-            return across + check_extent(grid, layout, self.policy.most_bytes)
+            return across + check_workload(grid, layout, self.policy.most_bytes)
         except PipelineError as error:
             return [as_finding(error)]
 

@@ -19,7 +19,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
 from unet_pipeline.volume.decoding import StoredView, read_volume
 from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.labels import Joined, as_labels, of_one_hot, without_steps
+from unet_pipeline.volume.labels import LabelMapBuilder, as_labels, of_one_hot, without_steps
 from unet_pipeline.volume.regrid import match_grid
 
 Array = npt.NDArray[Any]
@@ -180,16 +180,16 @@ def read_reference(
     """
     if not parts:
         return read_mask(store, url, grid, policy, budget_bytes, seen)
-    joined = Joined(grid.shape)
+    builder = LabelMapBuilder(grid.shape)
     inputs: list[InputDigest] = []
     filled_voxels = 0
     for part in parts:
         one = read_mask(store, part.url, grid, policy, budget_bytes, seen)
-        joined.add(part.label, part.name, one.values_XYZ)
+        builder.add(part.label, part.name, one.values_XYZ)
         named = (replace(i, role=i.role.replace("mask", f"mask{part.label}")) for i in one.inputs)
         inputs += named
         filled_voxels += one.filled
-    return Mask(joined.labels_XYZ, tuple(inputs), filled_voxels)
+    return Mask(builder.labels_XYZ, tuple(inputs), filled_voxels)
 
 
 def look_at_mask(

@@ -13,7 +13,7 @@ from unet_pipeline import stopping
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.gate.examine import Policy, examine
-from unet_pipeline.gate.extent import steps_by_header
+from unet_pipeline.gate.workload import steps_by_header
 from unet_pipeline.jobs.segment import quarantined
 from unet_pipeline.model import Model, open_model
 from unet_pipeline.records import Case, CaseRecord, Rate

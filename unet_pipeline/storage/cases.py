@@ -80,18 +80,18 @@ class CohortBuilder:
     def add(
         self,
         image: Volume | None,
-        twins: Sequence[Volume],
+        duplicates: Sequence[Volume],
         masks: Sequence[Volume],
         *,
         require_masks: bool,
     ) -> None:
         """Sort one image, or masks without an image."""
         case = _case(image, masks, self.labels if image else {})
-        self._take(case, image, twins, masks)
+        self._take(case, image, duplicates, masks)
         if image is None:
             self._add_mask_alone(case, masks[0], require_masks=require_masks)
             return
-        fault = self._fault(case, image, twins)
+        fault = self._fault(case, image, duplicates)
         of_mask = _mask_fault(case, masks, self.labels) if len(self.listings) > 1 else None
         halves = (_half(url, case.name, self.halves) for url in case.mask_files)
         of_mask = of_mask or next(filter(None, halves), None)
@@ -121,9 +121,13 @@ class CohortBuilder:
         )
 
     def _take(
-        self, case: Case, image: Volume | None, twins: Sequence[Volume], masks: Sequence[Volume]
+        self,
+        case: Case,
+        image: Volume | None,
+        duplicates: Sequence[Volume],
+        masks: Sequence[Volume],
     ) -> None:
-        for volume in (image, *twins) if image else ():
+        for volume in (image, *duplicates) if image else ():
             for index, url in enumerate(volume.urls, start=1):
                 part = f"channel {index} of " if len(volume.urls) > 1 else ""
                 self.files[url] = ClassifiedFile(url, "image", f"{part}case {case.name}")
@@ -154,7 +158,7 @@ class CohortBuilder:
         )
         (self.faults if require_masks else self.mask_faults).append((case, fault))
 
-    def _fault(self, case: Case, image: Volume, twins: Sequence[Volume]) -> CaseError | None:
+    def _fault(self, case: Case, image: Volume, duplicates: Sequence[Volume]) -> CaseError | None:
         if basename(image.name).lower() == "imaging" and case.mask is not None:
             self.with_kits_mask.add(parent(case.mask))
         if not is_safe(image.name):
@@ -165,11 +169,11 @@ class CohortBuilder:
                 wanted="a path that can be repeated below the output",
                 remedy="Rename the file, or name the case in a manifest",
             )
-        if twins:
+        if duplicates:
             return CaseError(
                 "case_duplicate",
                 subject=case.name,
-                found=f"{len(twins) + 1} images: {_files((image, *twins))}",
+                found=f"{len(duplicates) + 1} images: {_files((image, *duplicates))}",
                 wanted="one image, or one row of channels _0000, _0001 ..., per case",
                 remedy="Rename or remove one of them, or write a manifest",
             )

@@ -91,8 +91,8 @@ def discover(
         what = f"one like {mask_pattern}" if mask_pattern else "a mask"
         raise _nothing("masks_empty", listed_masks, what)
     builder = CohortBuilder(listed, listed_masks, known, labels or {})
-    for image, twins, found in _pairs(joined, sides, listed, listed_masks, pattern):
-        builder.add(image, twins, found, require_masks=require_masks)
+    for image, duplicates, found in _pairs(joined, sides, listed, listed_masks, pattern):
+        builder.add(image, duplicates, found, require_masks=require_masks)
     return builder.cohort(sides.neither)
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined, Policy, examine
-from unet_pipeline.gate.extent import check_extent
 from unet_pipeline.gate.inspect import look_at_image, look_at_mask, read_reference
+from unet_pipeline.gate.workload import check_workload
 from unet_pipeline.records import Case
 from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.faults import of_case
@@ -150,7 +150,7 @@ def _load(
     assert case.mask is not None  # noqa: S101  the gate has seen the mask
     if policy.layout is not None:
         item.examined.with_findings(
-            check_extent(item.grid, policy.layout, policy.most_bytes)
+            check_workload(item.grid, policy.layout, policy.most_bytes)
         ).sound_header()
     staged = stage(
         store,

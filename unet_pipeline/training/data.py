@@ -9,7 +9,7 @@ import numpy as np
 
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.gate.examine import Policy
-from unet_pipeline.gate.extent import Layout
+from unet_pipeline.gate.workload import Layout
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.discovery import discover

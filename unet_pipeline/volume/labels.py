@@ -62,7 +62,7 @@ def of_one_hot(volumes: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     return labels_XYZ - np.uint8(1) if labels_XYZ.all() else labels_XYZ
 
 
-class Joined:
+class LabelMapBuilder:
     """A label map that is put together of masks of one structure each.
 
     Parameters

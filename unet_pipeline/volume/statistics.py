@@ -88,7 +88,7 @@ def value_range(view: View, channel: int) -> tuple[float, float]:
 
 
 @runtime_checkable
-class Bounded(Protocol):
+class HasBounds(Protocol):
     """A view that has a quicker way to its ``bounds``."""
 
     def bounds(self, axis: int | None) -> tuple[Voxels, Voxels]:
@@ -103,7 +103,7 @@ def bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels]:
     low, high
         Shape C111, or with the number of slices along ``axis``.
     """
-    return view.bounds(axis) if isinstance(view, Bounded) else measured_bounds(view, axis)
+    return view.bounds(axis) if isinstance(view, HasBounds) else measured_bounds(view, axis)
 
 
 def measured_bounds(view: View, axis: int | None = None) -> tuple[Voxels, Voxels]:

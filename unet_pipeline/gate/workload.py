@@ -57,7 +57,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Extent:
+class Workload:
     """Windows and model voxels of a case.
 
     Attributes
@@ -74,7 +74,7 @@ class Extent:
     at_most: bool = False
 
 
-def extent_of(grid: VoxelGrid, layout: Layout) -> Extent:
+def workload_of(grid: VoxelGrid, layout: Layout) -> Workload:
     """Return how many windows and model voxels a volume will have; nothing is laid out.
 
     Raises
@@ -93,7 +93,7 @@ def extent_of(grid: VoxelGrid, layout: Layout) -> Extent:
         layout.placement,
         within=covered_box(prepared, Box.whole(grid.shape)),
     )
-    return Extent(windows, window, prepared.model.shape, len(steps) < len(layout.steps))
+    return Workload(windows, window, prepared.model.shape, len(steps) < len(layout.steps))
 
 
 def steps_by_header(steps: Sequence[Step]) -> tuple[Step, ...]:
@@ -109,11 +109,11 @@ def default_windows(shape: Sequence[int]) -> int:
     return WINDOWS_FREE + prod(shape) // VOXELS_A_WINDOW
 
 
-def check_extent(grid: VoxelGrid, layout: Layout, most_bytes: int) -> list[Finding]:
+def check_workload(grid: VoxelGrid, layout: Layout, most_bytes: int) -> list[Finding]:
     """Hold the windows and the model voxels of a case against their budgets.
 
     Codes that fail: ``windows_too_many``, ``window_too_large``, ``volume_too_large``, and those of
-    ``extent_of``.
+    ``workload_of``.
 
     Parameters
     ----------
@@ -123,27 +123,27 @@ def check_extent(grid: VoxelGrid, layout: Layout, most_bytes: int) -> list[Findi
     Raises
     ------
     CaseError
-        As ``extent_of``.
+        As ``workload_of``.
     """
-    extent = extent_of(grid, layout)
+    workload = workload_of(grid, layout)
     most = layout.most_windows or default_windows(grid.shape)
-    nbytes = VOXEL_BYTES * layout.channels * prod(extent.model_shape)
-    if extent.windows > most:
+    nbytes = VOXEL_BYTES * layout.channels * prod(workload.model_shape)
+    if workload.windows > most:
         return [
             _failure(
                 "windows_too_many",
-                f"{extent.windows:,} windows, for a file of {_by(grid.shape)} voxels "
-                f"({_spacing(grid)} mm) that the network sees as {_by(extent.model_shape)}",
+                f"{workload.windows:,} windows, for a file of {_by(grid.shape)} voxels "
+                f"({_spacing(grid)} mm) that the network sees as {_by(workload.model_shape)}",
                 f"at most {most:,} windows",
                 "raise --max-windows",
             )
         ]
-    needed = layout.voxel_bytes * prod(extent.window)
+    needed = layout.voxel_bytes * prod(workload.window)
     if needed > layout.memory_bytes:
         return [
             _failure(
                 "window_too_large",
-                f"a volume that goes through the network whole, as {_by(extent.window)} voxels, "
+                f"a volume that goes through the network whole, as {_by(workload.window)} voxels, "
                 f"and takes up to {needed / 1e9:,.3g} GB there",
                 f"at most {layout.memory_bytes / 1e9:,.3g} GB",
                 "raise --memory-gb",
@@ -153,7 +153,7 @@ def check_extent(grid: VoxelGrid, layout: Layout, most_bytes: int) -> list[Findi
         return [
             _failure(
                 "volume_too_large",
-                f"{_by(extent.model_shape)} voxels as the network sees them, {nbytes / 1e9:,.3g} "
+                f"{_by(workload.model_shape)} voxels as the network sees them, {nbytes / 1e9:,.3g} "
                 f"GB, of a file of {_by(grid.shape)} ({_spacing(grid)} mm)",
                 f"at most {most_bytes / 1e9:,.3g} GB",
                 "raise --max-volume-gb",
@@ -170,9 +170,9 @@ def check_slice(grid: VoxelGrid, layout: Layout) -> list[Finding]:
     Raises
     ------
     CaseError
-        As ``extent_of``.
+        As ``workload_of``.
     """
-    shape = extent_of(grid, layout).model_shape
+    shape = workload_of(grid, layout).model_shape
     if any(n == size == 1 for n, size in zip(shape, layout.window(shape), strict=True)):
         return []
     return [

@@ -10,7 +10,7 @@ import pytest
 from command_line import cli
 
 from unet_pipeline.config import TrainSettings
-from unet_pipeline.gate.extent import Layout, check_extent, extent_of
+from unet_pipeline.gate.workload import Layout, check_workload, workload_of
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.array_cache import ArrayCache
 from unet_pipeline.training.data import gather
@@ -45,14 +45,16 @@ SOUND = {
 @pytest.mark.parametrize("kind", SOUND)
 def test_no_sound_volume_is_over_the_default_budget(kind):
     shape, spacing_mm, model_mm, roi, overlap = SOUND[kind]
-    assert not check_extent(grid_of(shape, spacing_mm), layout_of(model_mm, roi, overlap), GB64)
+    assert not check_workload(grid_of(shape, spacing_mm), layout_of(model_mm, roi, overlap), GB64)
 
 
 @pytest.mark.parametrize("mm", [50.0, 1e4, 1e12, 1e20, 1e35])
 def test_spacing_without_measure_is_refused_at_once(mm):
     begin = perf_counter()
     try:
-        codes = [f.code for f in check_extent(grid_of((60,) * 3, (mm,) * 3), layout_of(1.5), GB64)]
+        codes = [
+            f.code for f in check_workload(grid_of((60,) * 3, (mm,) * 3), layout_of(1.5), GB64)
+        ]
     except Exception as error:
         codes = [error.code]
     assert codes[0] in {"windows_too_many", "volume_too_large"}
@@ -61,21 +63,21 @@ def test_spacing_without_measure_is_refused_at_once(mm):
 
 def test_windows_and_model_voxels_are_held_against_their_budgets_to_the_one():
     grid, layout = grid_of((40, 40, 40), (3.0, 3.0, 3.0)), layout_of(1.5, 32, 0.0)
-    extent = extent_of(grid, layout)
-    nbytes = 4 * np.prod(extent.model_shape)
-    assert (extent.windows, extent.model_shape) == (27, (79, 79, 79))
+    workload = workload_of(grid, layout)
+    nbytes = 4 * np.prod(workload.model_shape)
+    assert (workload.windows, workload.model_shape) == (27, (79, 79, 79))
     for most, most_bytes, code in (
         (27, nbytes, None), (26, nbytes, "windows_too_many"), (27, nbytes - 1, "volume_too_large"),
     ):  # fmt: skip
-        found = check_extent(grid, layout_of(1.5, 32, 0.0, most), most_bytes)
+        found = check_workload(grid, layout_of(1.5, 32, 0.0, most), most_bytes)
         assert [f.code for f in found] == ([code] if code else [])
 
 
 def test_windows_of_padding_alone_are_no_windows():
     grid = grid_of((40, 40, 40), (1.5, 1.5, 1.5))
-    extent = extent_of(grid, layout_of(1.5, 16, 0.0, None, PadDivisible((128,) * 3)))
-    assert extent.model_shape == (128,) * 3
-    assert extent.windows == 4**3  # along each axis those that begin at 32, 48, 64 and 80
+    workload = workload_of(grid, layout_of(1.5, 16, 0.0, None, PadDivisible((128,) * 3)))
+    assert workload.model_shape == (128,) * 3
+    assert workload.windows == 4**3  # along each axis those that begin at 32, 48, 64 and 80
 
 
 def write(folder: Path, name: str, mm: float, size: int = 24) -> None:
@@ -90,7 +92,7 @@ def write(folder: Path, name: str, mm: float, size: int = 24) -> None:
 
 @pytest.fixture(scope="module")
 def scans(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("extent")
+    folder = tmp_path_factory.mktemp("workload")
     write(folder, "endless.nii.gz", 49.0)
     write(folder, "sound.nii.gz", 2.0)
     return folder
