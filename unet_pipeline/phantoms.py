@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.formats import nifti_file
 from unet_pipeline.volume.header import header_of
 
 LABELS = {0: "background", 1: "large organ", 2: "small organ"}
@@ -181,7 +181,7 @@ def misalign(phantom: Phantom, shift_mm: Spacing = MISALIGNED_MM) -> Phantom:
 
 def _encoded(values_XYZ: NDArray[Any], affine: Float) -> bytes:
     x, y, z = values_XYZ.shape
-    return writer_of().encode(values_XYZ, header_of((x, y, z), affine, values_XYZ.dtype))
+    return nifti_file(values_XYZ, header_of((x, y, z), affine, values_XYZ.dtype))
 
 
 def _affine(shape: Shape, spacing_mm: Spacing, axcodes: str, tilt_deg: float) -> Float:

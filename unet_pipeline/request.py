@@ -8,7 +8,6 @@ from importlib.metadata import version
 from secrets import token_hex
 
 import unet_pipeline
-from unet_pipeline.choices import EngineWish
 from unet_pipeline.config import (
     AccessSettings,
     CheckSettings,
@@ -29,10 +28,12 @@ from unet_pipeline.storage.accounting import Accounting
 from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.claims import Claim, refuse_inputs
 from unet_pipeline.storage.discovery import discover
+from unet_pipeline.storage.formats import LABEL_MAPS
+from unet_pipeline.storage.label_maps import endings_of
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
 from unet_pipeline.storage.store import StorageOptions, Store, join
-from unet_pipeline.tasks import LABELS, VolumeJob, is_alone, plan_volume
+from unet_pipeline.tasks import VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.header import Header
@@ -84,6 +85,11 @@ class Run:
         """Return the URL of a case's output, without suffix."""
         return join(self.settings.output, case.output_name)
 
+    @property
+    def endings(self) -> tuple[str, str]:
+        """What the URLs of a case's label map and picture end with, behind ``output_of``."""
+        return endings_of(self.settings.output_format)
+
 
 def open_segment(settings: SegmentSettings) -> Run:
     """Check everything about a request that can be checked before work starts.
@@ -99,12 +105,16 @@ def open_segment(settings: SegmentSettings) -> Run:
     open_network(model)  # so that not every worker finds out that weights do not fit
     cohort = cohort_of(settings, store, model.bundle)
     refuse_inputs(
-        (f"{join(settings.output, case.output_name)}{LABELS}" for case in cohort.cases),
+        (
+            f"{join(settings.output, case.output_name)}{ending}"
+            for case in cohort.cases
+            for ending in LABEL_MAPS.values()
+        ),
         (url for case in cohort.cases for url in (*case.images, *case.mask_files)),
     )
     store.check_writable(settings.output)
     run_id = new_run_id()
-    facts = _facts(run_id, model, settings.windows.engine)
+    facts = _facts(run_id, model, settings)
     return Run(
         run_id,
         settings,
@@ -211,6 +221,7 @@ def job_of(
         policy=model.policy,
         examined=examined,
         content=settings.gate.content,
+        output_format=settings.output_format,
         scratch=str(scratch_path(settings.budget.scratch)),
     )
 
@@ -241,13 +252,13 @@ def _prepared(job: VolumeJob, header: Header) -> Prepared | None:
     return prepare(geometry, shape, header.grid)
 
 
-def _facts(run_id: str, model: Model, engine: EngineWish) -> RunFacts:
+def _facts(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
     """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them.
 
     The engine is in the digest as it was asked for, and not the one that was chosen: a night that
     another machine finishes must not begin again because ``auto`` chose otherwise there.
     """
-    bundle, spec = model.bundle, model.spec
+    bundle, spec, engine = model.bundle, model.spec, asked.windows.engine
     settings = {
         "format": FORMAT,
         "roi_size": "whole" if bundle.whole else list(spec.roi_size),
@@ -262,6 +273,7 @@ def _facts(run_id: str, model: Model, engine: EngineWish) -> RunFacts:
         **({} if model.policy.volume is None else {"volume": model.policy.volume}),
         **({"level": model.policy.level} if model.policy.level else {}),
         **({"postprocess": list(map(str, model.label_steps))} if model.label_steps else {}),
+        **({} if asked.output_format == "nifti" else {"output_format": asked.output_format}),
         "depth": spec.depth,
         "mirror": list(spec.mirror),
         "adaptive_limit": _limit(model),

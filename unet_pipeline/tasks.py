@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline import scratch
+from unet_pipeline.choices import OutputFormat
 from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.label_statistics import label_statistics
@@ -24,14 +25,15 @@ from unet_pipeline.inference.predictor import ModelSpec, WindowStats
 from unet_pipeline.postprocessing import LabelStep, postprocess
 from unet_pipeline.records import Case, Part
 from unet_pipeline.report.overlay import overlay_png
+from unet_pipeline.report.palette import colour_of
 from unet_pipeline.storage.claims import Claim
-from unet_pipeline.storage.ledger import digest_bytes, digest_object
+from unet_pipeline.storage.label_maps import Stored, store_case
+from unet_pipeline.storage.ledger import digest_object
 from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import (
     Geometry,
     Grid,
     InputDigest,
-    OutputDigest,
     RunFacts,
     Sidecar,
     Traffic,
@@ -44,13 +46,13 @@ from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
 from unet_pipeline.volume.formats import objects_by_role, writer_of
+from unet_pipeline.volume.formats.protocol import Legend
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.layout import copy_into
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
-
-LABELS, PICTURE = writer_of().suffix, ".png"  # what a case writes, beside its record
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,8 @@ class VolumeJob:
         What the gate saw in the headers.
     content
         Whether to look if the mask lies on the anatomy.
+    output_format
+        That of the label map.
     seconds
         Seconds per stage that the case took before the workers.
     """
@@ -97,6 +101,7 @@ class VolumeJob:
     policy: Policy
     examined: Examined
     content: bool = False
+    output_format: OutputFormat = "nifti"
     scratch: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -252,18 +257,18 @@ def finish_case(
     watch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     watch.lap("draw")
-    claim, output = _store(writer_of().encode(labels_XYZ, volume.header), figure, job)
+    stored = _store(labels_XYZ, volume.header, figure, job)
     inputs = (*volume.inputs, *staged.mask_inputs)
     watch.lap("write")
     merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
     took = (job.seconds, merged, staged.seconds, watch.seconds, *(one.seconds for one in stats))
     read = job.examined.bytes_read + sum(one.size for one in inputs)
-    return claim, Sidecar(
-        written=(output.sha256, digest_bytes(figure)),
+    return stored.claim, Sidecar(
+        written=stored.written,
         run=job.facts,
         case=job.case,
         inputs=inputs,
-        output=output,
+        output=stored.output,
         geometry=Geometry(_grid(volume.prepared.native), _grid(volume.prepared.model)),
         gate=staged.examined.note,
         windows=sum(one.windows for one in stats),
@@ -271,22 +276,22 @@ def finish_case(
         tiles=len(tiles),
         dice=dice,
         seconds=added(took),
-        bytes=Traffic(read, output.bytes + len(figure)),
+        bytes=Traffic(read, stored.bytes),
         mask_fault=staged.examined.mask_note,
         removed=removed,
         statistics=statistics,
     )
 
 
-def _store(data: bytes, figure: bytes, job: VolumeJob) -> tuple[Claim, OutputDigest]:
+def _store(labels_XYZ: Labels, header: Header, figure: bytes, job: VolumeJob) -> Stored:
     """Store label map and picture, if the files that were read are still the same."""
     assert job.claim is not None  # noqa: S101  else the case is none to be written
     mine = job.claim
     with_retries(lambda: expect_all(job.store, job.examined.versions))
-    claim = with_retries(lambda: mine.begin(job.store, (data, figure)))
-    stored = with_retries(lambda: claim.write(job.store, LABELS, data))
-    with_retries(lambda: claim.write(job.store, PICTURE, figure))
-    return claim, OutputDigest(len(data), digest_bytes(data), stored.etag)
+    names = job.spec.bundle.labels
+    legend = Legend(names, {number: colour_of(number) for number in names if number})
+    objects = writer_of(job.output_format).encode(labels_XYZ, header, legend)
+    return store_case(job.store, mine, job.output_format, objects, figure)
 
 
 def _grid(grid: VoxelGrid) -> Grid:

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,9 +16,12 @@ from unet_pipeline.inference import engines
 from unet_pipeline.inference.importance import importance_map
 from unet_pipeline.networks.family import SUMMARIES, network_def
 from unet_pipeline.networks.registry import build_network
+from unet_pipeline.storage.formats import LABEL_MAPS
 from unet_pipeline.training.augment import augmentation_named
 from unet_pipeline.training.losses import Loss
 from unet_pipeline.training.recipe import DECAYS, RATES, Recipe, rate_factor
+from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.header import header_of
 
 LISTS = [one for name, one in vars(choices).items() if name[0].isupper() and name != "Literal"]
 
@@ -85,6 +89,16 @@ def test_clusters():
     assert there | {"serial"} == set(get_args(choices.ClusterName))
     assert all(places.place_of(name).start for name in there)
     assert places.place_of("tcp://here:8786").start is None
+
+
+@pytest.mark.parametrize("name", get_args(choices.OutputFormat))
+def test_formats_of_label_maps(name):
+    header = header_of((2, 2, 2), np.eye(4), np.uint8)
+    assert list(writer_of(name).encode(np.ones((2, 2, 2), np.uint8), header))
+
+
+def test_every_format_with_label_maps_can_be_chosen():
+    assert LABEL_MAPS.keys() == set(get_args(choices.OutputFormat))
 
 
 def test_forms_and_command_line_offer_these_lists_and_no_other():

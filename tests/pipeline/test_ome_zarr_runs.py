@@ -65,13 +65,13 @@ def use_s3(s3, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", s3.options.secret)
 
 
-def run_on(place, bundle, output, **changes):
+def run_on(place, bundle, output, executor=None, **changes):
     settings = SegmentSettings(
         images=f"{place}/images", masks=f"{place}/masks", model=bundle, output=str(output),
         cluster=ClusterSettings(kind="serial", threads=1), **changes,
     )  # fmt: skip
     run = open_segment(settings)
-    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
+    records = [*faults_of(run), *run_segment(run, executor or SerialExecutor())]
     close_segment(run, records, seconds=1.0, workers=1)
     return {record.case: record for record in records}
 

@@ -30,8 +30,12 @@ def claimed(store, output, run="now"):
     return claim(store, output, run, read_record(store, f"{output}.json"), SUFFIXES)
 
 
+def digests(*files):
+    return [digest_bytes(data) for data in files]
+
+
 def write_all(store, mine, labels=b"anew", picture=b"drawn"):
-    begun = mine.begin(store, (labels, picture))
+    begun = mine.begin(store, digests(labels, picture))
     begun.write(store, ".nii.gz", labels)
     begun.write(store, ".png", picture)
     said = replace(SOUND, written=(digest_bytes(labels), digest_bytes(picture)))
@@ -91,7 +95,7 @@ def test_what_a_killed_run_leaves_is_ours_at_every_write(place, writes):
     store, root = place
     output = finished(store, root)
     mine = claimed(store, output)
-    begun = mine.begin(store, (b"anew", b"drawn")) if writes else mine
+    begun = mine.begin(store, digests(b"anew", b"drawn")) if writes else mine
     for file, data in ((".nii.gz", b"anew"), (".png", b"drawn"))[: max(0, writes - 1)]:
         begun.write(store, file, data)
     done = read_sidecar(read_record(store, f"{output}.json"))
@@ -111,9 +115,9 @@ def test_two_runs_at_once_leave_no_record_of_another_label_map(place):
     store, root = place
     output = finished(store, root)
     first, second = claimed(store, output, "first"), claimed(store, output, "second")
-    begun = first.begin(store, (b"of the first", b"drawn"))
+    begun = first.begin(store, digests(b"of the first", b"drawn"))
     begun.write(store, ".nii.gz", b"of the first")
-    assert refusal(second.begin, store, (b"of the second", b"drawn")) == "output_busy"
+    assert refusal(second.begin, store, digests(b"of the second", b"drawn")) == "output_busy"
     again = claimed(store, output, "second")
     write_all(store, again, b"of the second")
     assert refusal(begun.write_record, store, b"{}") == "output_busy"

@@ -17,7 +17,7 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import canonical
 from unet_pipeline.volume.axes import Axes
 from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
-from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.formats import nifti_file
 from unet_pipeline.volume.header import Header, header_of
 from unet_pipeline.volume.labels import of_one_hot
 from unet_pipeline.volume.regrid import Method, match_grid, same_grid
@@ -65,7 +65,7 @@ def _write_fixed(
     if case.mask is not None and case.parts:
         grid, most = first.grid, policy.memory_bytes
         mask = read_reference(store, case.mask, case.parts, grid, policy, most, examined.versions)
-        made[_MASK] = writer_of().encode(mask.labels_XYZ, _header(first, new=takes_form))
+        made[_MASK] = nifti_file(mask.labels_XYZ, _header(first, new=takes_form))
         files["mask"] = canonical(f"{output}{_MASK}")
     elif case.mask is not None:
         files["mask"] = canonical(case.mask)
@@ -85,13 +85,14 @@ def _write_fixed(
         (f"{output}{suffix}" for suffix in made),
         [*case.images, *case.mask_files],
     )
-    mine = claim(store, output, f"fix-{uuid4().hex}", there, made).begin(store, made.values())
+    written = [digest_bytes(data) for data in made.values()]
+    mine = claim(store, output, f"fix-{uuid4().hex}", there, made).begin(store, written)
     for suffix, data in made.items():
         mine.write(store, suffix, data)
     record = stamped(
         state=DONE,
         run_id=mine.run_id,
-        written=[digest_bytes(data) for data in made.values()],
+        written=written,
         case=case.name,
         fixed=examined.fixed,
         files=files,
@@ -135,7 +136,7 @@ def _encoded(
     """
     allowed = allowed_mm(first.grid, policy.tolerance)
     values_XYZ = match_grid(view.values(), view.header.grid, first.grid, allowed, method)
-    return writer_of().encode(values_XYZ, _header(first, new=new_header))
+    return nifti_file(values_XYZ, _header(first, new=new_header))
 
 
 def _header(first: Header, *, new: bool) -> Header:

@@ -17,8 +17,9 @@ def segment(
 ) -> None:
     """Segment every volume of a cohort.
 
-    Writes `<name>_dseg.nii.gz`, a picture and a sidecar for each case, and a report for the run.
-    A case that is at fault is quarantined with its reason; the others are done all the same.
+    Writes `<name>_dseg.nii.gz` (or `.ome.zarr`), a picture and a sidecar for each case, and a
+    report for the run. A case that is at fault is quarantined with its reason; the others are done
+    all the same.
 
     Example: `unet-pipeline segment s3://scans/night/ --model hippocampus --output s3://results/`
     """

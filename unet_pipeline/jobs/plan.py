@@ -27,7 +27,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tasks import VolumeJob
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.tiling.plan import TilePlan
-from unet_pipeline.volume.formats import objects_by_role
+from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.header import Header
 
 HEADERS_AT_ONCE = 32  # requests under way
@@ -176,7 +176,7 @@ def largest_window(plans: Sequence[CasePlan]) -> Index3:
 
 
 def is_one_image(settings: SegmentSettings) -> bool:
-    """Say whether a request names a single NIfTI file, rather than a cohort."""
+    """Say whether a request names a single volume, rather than a cohort."""
     if without_ending(settings.images) is None:
         return False
     return not open_store(settings.storage).is_pattern(settings.images)
@@ -241,6 +241,7 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
     store, model = run.store, run.model
     examined = examine(store, case, policy)
     header = examined.sound_header()
+    writer_of(run.settings.output_format).check(header)
     case = replace(case, mask=None, parts=()) if examined.mask_fault else case
     job = job_of(run.settings, model, case, examined)
     tiles = plan_from_header(job, header)

@@ -26,8 +26,8 @@ from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.ledger import finished, read_record
 from unet_pipeline.storage.outage import find_outage
 from unet_pipeline.storage.sidecar import Sidecar
-from unet_pipeline.tasks import LABELS, PICTURE, VolumeJob
-from unet_pipeline.volume.formats import objects_by_role
+from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.header import Header
 
 __all__ = [
@@ -140,7 +140,7 @@ def _passed(run: Run, case: Case, executor: Executor) -> CaseRecord:
         again = sum(one.size for one in known.inputs if not one.etag)
         record = _record(run, case, examined, known, "skipped")
         return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
-    ours = claim(run.store, output, run.run_id, there, (LABELS, PICTURE))
+    ours = claim(run.store, output, run.run_id, there, run.endings)
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
     try:
         sidecar = _segment(replace(job, seconds={"gate": gated}), header, executor)
@@ -204,7 +204,9 @@ def _segment_with_retries(run: Run, case: Case, executor: Executor) -> CaseRecor
 
 def _gate(run: Run, case: Case) -> tuple[Examined, Header]:
     examined = examine(run.store, case, run.model.policy)
-    return examined, examined.sound_header()
+    header = examined.sound_header()
+    writer_of(run.settings.output_format).check(header)
+    return examined, header
 
 
 def _segment(job: VolumeJob, header: Header, executor: Executor) -> Sidecar:
@@ -226,7 +228,8 @@ def _finished(run: Run, case: Case, there: bytes | None) -> Sidecar | None:
         inputs = objects_by_role(run.store, case, run.model.policy.level)
     except CaseError:  # one is not there
         return None
-    return finished(run.store, inputs, there, run.facts, f"{run.output_of(case)}{LABELS}")
+    label_map = f"{run.output_of(case)}{run.endings[0]}"
+    return finished(run.store, inputs, there, run.facts, label_map)
 
 
 def _record(
@@ -235,4 +238,5 @@ def _record(
     """Return the record of a case that has a label map, with what this run says of its mask."""
     why = run.mask_faults.get(case.name) or examined.mask_note or sidecar.mask_fault
     known, output = replace(sidecar, case=case.name, mask_fault=why), run.output_of(case)
-    return known.record(status, f"{output}{LABELS}", f"{output}{PICTURE}")
+    label_map, picture = (f"{output}{ending}".rstrip("/") for ending in run.endings)
+    return known.record(status, label_map, picture)

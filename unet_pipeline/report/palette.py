@@ -36,6 +36,11 @@ def label_colours(labels: NDArray[np.integer[Any]]) -> NDArray[np.uint8]:
     return np.take(np.asarray(PALETTE, np.uint8), labels - 1, axis=0, mode="wrap")
 
 
+def colour_of(label: int) -> Colour:
+    """Return the colour of a label."""
+    return PALETTE[(label - 1) % len(PALETTE)]
+
+
 def label_colour(label: int) -> str:
     """Return the colour of a label as ``#rrggbb``."""
-    return "#{:02x}{:02x}{:02x}".format(*PALETTE[(label - 1) % len(PALETTE)])
+    return "#{:02x}{:02x}{:02x}".format(*colour_of(label))

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from unet_pipeline.errors import CaseError, PipelineError, RequestError
+from unet_pipeline.storage.chunk_folders import is_folder
 from unet_pipeline.storage.fingerprint import Fingerprint
 from unet_pipeline.storage.ledger import digest_bytes, digest_object
 from unet_pipeline.storage.objects import Data
@@ -43,10 +44,9 @@ class Claim:
     digests: frozenset[str] = frozenset()
     record: str | None = None
 
-    def begin(self, store: Store, files: Iterable[Data]) -> "Claim":
+    def begin(self, store: Store, digests: Iterable[str]) -> "Claim":
         """Say in the record what is about to be written, and return the claim on that, too."""
-        new = {digest_bytes(data) for data in files}
-        written = sorted(self.digests | new)
+        written = sorted(self.digests.union(digests))
         data = stamped(state=BEGUN, run_id=self.run_id, written=written)
         self.write_record(store, data)
         return Claim(self.output, self.run_id, frozenset(written), digest_bytes(data))
@@ -58,6 +58,29 @@ class Claim:
         if there is not None and digest_object(store, url) not in self.digests:
             raise foreign(url, recorded=self.record is not None)
         return store.write(url, data, over=there)
+
+    def remove(self, store: Store, suffix: str) -> None:
+        """Remove a file of ours, if there is one."""
+        url = f"{self.output}{suffix}"
+        if store.find(url) is None:
+            return
+        if digest_object(store, url) not in self.digests:
+            raise foreign(url, recorded=self.record is not None)
+        store.remove(url)
+
+    def names(self, store: Store, suffix: str) -> set[str]:
+        """Return the names of all objects of a folder, or the empty one of a file, if it exists."""
+        return set(_digests(store, f"{self.output}{suffix}", read=False))
+
+    def owns(self, store: Store, suffix: str) -> bool:
+        """Say whether a file, or a folder, is there, and ours to the last object."""
+        try:
+            there = _digests(store, f"{self.output}{suffix}")
+        except CaseError as error:
+            if error.code != "output_foreign":
+                raise
+            return False
+        return bool(there) and self.digests.issuperset(there.values())
 
     def write_record(self, store: Store, data: Data) -> None:
         """Replace the record that was seen, or one of the same run (a call that is repeated)."""
@@ -85,7 +108,8 @@ def claim(
     Raises
     ------
     CaseError
-        ``output_foreign`` if a file lies there that no record of ours knows as it is.
+        ``output_foreign`` if a file lies there that no record of ours knows as it is; of a folder
+        each of its files is asked for.
     """
     mark = None if record is None else read_mark(record)
     if record is not None and mark is None:
@@ -93,9 +117,29 @@ def claim(
     digests = frozenset[str]() if mark is None else mark.files
     for suffix in suffixes:
         url = f"{output}{suffix}"
-        if store.find(url) is not None and digest_object(store, url) not in digests:
-            raise foreign(url, recorded=record is not None)
+        for name, digest in _digests(store, url).items():
+            if digest not in digests:
+                raise foreign(f"{url}{name}", recorded=record is not None)
     return Claim(output, run_id, digests, None if record is None else digest_bytes(record))
+
+
+def _digests(store: Store, url: str, *, read: bool = True) -> dict[str, str]:
+    """Return the digests of all objects below a folder, by name; of a file under no name.
+
+    Not read, they are empty. What lies in the way of a folder, or in it, and holds no bytes of its
+    own (a link, a pipe), is not ours.
+    """
+    try:
+        if is_folder(url) and store.find(url.rstrip("/")) is not None:
+            raise foreign(url.rstrip("/"))
+        if store.find(url) is None:
+            return {}
+        names = store.objects_below(url) if is_folder(url) else [""]
+        return {name: digest_object(store, f"{url}{name}") if read else "" for name in names}
+    except CaseError as error:
+        if error.code != "file_special":
+            raise
+        raise foreign(url) from error
 
 
 def refuse_inputs(outputs: Iterable[str], inputs: Iterable[str]) -> None:

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from unet_pipeline.storage.accounting import ClassifiedFile
-from unet_pipeline.storage.formats import is_pair_header, is_pair_voxels, voxel_files
+from unet_pipeline.storage.formats import (
+    FORMATS,
+    is_pair_header,
+    is_pair_voxels,
+    split_name,
+    voxel_files,
+)
 from unet_pipeline.storage.names import (
     Volume,
     is_own_output,
@@ -18,6 +24,7 @@ from unet_pipeline.storage.urls import relative_to
 _BIDS_NOT_RAW = {"derivatives", "sourcedata"}
 _BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
 _RUN_FOLDER = re.compile(r"(?P<folder>(.*/)?runs/[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}/)(?P<file>[^/]+)")
+_OURS = {".nii", *(each.label_maps for each in FORMATS)}  # endings of label maps
 _RUN_FILES = {"run.json", "report.html", "cases.csv", "check.json", "check.html", "check.csv"}
 
 
@@ -101,15 +108,17 @@ def possibly_ours(survey: Survey) -> dict[str, tuple[str, ...]]:
     """
     there = set(survey.files)
     only_file = survey.kind == "file"
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for file in survey.files:
-        name = without_ending(relative_to(file, survey.base))
-        if name is None or not is_own_output(name) or ".nii" not in file.lower():
+        name, (stem, ending) = without_ending(relative_to(file, survey.base)), split_name(file)
+        if name is None or not is_own_output(name) or ending.lower() not in _OURS:
             continue
-        stem = file[: file.lower().rindex(".nii")]
         if only_file or f"{stem}.json" in there:
-            beside = (file, f"{stem}.json", f"{stem}.png")
-            found[f"{stem}.json"] = tuple(one for one in beside if one in there)
+            beside = (f"{stem}.json", f"{stem}.png", file)
+            known = found.get(f"{stem}.json", ())
+            found[f"{stem}.json"] = tuple(
+                dict.fromkeys((*known, *(one for one in beside if one in there)))
+            )
     return found
 
 

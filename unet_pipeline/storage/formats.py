@@ -28,6 +28,8 @@ class Format:
         first.
     is_folder
         Whether a volume is a folder, whose files are its chunks.
+    label_maps
+        Ending of the label maps that are written in it; empty if none are.
     """
 
     name: str
@@ -35,13 +37,21 @@ class Format:
     endings: tuple[str, ...]
     voxels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     is_folder: bool = False
+    label_maps: str = ""
 
 
 FORMATS = (
     Format("nifti", "NIfTI", (".nii", ".nii.gz", ".hdr", ".hdr.gz", ".img", ".img.gz"),
-           {".hdr": (".img", ".img.gz"), ".hdr.gz": (".img.gz", ".img")}),
-    Format("ome-zarr", "OME-Zarr", (".ome.zarr", ".zarr"), is_folder=True),
+           {".hdr": (".img", ".img.gz"), ".hdr.gz": (".img.gz", ".img")}, label_maps=".nii.gz"),
+    Format("ome-zarr", "OME-Zarr", (".ome.zarr", ".zarr"), is_folder=True, label_maps=".ome.zarr"),
 )  # fmt: skip
+
+# What the URL of a label map ends with; a slash stands for all objects of a folder.
+LABEL_MAPS = {
+    each.name: f"{each.label_maps}{'/' if each.is_folder else ''}"
+    for each in FORMATS
+    if each.label_maps
+}
 
 _ENDINGS = sorted((e for each in FORMATS for e in each.endings), key=len, reverse=True)
 _VOLUME = re.compile(

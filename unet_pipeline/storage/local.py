@@ -153,6 +153,13 @@ def walk(root: Path) -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
+def prune(root: Path) -> None:
+    """Remove empty folders: those below ``root``, and itself."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        with suppress(OSError):  # it holds something
+            Path(folder).rmdir()
+
+
 def _raise_unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error

@@ -18,7 +18,7 @@ from unet_pipeline.storage.faults import (
 from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
 from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of
 from unet_pipeline.storage.formats import is_volume_folder
-from unet_pipeline.storage.local import is_part, walk
+from unet_pipeline.storage.local import is_part, prune, walk
 from unet_pipeline.storage.objects import Data, Over, put_object, read_marked
 from unet_pipeline.storage.reading import explained_file
 from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, service_code
@@ -189,6 +189,14 @@ class Store:
                 files.rm_file(path)
 
         self._do(url, act)
+
+    def prune(self, url: str) -> None:
+        """Remove a local folder, and those below it, as far as they are empty.
+
+        Other stores have no folders of their own.
+        """
+        if protocol_of(url) == LOCAL:
+            self._do(url, lambda _, path: prune(Path(path)))
 
     def exists(self, url: str) -> bool:
         """Say whether there is an object, or a folder or prefix that holds some."""

@@ -8,10 +8,13 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
+import numpy.typing as npt
+
 from unet_pipeline.records import Case
 from unet_pipeline.storage.formats import FORMATS, format_of
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.formats.protocol import Reader, Writer
+from unet_pipeline.volume.header import Header
 
 
 def reader_of(url: str) -> Reader:
@@ -24,6 +27,12 @@ def writer_of(name: str = FORMATS[0].name) -> Writer:
     """Return what writes label maps of a format."""
     writer: Writer = _module(name).WRITER
     return writer
+
+
+def nifti_file(values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
+    """Return a ``.nii.gz`` file with the place of ``like``."""
+    ((_, data),) = writer_of().encode(values_XYZ, like)
+    return data
 
 
 def objects_by_role(store: Store, case: Case, level: int = 0) -> Mapping[str, str]:

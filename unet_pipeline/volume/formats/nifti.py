@@ -33,8 +33,11 @@ from unet_pipeline.volume.formats.nifti_voxels import (
     read_slabs,
 )
 from unet_pipeline.volume.formats.protocol import (
+    NO_LEGEND,
     VOXELS,
     Asked,
+    Legend,
+    Objects,
     Probe,
     Reader,
     Slabs,
@@ -51,8 +54,6 @@ _GZIP_SIZES = 2**32  # a gzip file names its size modulo this
 
 class Nifti:
     """Single files (.nii, .nii.gz), and pairs of a header (.hdr) and its voxels (.img)."""
-
-    suffix = ".nii.gz"
 
     def objects(self, store: Store, url: str, level: int) -> dict[str, str]:
         """Return the file, or both of a pair."""
@@ -84,9 +85,14 @@ class Nifti:
             name = role if alone else f"{role}{VOXELS}"
             yield _Open(header, hashed, before, InputDigest(name, *_mark(marks[voxels]), ""))
 
-    def encode(self, values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
+    def check(self, header: Header) -> None:
+        """Take any place: a header has room for every affine."""
+
+    def encode(
+        self, values_XYZ: npt.NDArray[Any], like: Header, legend: Legend = NO_LEGEND
+    ) -> Objects:
         """Return a ``.nii.gz`` file."""
-        return encode_labels(values_XYZ, like)
+        return [("", encode_labels(values_XYZ, like))]
 
 
 READER: Reader = Nifti()

@@ -21,7 +21,7 @@ _MM = {
     "angstrom": 1e-7, "nanometer": 1e-6, "micrometer": 1e-3, "millimeter": 1.0, "centimeter": 10.0,
     "decimeter": 100.0, "meter": 1e3,
 }  # fmt: skip
-_DIRECTIONS = {
+DIRECTIONS = {
     "left-to-right": (0, 1), "right-to-left": (0, -1),
     "posterior-to-anterior": (1, 1), "anterior-to-posterior": (1, -1),
     "inferior-to-superior": (2, 1), "superior-to-inferior": (2, -1),
@@ -145,7 +145,7 @@ def _affine(
 
 def _direction(axis: Mapping[str, Any]) -> tuple[int, int] | None:
     stated = axis.get("orientation")
-    return None if stated is None else _DIRECTIONS.get(stated["value"])
+    return None if stated is None else DIRECTIONS.get(stated["value"])
 
 
 def _mm(axis: Mapping[str, Any]) -> float:

@@ -26,8 +26,17 @@ from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.versions import Versions, expect, one_version
 from unet_pipeline.volume.axes import select_axes
+from unet_pipeline.volume.formats.ome_labels import OmeLabels
 from unet_pipeline.volume.formats.ome_metadata import Level, parse_level
-from unet_pipeline.volume.formats.protocol import VOXELS, Asked, Probe, Reader, Slabs, check_size
+from unet_pipeline.volume.formats.protocol import (
+    VOXELS,
+    Asked,
+    Probe,
+    Reader,
+    Slabs,
+    Writer,
+    check_size,
+)
 from unet_pipeline.volume.formats.zarr_arrays import Array, ZarrArray, parse_array
 from unet_pipeline.volume.formats.zarr_bytes import damaged
 from unet_pipeline.volume.grid import VoxelGrid
@@ -91,6 +100,7 @@ class OmeZarr:
 
 
 READER: Reader = OmeZarr()
+WRITER: Writer = OmeLabels()
 
 
 @dataclass(frozen=True)

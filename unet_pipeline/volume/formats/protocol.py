@@ -1,6 +1,6 @@
 """What a format has to offer: a reader, and a writer if label maps may have it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -18,6 +18,7 @@ from unet_pipeline.volume.header import Header
 MOST_BYTES = 64 * 10**9  # decoded, of one volume, unless a request says otherwise
 VOXELS = ".voxels"  # behind the role of what holds the voxels of a header beside it
 Slabs = Iterator[tuple[slice, npt.NDArray[Any]]]
+Objects = Iterable[tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
@@ -104,16 +105,38 @@ class Reader(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Legend:
+    """What the numbers of a label map mean, for formats that say so: names, and colours (RGB)."""
+
+    names: Mapping[int, str]
+    colours: Mapping[int, tuple[int, int, int]]
+
+
+NO_LEGEND = Legend({}, {})
+
+
 class Writer(Protocol):
     """How label maps of one format are written."""
 
-    @property
-    def suffix(self) -> str:
-        """What the name of a file ends with."""
+    def check(self, header: Header) -> None:
+        """Refuse a place that the format cannot hold, before any work.
+
+        Raises
+        ------
+        CaseError
+        """
         ...
 
-    def encode(self, values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
-        """Return a file with the place of ``like``; the same values give the same bytes."""
+    def encode(
+        self, values_XYZ: npt.NDArray[Any], like: Header, legend: Legend = NO_LEGEND
+    ) -> Objects:
+        """Return the objects of a label map with the place of ``like``.
+
+        Each with its name below the label map (empty where it is one file), the one that makes it
+        a volume last. The same values give the same bytes, also where they are gone through once
+        more; then they are encoded anew, and so never all in memory.
+        """
         ...
 
 

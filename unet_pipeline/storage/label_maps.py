@@ -1,0 +1,140 @@
+"""Storing a case: label map and picture, object by object, under the claim of the case.
+
+A label map in one file is one object; one in chunks is many, in a folder. At whatever moment a run
+is killed, the record says ``begun`` and names every object that may lie there; the metadata that
+make a folder a volume are away from the first chunk to the last.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Mapping, Set
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+
+from unet_pipeline.storage.chunk_folders import digest_of_all, is_folder, version_of
+from unet_pipeline.storage.claims import Claim
+from unet_pipeline.storage.fingerprint import Fingerprint
+from unet_pipeline.storage.formats import LABEL_MAPS
+from unet_pipeline.storage.ledger import digest_bytes
+from unet_pipeline.storage.outage import with_retries
+from unet_pipeline.storage.sidecar import OutputDigest
+from unet_pipeline.storage.store import Store
+
+PICTURE = ".png"  # beside label map and record
+AT_ONCE = 8  # objects that are being written
+Objects = Iterable[tuple[str, bytes]]  # by their names below the label map; gone through twice
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What was stored, and what may be replaced there from now on.
+
+    Attributes
+    ----------
+    written
+        Digests of all objects: those of the label map, and the picture.
+    bytes
+        Of all objects.
+    """
+
+    claim: Claim
+    output: OutputDigest
+    written: tuple[str, ...]
+    bytes: int
+
+
+def endings_of(format_name: str) -> tuple[str, str]:
+    """Return what the URLs of label map and picture end with."""
+    return LABEL_MAPS[format_name], PICTURE
+
+
+def store_case(
+    store: Store, mine: Claim, format_name: str, objects: Objects, picture: bytes
+) -> Stored:
+    """Store label map and picture of a case.
+
+    Of a label map in many objects, no more than some are in memory: it is encoded once for its
+    digests, which the record names before anything is written, and once more to be written.
+
+    Raises
+    ------
+    CaseError
+        ``output_foreign``, ``output_changed`` or ``output_busy`` for what another has written
+        there, and what ``Store.write`` raises.
+    """
+    ending = LABEL_MAPS[format_name]
+    sizes, digests = {}, {}
+    for name, data in objects:
+        sizes[name], digests[name] = len(data), digest_bytes(data)
+    drawn = digest_bytes(picture)
+    claim = with_retries(lambda: mine.begin(store, (*digests.values(), drawn)))
+    if is_folder(ending):
+        _make_room(store, claim, ending, digests)
+        marks = _write_all(store, claim, ending, objects, len(digests))
+        whole, version = digest_of_all(digests), version_of(marks)
+    else:
+        ((name, data),) = objects
+        version = with_retries(lambda: claim.write(store, ending, data))
+        whole = digests[name]
+    if mine.digests:
+        _remove_others(store, claim, ending)
+    with_retries(lambda: claim.write(store, PICTURE, picture))
+    size = sum(sizes.values())
+    return Stored(
+        claim,
+        OutputDigest(size, whole, version.etag),
+        (*digests.values(), drawn),
+        size + len(picture),
+    )
+
+
+def _make_room(store: Store, claim: Claim, ending: str, wanted: Mapping[str, str]) -> None:
+    """Remove what makes the folder a volume, and then chunks of ours that have no place in it."""
+    there, last = with_retries(lambda: claim.names(store, ending)), list(wanted)[-1]
+    _remove(store, claim, ending, (there - wanted.keys()) | (there & {last}))
+
+
+def _remove_others(store: Store, claim: Claim, ending: str) -> None:
+    """Remove a label map of ours in another format: the record says what the new one is."""
+    for other in LABEL_MAPS.values():
+        if other != ending and with_retries(partial(claim.owns, store, other)):
+            _remove(store, claim, other, claim.names(store, other))
+
+
+def _remove(store: Store, claim: Claim, ending: str, names: Set[str]) -> None:
+    """Remove objects of ours, the uppermost by itself first: it is what makes them a volume."""
+
+    def remove(name: str) -> None:
+        with_retries(lambda: claim.remove(store, f"{ending}{name}"))
+
+    by_depth = sorted(names, key=lambda name: (name.count("/"), name))
+    for name in by_depth[:1]:
+        remove(name)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(remove, by_depth[1:]):
+            pass
+    if names:
+        store.prune(f"{claim.output}{ending}")
+
+
+def _write_all(
+    store: Store, claim: Claim, ending: str, objects: Objects, count: int
+) -> dict[str, Fingerprint]:
+    """Write objects, some at once, and the last one when all others are there."""
+    marks: dict[str, Fingerprint] = {}
+    pending: deque[tuple[str, Future[Fingerprint]]] = deque()
+
+    def write(name: str, data: bytes) -> Fingerprint:
+        return with_retries(lambda: claim.write(store, f"{ending}{name}", data))
+
+    each = iter(objects)
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for name, data in islice(each, count - 1):
+            if len(pending) == AT_ONCE:
+                done, future = pending.popleft()
+                marks[done] = future.result()
+            pending.append((name, pool.submit(write, name, data)))
+        marks |= {name: future.result() for name, future in pending}
+    marks |= {name: write(name, data) for name, data in each}
+    return marks
