@@ -4,10 +4,10 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from unet_pipeline.choices import OutputFormat
 from unet_pipeline.config.fields import (
     IgnorePostprocessing,
     Images,
+    LabelFormat,
     MaskPattern,
     Masks,
     Model,
@@ -106,12 +106,7 @@ class SegmentSettings(Settings):
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
     postprocess: Postprocess = ()
-    output_format: OutputFormat = Field(
-        "nifti",
-        description="Format of the label maps. nifti: a file, .nii.gz. ome-zarr: a folder of "
-        "chunks at several levels, OME-Zarr 0.5, for viewers that read from the store; of volumes "
-        "whose axes lie along those of the world.",
-    )
+    output_format: LabelFormat = "nifti"
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )

@@ -9,6 +9,7 @@ from unet_pipeline.choices import Plane
 from unet_pipeline.config.fields import (
     IgnorePostprocessing,
     Images,
+    LabelFormat,
     MaskPattern,
     Masks,
     Model,
@@ -88,6 +89,7 @@ class DepthsSettings(Settings):
     output: Place = Field(
         description="Prefix that label maps, the report and the pruned bundle are written to."
     )
+    output_format: LabelFormat = "nifti"
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
     postprocess: Postprocess = ()
@@ -130,6 +132,7 @@ class CompareSettings(Settings):
         description="Cases to score, by a manifest's column split. Default: the test cases; "
         "without any, those for validation; without these, all that it leaves open.",
     )
+    output_format: LabelFormat = "nifti"
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
     postprocess: Postprocess = ()

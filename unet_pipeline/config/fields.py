@@ -12,7 +12,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from unet_pipeline.choices import ClusterName, PostprocessName
+from unet_pipeline.choices import ClusterName, OutputFormat, PostprocessName
 from unet_pipeline.config.options import Option
 from unet_pipeline.errors import NO_SECRET, has_secret
 from unet_pipeline.gate.findings import NAN_IS, Fix
@@ -111,6 +111,14 @@ Postprocess = Annotated[
         "that are smaller. Labels by number or name; none for all. May be given again."
     ),
     Option(metavar="STEP", repeat=True),
+]
+LabelFormat = Annotated[
+    OutputFormat,
+    Field(
+        description="Format of the label maps. nifti: a file, .nii.gz. ome-zarr: a folder of "
+        "chunks at several levels, OME-Zarr 0.5, for viewers that read from the store; of volumes "
+        "whose axes lie along those of the world."
+    ),
 ]
 Threads = Annotated[
     int | None,

@@ -122,6 +122,7 @@ def segment_settings(
         model=model,
         output=join(settings.output, "labels", name),
         depth=depth,
+        output_format=settings.output_format,
         trust=settings.trust,
         ignore_postprocessing=settings.ignore_postprocessing,
         postprocess=settings.postprocess,
