@@ -13,7 +13,7 @@ from unet_pipeline.caches import cache_folder
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.choice import EngineChoice, choose, fastest
 from unet_pipeline.inference.engines.parity import Agreement
-from unet_pipeline.inference.measured import Known, keep, recall
+from unet_pipeline.inference.measurements import Measurements, load_measurements, save_measurements
 from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
@@ -104,23 +104,23 @@ def test_an_engine_that_differs_is_refused_by_name_and_left_out_by_auto(spec, ca
 
 @pytest.mark.parametrize("spoilt", [b"", b"{", b"[]", b'{"question": 1}'])
 def test_a_spoilt_file_is_as_none(spec, spoilt):
-    question = {"machine": "x"}
-    known = Known({"eager": 1.0}, {"openvino": Agreement(8, 0, 0, 0.0, 1e-3, 1e-6)})
-    keep(question, known)
-    assert recall(question) == known
+    key = {"machine": "x"}
+    known = Measurements({"eager": 1.0}, {"openvino": Agreement(8, 0, 0, 0.0, 1e-3, 1e-6)})
+    save_measurements(key, known)
+    assert load_measurements(key) == known
     (kept,) = files(cache_folder())
     kept.write_bytes(spoilt)
-    assert recall(question) == Known()
-    keep(question, known)
-    assert recall(question) == known
+    assert load_measurements(key) == Measurements()
+    save_measurements(key, known)
+    assert load_measurements(key) == known
 
 
 def test_where_there_can_be_no_folder_it_is_kept_as_long_as_the_process(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("UNET_PIPELINE_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    keep({"machine": str(tmp_path)}, Known({"eager": 1.0}))
-    assert recall({"machine": str(tmp_path)}) == Known({"eager": 1.0})
+    save_measurements({"machine": str(tmp_path)}, Measurements({"eager": 1.0}))
+    assert load_measurements({"machine": str(tmp_path)}) == Measurements({"eager": 1.0})
     assert (tmp_path / "file").read_text() == "in the way"
 
 

@@ -20,15 +20,15 @@ from unet_pipeline.records import json_text
 log = logging.getLogger(__name__)
 
 
-def file_of(kind: str, question: Mapping[str, Any], suffix: str) -> Path:
-    """Return the file of the answer to a question; ``kind`` names its folder."""
-    digest = hashlib.sha256(json_text(plain(question)).encode()).hexdigest()
+def file_of(kind: str, key: Mapping[str, Any], suffix: str) -> Path:
+    """Return the file of a key; ``kind`` names its folder."""
+    digest = hashlib.sha256(json_text(plain(key)).encode()).hexdigest()
     return cache_of(kind) / f"{digest[:32]}{suffix}"
 
 
-def plain(question: Mapping[str, Any]) -> Any:
-    """Return a question as it comes back from a file."""
-    return json.loads(json_text(question, sort_keys=True))
+def plain(key: Mapping[str, Any]) -> Any:
+    """Return a key as it comes back from a file."""
+    return json.loads(json_text(key, sort_keys=True))
 
 
 def versions_of(packages: Iterable[str]) -> dict[str, str | None]:

@@ -27,7 +27,12 @@ from unet_pipeline.inference.engines.parity import (
     refusal,
     stored_windows,
 )
-from unet_pipeline.inference.measured import Known, cpu_model, keep, recall
+from unet_pipeline.inference.measurements import (
+    Measurements,
+    cpu_model,
+    load_measurements,
+    save_measurements,
+)
 from unet_pipeline.inference.predictor import ModelSpec, Predictor, device_of
 from unet_pipeline.tiling.decision import described
 
@@ -120,8 +125,8 @@ class _Bench:
         self.spec = spec
         self._engines: dict[EngineName, Engine] = {}
         self.device = device_of(spec.device)
-        self.question = _question(spec)
-        self.known = recall(self.question)
+        self.key = _key(spec)
+        self.known = load_measurements(self.key)
 
     @cached_property
     def predictor(self) -> Predictor:
@@ -168,9 +173,9 @@ class _Bench:
         stored = stored_windows(spec.bundle.url, spec.store, problem.shape[1:])
         return stored.to(problem.device)
 
-    def _keep(self, known: Known) -> None:
+    def _keep(self, known: Measurements) -> None:
         self.known = known
-        keep(self.question, known)
+        save_measurements(self.key, known)
 
 
 def seconds_per_window(
@@ -201,7 +206,7 @@ def _time(engine: Engine, batch_BCXYZ: torch.Tensor) -> float:
     return perf_counter() - begin
 
 
-def _question(spec: ModelSpec) -> dict[str, Any]:
+def _key(spec: ModelSpec) -> dict[str, Any]:
     """Return what a measurement holds for: another answer to any of it asks for a new one."""
     device = device_of(spec.device)
     on_cuda = device.type == "cuda"

@@ -25,7 +25,7 @@ from unet_pipeline.inference.engines.protocol import (
     no_warnings,
     unsupported,
 )
-from unet_pipeline.inference.kept_graphs import Graph, keep_graph, recall_graph
+from unet_pipeline.inference.graph_cache import Graph, load_graph, save_graph
 from unet_pipeline.scratch import scratch_folder
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ def _converted(openvino: Any, problem: Problem) -> Any:
     except Exception as error:  # PyTorch's export and OpenVINO raise many kinds
         raise unsupported(OpenVINOEngine.name, error) from error
     if problem.made_from is not None:
-        _keep(openvino, model, _question(problem.made_from))
+        _keep(openvino, model, _key(problem.made_from))
     return model
 
 
@@ -101,7 +101,7 @@ def _classes_last(openvino: Any, model: Any) -> Any:
     return openvino.Model([turned.output(0)], model.get_parameters(), model.get_friendly_name())
 
 
-def _keep(openvino: Any, model: Any, question: Mapping[str, Any]) -> None:
+def _keep(openvino: Any, model: Any, key: Mapping[str, Any]) -> None:
     try:
         with scratch_folder() as folder:
             path = folder / "model.xml"
@@ -110,14 +110,14 @@ def _keep(openvino: Any, model: Any, question: Mapping[str, Any]) -> None:
     except (OSError, RuntimeError) as error:  # a full disk is no reason to end a run
         log.info("the converted network is not kept: %s", error)
     else:
-        keep_graph(question, graph)
+        save_graph(key, graph)
 
 
 def _kept(core: Any, problem: Problem) -> Any:
     """Return the converted network that was kept, which gives the same bits; None without one."""
     graph = None
     if problem.made_from is not None:
-        graph = recall_graph(_question(problem.made_from))
+        graph = load_graph(_key(problem.made_from))
     try:
         return graph and core.read_model(graph.graph, graph.weights)
     except RuntimeError as error:
@@ -125,7 +125,7 @@ def _kept(core: Any, problem: Problem) -> Any:
         return None
 
 
-def _question(made_from: Mapping[str, Any]) -> dict[str, Any]:
+def _key(made_from: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a converted network holds for: what it is made from, and the code on its way."""
     return {
         "engine": OpenVINOEngine.name,

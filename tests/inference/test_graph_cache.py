@@ -11,9 +11,9 @@ import pytest
 import torch
 from bundles import CT, random_bundle
 
-from unet_pipeline.inference import kept_graphs
+from unet_pipeline.inference import graph_cache
 from unet_pipeline.inference.engines import openvino as engine_module
-from unet_pipeline.inference.kept_graphs import Graph, keep_graph, recall_graph
+from unet_pipeline.inference.graph_cache import Graph, load_graph, save_graph
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.family import network_def
@@ -22,7 +22,7 @@ from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store
 
 ROI = (16, 16, 16)
-QUESTION = {"made_from": {"weights": "abc", "shape": [1, 2]}}
+KEY = {"made_from": {"weights": "abc", "shape": [1, 2]}}
 GRAPH = Graph(b"<net>\n</net>", bytes(range(256)))
 needs_openvino = pytest.mark.skipif(find_spec("openvino") is None, reason="no openvino")
 
@@ -54,10 +54,10 @@ def no_conversion(monkeypatch) -> None:
 
 
 def test_what_was_kept_comes_back_to_the_same_question_only():
-    assert recall_graph(QUESTION) is None
-    keep_graph(QUESTION, GRAPH)
-    assert recall_graph(QUESTION) == GRAPH
-    assert recall_graph({"made_from": {"weights": "abd", "shape": [1, 2]}}) is None
+    assert load_graph(KEY) is None
+    save_graph(KEY, GRAPH)
+    assert load_graph(KEY) == GRAPH
+    assert load_graph({"made_from": {"weights": "abd", "shape": [1, 2]}}) is None
 
 
 @pytest.mark.parametrize(
@@ -75,35 +75,35 @@ def test_what_was_kept_comes_back_to_the_same_question_only():
     ],
 )
 def test_a_damaged_or_foreign_file_is_as_none(folder, spoil):
-    keep_graph(QUESTION, GRAPH)
+    save_graph(KEY, GRAPH)
     (path,) = folder.iterdir()
     path.write_bytes(spoil(path.read_bytes()))
-    assert recall_graph(QUESTION) is None
-    keep_graph(QUESTION, GRAPH)
-    assert recall_graph(QUESTION) == GRAPH
+    assert load_graph(KEY) is None
+    save_graph(KEY, GRAPH)
+    assert load_graph(KEY) == GRAPH
 
 
 def test_workers_that_write_at_the_same_time_leave_one_whole_file(folder):
     graphs = [Graph(b"graph", os.urandom(2_000_000)) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        writing = [pool.submit(keep_graph, QUESTION, graph) for graph in graphs * 5]
+        writing = [pool.submit(save_graph, KEY, graph) for graph in graphs * 5]
         while not all(future.done() for future in writing):
-            assert recall_graph(QUESTION) in [None, *graphs]
-    assert recall_graph(QUESTION) in graphs
+            assert load_graph(KEY) in [None, *graphs]
+    assert load_graph(KEY) in graphs
     assert len(list(folder.iterdir())) == 1
 
 
 def test_those_that_were_not_used_for_longest_go(folder, monkeypatch):
-    monkeypatch.setattr(kept_graphs, "MOST_BYTES", 3500)
+    monkeypatch.setattr(graph_cache, "MOST_BYTES", 3500)
     graph = Graph(b"g", bytes(1000))
-    questions = [{"number": number} for number in range(4)]
-    for age, question in zip((30, 20, 10), questions[:3], strict=True):
-        keep_graph(question, graph)
+    keys = [{"number": number} for number in range(4)]
+    for age, key in zip((30, 20, 10), keys[:3], strict=True):
+        save_graph(key, graph)
         newest = max(folder.iterdir(), key=lambda path: path.stat().st_mtime_ns)
         os.utime(newest, (1e9 - age, 1e9 - age))
-    assert recall_graph(questions[0]) == graph  # and so it is the last one that was used
-    keep_graph(questions[3], graph)
-    kept = [recall_graph(question) is not None for question in questions]
+    assert load_graph(keys[0]) == graph  # and so it is the last one that was used
+    save_graph(keys[3], graph)
+    kept = [load_graph(key) is not None for key in keys]
     assert kept == [True, False, True, True]
 
 
@@ -111,8 +111,8 @@ def test_where_there_can_be_no_folder_graphs_are_kept_as_long_as_the_process(tmp
     (tmp_path / "file").write_text("in the way")
     monkeypatch.setenv("UNET_PIPELINE_CACHE", str(tmp_path / "file"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    keep_graph(QUESTION, GRAPH)
-    assert recall_graph(QUESTION) == GRAPH
+    save_graph(KEY, GRAPH)
+    assert load_graph(KEY) == GRAPH
     assert (tmp_path / "file").read_text() == "in the way"
 
 
@@ -139,10 +139,10 @@ def test_a_damaged_network_is_converted_anew(spec, folder, request):
 @needs_openvino
 def test_a_graph_that_openvino_cannot_read_is_converted_anew(spec, folder):
     expected = scores(spec)
-    question = engine_module._question(spec.made_from)
-    keep_graph(question, Graph(b"<net>", b""))
+    key = engine_module._key(spec.made_from)
+    save_graph(key, Graph(b"<net>", b""))
     assert scores(spec) == expected
-    assert recall_graph(question).graph != b"<net>"
+    assert load_graph(key).graph != b"<net>"
 
 
 @needs_openvino

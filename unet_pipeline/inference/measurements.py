@@ -1,6 +1,6 @@
 """What was measured on this machine, kept in the user's cache folder.
 
-One small JSON file per question (machine, bundle, shape, versions).
+One small JSON file per key (machine, bundle, shape, versions).
 """
 
 import json
@@ -30,30 +30,30 @@ def cpu_model() -> str:
 
 
 @dataclass(frozen=True)
-class Known:
+class Measurements:
     """What is known of the engines of one model on one machine: seconds per window, agreement."""
 
     seconds: Mapping[EngineName, float] = field(default_factory=dict)
     agreements: Mapping[EngineName, Agreement] = field(default_factory=dict)
 
 
-def recall(question: Mapping[str, Any]) -> Known:
-    """Return what was kept about a question: nothing if it cannot be read."""
+def load_measurements(key: Mapping[str, Any]) -> Measurements:
+    """Return what was kept about a key: nothing if it cannot be read."""
     try:
-        found = json.loads(_file(question).read_bytes())
-        if found["question"] != plain(question):
-            return Known()
+        found = json.loads(_file(key).read_bytes())
+        if found["question"] != plain(key):
+            return Measurements()
         agreements = {name: Agreement(**values) for name, values in found["agreements"].items()}
-        return Known({name: float(v) for name, v in found["seconds"].items()}, agreements)
+        return Measurements({name: float(v) for name, v in found["seconds"].items()}, agreements)
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
-        return Known()
+        return Measurements()
 
 
-def keep(question: Mapping[str, Any], known: Known) -> None:
+def save_measurements(key: Mapping[str, Any], known: Measurements) -> None:
     """Keep what is known, whole or not at all."""
-    data = json_text({"question": plain(question), **asdict(known)}, indent=2) + "\n"
-    write_whole(_file(question), data.encode())
+    data = json_text({"question": plain(key), **asdict(known)}, indent=2) + "\n"
+    write_whole(_file(key), data.encode())
 
 
-def _file(question: Mapping[str, Any]) -> Path:
-    return file_of("engines", question, ".json")
+def _file(key: Mapping[str, Any]) -> Path:
+    return file_of("engines", key, ".json")

@@ -1,6 +1,6 @@
 """Networks that were converted for an engine, kept in the cache folder.
 
-One file for each question (weights, configuration, shape, versions): a line of JSON, the graph, the
+One file for each key (weights, configuration, shape, versions): a line of JSON, the graph, the
 weights. Its digest is looked at before anything else is: a file that is damaged, or was written by
 something else, is as none. Graph and weights are data; no code is in them.
 """
@@ -30,13 +30,13 @@ class Graph:
     weights: bytes
 
 
-def recall_graph(question: Mapping[str, Any]) -> Graph | None:
+def load_graph(key: Mapping[str, Any]) -> Graph | None:
     """Return what was kept; None if that cannot be read or is not what was written."""
-    path = _file(question)
+    path = _file(key)
     try:
         head, _, body = path.read_bytes().partition(b"\n")
         said = json.loads(head)
-        if said["question"] != plain(question) or said["sha256"] != _digest(body):
+        if said["question"] != plain(key) or said["sha256"] != _digest(body):
             return None
         size = int(said["graph_bytes"])
     except (OSError, ValueError, LookupError, TypeError):
@@ -46,15 +46,15 @@ def recall_graph(question: Mapping[str, Any]) -> Graph | None:
     return Graph(body[:size], body[size:])
 
 
-def keep_graph(question: Mapping[str, Any], graph: Graph) -> None:
+def save_graph(key: Mapping[str, Any], graph: Graph) -> None:
     """Keep a graph, and remove the oldest files where all together are too large."""
     body = graph.graph + graph.weights
     said = {
-        "question": plain(question),
+        "question": plain(key),
         "sha256": _digest(body),
         "graph_bytes": len(graph.graph),
     }
-    path = _file(question)
+    path = _file(key)
     write_whole(path, json_text(said).encode() + b"\n" + body)
     _remove_oldest(path.parent)
 
@@ -75,5 +75,5 @@ def _digest(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def _file(question: Mapping[str, Any]) -> Path:
-    return file_of("graphs", question, ".graph")
+def _file(key: Mapping[str, Any]) -> Path:
+    return file_of("graphs", key, ".graph")
