@@ -135,7 +135,7 @@ def stage_case(job: VolumeJob) -> StagedCase:
         form=policy.form,
         allowed_voxels=policy.tolerance.affine_voxels,
         most_bytes=policy.most_bytes,
-        seen=job.examined.versions,
+        versions=job.examined.versions,
         axes=policy.axes_of(len(job.images)),
         nan=policy.nan_in_images,
     )

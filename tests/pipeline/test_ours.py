@@ -16,7 +16,7 @@ from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.storage.ledger import digest_bytes
-from unet_pipeline.storage.sidecar import read_mark, read_sidecar
+from unet_pipeline.storage.sidecar import read_sidecar, read_stamp
 from unet_pipeline.storage.store import Store
 
 SERIAL = ClusterSettings(kind="serial", threads=1)
@@ -120,7 +120,7 @@ def test_a_damaged_sidecar_means_not_done_and_is_made_again(one_done, choices):
     data = choices.draw(damaged(files[sidecar]))
     for path, content in files.items():
         path.write_bytes(data if path == sidecar else content)
-    mark = read_mark(data)
+    mark = read_stamp(data)
     ours = mark is not None and all(
         digest_bytes(content) in mark.files for path, content in files.items() if path != sidecar
     )

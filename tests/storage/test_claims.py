@@ -10,7 +10,7 @@ from sidecars import FACTS, LABELS, PICTURE, SOUND, damaged
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.storage.claims import claim, refuse_inputs
 from unet_pipeline.storage.ledger import digest_bytes, read_record
-from unet_pipeline.storage.sidecar import read_mark, read_sidecar, write_sidecar
+from unet_pipeline.storage.sidecar import read_sidecar, read_stamp, write_sidecar
 from unet_pipeline.storage.store import Store, join
 
 DATA = write_sidecar(SOUND)
@@ -130,7 +130,7 @@ def test_two_runs_at_once_leave_no_record_of_another_label_map(place):
 def test_what_a_damaged_record_still_names_is_replaced_and_nothing_else(data):
     store = Store()
     output = finished(store, f"memory://{uuid.uuid4().hex}", data)
-    mark = read_mark(data)
+    mark = read_stamp(data)
     if mark is not None and {LABELS, PICTURE} <= mark.files:
         write_all(store, claimed(store, output))
     else:

@@ -12,7 +12,7 @@ from sidecars import LABELS, PICTURE, SOUND, damaged, odd_texts, plain, sidecars
 from unet_pipeline.records import json_text
 from unet_pipeline.report.table import cases_csv, markdown_table, table_rows
 from unet_pipeline.storage.ledger import digest_bytes
-from unet_pipeline.storage.sidecar import Mark, read_mark, read_sidecar, stamped, write_sidecar
+from unet_pipeline.storage.sidecar import Stamp, read_sidecar, read_stamp, stamped, write_sidecar
 
 DATA = write_sidecar(SOUND)
 CONTENT = json.loads(DATA)
@@ -58,7 +58,7 @@ def test_a_record_cut_anywhere():
 
 def is_as_good_as_ours(data):
     """Whatever lies there gives nothing, or what table and page can show and a row can hold."""
-    read_mark(data)
+    read_stamp(data)
     found = read_sidecar(data)
     if found is None:
         return
@@ -118,16 +118,16 @@ def test_what_is_not_sound(place, texts):
 @given(st.binary(max_size=200) | plain.map(lambda value: json.dumps(value).encode()))
 def test_bytes_of_any_kind_are_no_record(data):
     assert read_sidecar(data) is None
-    read_mark(data)
+    read_stamp(data)
 
 
 def test_what_is_left_of_a_record_still_names_our_files():
     """Digests of inputs are not of our files: one that was copied over a label map is not ours."""
-    assert read_mark(DATA) == Mark("before", frozenset({LABELS, PICTURE}))
-    assert read_mark(DATA[:-20]) == Mark(None, frozenset({LABELS, PICTURE}))
+    assert read_stamp(DATA) == Stamp("before", frozenset({LABELS, PICTURE}))
+    assert read_stamp(DATA[:-20]) == Stamp(None, frozenset({LABELS, PICTURE}))
     begun = stamped(state="begun", run_id="now", written=[PICTURE])
-    assert read_mark(begun) == Mark("now", frozenset({PICTURE}))
+    assert read_stamp(begun) == Stamp("now", frozenset({PICTURE}))
     assert read_sidecar(begun) is None
-    assert read_mark(b'{"written": {"a": ' + b"[" * 10**5) is None
-    assert read_mark(b'{"RawSources": ["sub-01"]}') is None
-    assert digest_bytes(b"image") not in read_mark(DATA).files
+    assert read_stamp(b'{"written": {"a": ' + b"[" * 10**5) is None
+    assert read_stamp(b'{"RawSources": ["sub-01"]}') is None
+    assert digest_bytes(b"image") not in read_stamp(DATA).files

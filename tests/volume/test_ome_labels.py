@@ -18,7 +18,7 @@ from unet_pipeline.volume.axes import Axes
 from unet_pipeline.volume.decoding import read_volume
 from unet_pipeline.volume.formats import reader_of, writer_of
 from unet_pipeline.volume.formats.ome_labels import SMALL_ENOUGH, steps_of_levels
-from unet_pipeline.volume.formats.protocol import Asked, Legend
+from unet_pipeline.volume.formats.protocol import Legend, ReadOptions
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.header import Header
 
@@ -214,7 +214,7 @@ def test_it_lies_on_an_image_whose_orientation_was_assumed(tmp_path):
     for axis in multiscale["axes"]:
         del axis["orientation"]
     (image / "zarr.json").write_text(json.dumps(root))
-    header = reader_of(str(image)).probe(Store(), str(image), Asked()).header
+    header = reader_of(str(image)).probe(Store(), str(image), ReadOptions()).header
     labels = tmp_path / "labels.ome.zarr"
     write(labels, values_XYZ, header)
     written = json.loads((labels / "zarr.json").read_text())["attributes"]["ome"]["multiscales"][0]

@@ -144,7 +144,7 @@ def test_from_object_storage(s3, tmp_path, values):
     assert [a.sha256 for a in found.inputs] == [b.sha256 for b in read(local).inputs]
     probe = probe_header(s3.store, url)
     s3.store.write(f"{url}/0/c/0/0/0", b"other")
-    assert code_of(lambda: read(url, s3.store, seen=probe.versions)) == "input_changed"
+    assert code_of(lambda: read(url, s3.store, versions=probe.versions)) == "input_changed"
 
 
 def test_a_chunk_that_changes_meanwhile_is_found(tmp_path, values):
@@ -152,7 +152,7 @@ def test_a_chunk_that_changes_meanwhile_is_found(tmp_path, values):
     probe = probe_header(Store(), url)
     chunk = tmp_path / "x.ome.zarr/0/c/0/0/0"
     chunk.write_bytes(chunk.read_bytes())
-    assert code_of(lambda: read(url, seen=probe.versions)) == "input_changed"
+    assert code_of(lambda: read(url, versions=probe.versions)) == "input_changed"
 
 
 @pytest.mark.parametrize(

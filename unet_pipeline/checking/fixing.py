@@ -112,7 +112,7 @@ def _read(
 ) -> tuple[StoredView, ...]:
     return read_volume(
         store, url, role="volume", budget_bytes=policy.memory_bytes, scratch=scratch,
-        form=policy.form, most_bytes=policy.most_bytes, seen=examined.versions,
+        form=policy.form, most_bytes=policy.most_bytes, versions=examined.versions,
         axes=axes, nan=nan,
     ).views  # fmt: skip
 

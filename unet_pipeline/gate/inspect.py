@@ -71,7 +71,7 @@ def _look(
                     scratch=scratch,
                     form=policy.form,
                     most_bytes=policy.most_bytes,
-                    seen=examined.versions,
+                    versions=examined.versions,
                     axes=policy.axes_of(len(case.images)),
                     nan=policy.nan_in_images,
                 )
@@ -137,7 +137,7 @@ def read_mask(
     grid: VoxelGrid,
     policy: Policy,
     budget_bytes: int,
-    seen: Versions | None = None,
+    versions: Versions | None = None,
 ) -> Mask:
     """Read a mask that has passed the gate onto the image's grid.
 
@@ -150,7 +150,8 @@ def read_mask(
     with scratch_folder() as scratch:
         read = read_volume(
             store, url, role="mask", budget_bytes=budget_bytes, scratch=str(scratch),
-            form=policy.form, most_bytes=policy.most_bytes, seen=seen, nan=policy.nan_in_masks,
+            form=policy.form, most_bytes=policy.most_bytes, versions=versions,
+            nan=policy.nan_in_masks,
             axes=policy.axes_of_masks,
         )  # fmt: skip
         header = read.view.header
@@ -168,7 +169,7 @@ def read_reference(
     grid: VoxelGrid,
     policy: Policy,
     budget_bytes: int,
-    seen: Versions | None = None,
+    versions: Versions | None = None,
 ) -> Mask:
     """Read a mask in one file, or join one that has a file for each structure.
 
@@ -179,12 +180,12 @@ def read_reference(
         ``mask_parts_overlap`` for a voxel of two parts.
     """
     if not parts:
-        return read_mask(store, url, grid, policy, budget_bytes, seen)
+        return read_mask(store, url, grid, policy, budget_bytes, versions)
     builder = LabelMapBuilder(grid.shape)
     inputs: list[InputDigest] = []
     filled_voxels = 0
     for part in parts:
-        one = read_mask(store, part.url, grid, policy, budget_bytes, seen)
+        one = read_mask(store, part.url, grid, policy, budget_bytes, versions)
         builder.add(part.label, part.name, one.values_XYZ)
         named = (replace(i, role=i.role.replace("mask", f"mask{part.label}")) for i in one.inputs)
         inputs += named

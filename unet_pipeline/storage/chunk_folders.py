@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from unet_pipeline.storage.fingerprint import Fingerprint, mark_from, of_info
+from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of_stat, of_info
 from unet_pipeline.storage.local import NotRegularError, is_part
 from unet_pipeline.storage.urls import LOCAL, protocol_of
 
@@ -19,7 +19,7 @@ def is_folder(url: str) -> bool:
     return url.endswith("/")
 
 
-def marks_below(url: str, files: Any, path: str) -> dict[str, Fingerprint]:
+def fingerprints_below(url: str, files: Any, path: str) -> dict[str, Fingerprint]:
     """Return all objects below a folder by their names there, each with its version.
 
     Raises
@@ -45,13 +45,20 @@ def marks_below(url: str, files: Any, path: str) -> dict[str, Fingerprint]:
     return found
 
 
-def version_of(marks: Mapping[str, Fingerprint]) -> Fingerprint:
+def version_of(fingerprints: Mapping[str, Fingerprint]) -> Fingerprint:
     """Return the version of a folder: of the names, sizes and versions of all its objects."""
-    etags = {name: mark.etag for name, mark in marks.items() if mark.etag is not None}
-    complete = len(etags) == len(marks)
-    versions = {name: f"{mark.size} {mark.version}" for name, mark in marks.items()}
+    etags = {
+        name: fingerprint.etag
+        for name, fingerprint in fingerprints.items()
+        if fingerprint.etag is not None
+    }
+    complete = len(etags) == len(fingerprints)
+    versions = {
+        name: f"{fingerprint.size} {fingerprint.version}"
+        for name, fingerprint in fingerprints.items()
+    }
     return Fingerprint(
-        sum(mark.size for mark in marks.values()),
+        sum(fingerprint.size for fingerprint in fingerprints.values()),
         _hash_of(etags) if complete else None,
         _hash_of(versions),
     )
@@ -81,5 +88,5 @@ def _local(root: Path) -> dict[str, Fingerprint]:
                 elif not entry.is_file(follow_symlinks=False):
                     raise NotRegularError("a link or a special file in a folder of chunks")
                 elif not is_part(entry.name):
-                    found[_below(entry.path, str(root))] = mark_from(entry.stat())
+                    found[_below(entry.path, str(root))] = fingerprint_of_stat(entry.stat())
     return found

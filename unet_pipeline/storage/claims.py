@@ -18,7 +18,7 @@ from unet_pipeline.storage.chunk_folders import is_folder
 from unet_pipeline.storage.fingerprint import Fingerprint
 from unet_pipeline.storage.ledger import digest_bytes, digest_object
 from unet_pipeline.storage.objects import Data
-from unet_pipeline.storage.sidecar import BEGUN, MOST_BYTES, read_mark, stamped
+from unet_pipeline.storage.sidecar import BEGUN, MOST_BYTES, read_stamp, stamped
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import LOCAL, basename, canonical, protocol_of, redact
 
@@ -89,9 +89,9 @@ class Claim:
         if there is not None:
             now = store.read_at_most(url, MOST_BYTES)
             if digest_bytes(now) != self.record:
-                mark = read_mark(now)
-                if mark is None or mark.run_id != self.run_id:
-                    raise (foreign if mark is None else busy)(url)
+                stamp = read_stamp(now)
+                if stamp is None or stamp.run_id != self.run_id:
+                    raise (foreign if stamp is None else busy)(url)
         store.write(url, data, over=there)
 
 
@@ -111,10 +111,10 @@ def claim(
         ``output_foreign`` if a file lies there that no record of ours knows as it is; of a folder
         each of its files is asked for.
     """
-    mark = None if record is None else read_mark(record)
-    if record is not None and mark is None:
+    stamp = None if record is None else read_stamp(record)
+    if record is not None and stamp is None:
         raise foreign(f"{output}{RECORD}")
-    digests = frozenset[str]() if mark is None else mark.files
+    digests = frozenset[str]() if stamp is None else stamp.files
     for suffix in suffixes:
         url = f"{output}{suffix}"
         for name, digest in _digests(store, url).items():

@@ -21,7 +21,7 @@ from unet_pipeline.storage.names import (
 )
 from unet_pipeline.storage.pairing import MaskPattern, pair
 from unet_pipeline.storage.parts import Labels
-from unet_pipeline.storage.sidecar import read_mark
+from unet_pipeline.storage.sidecar import read_stamp
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.survey import survey
 from unet_pipeline.storage.urls import redact, relative_to
@@ -125,7 +125,7 @@ def _list_masks(store: Store, url: str) -> Listing:
 
 def _is_ours(store: Store, sidecar: str) -> bool:
     """Say whether a label map was written by this package: it must not be its own reference."""
-    return read_mark(read_record(store, sidecar) or b"") is not None
+    return read_stamp(read_record(store, sidecar) or b"") is not None
 
 
 def _apart(listed: Listing, masks: Listing | None, pattern: MaskPattern | None) -> _Sides:

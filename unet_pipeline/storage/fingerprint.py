@@ -51,22 +51,22 @@ class Fingerprint:
 def fingerprint_of(url: str, files: Any, path: str) -> Fingerprint:
     """Return what a file system says of the object at ``path``."""
     if protocol_of(url) == LOCAL:
-        return mark_of(Path(path))
+        return local_fingerprint(Path(path))
     info = files.info(path)
     if info["type"] == "directory":
         raise FileNotFoundError(path)
     return of_info(protocol_of(url), info)
 
 
-def mark_of(path: Path) -> Fingerprint:
+def local_fingerprint(path: Path) -> Fingerprint:
     """Return the version of a local file."""
     state = path.stat()
     if stat.S_ISDIR(state.st_mode):
         raise FileNotFoundError(str(path))
-    return mark_from(state)
+    return fingerprint_of_stat(state)
 
 
-def mark_from(state: os.stat_result) -> Fingerprint:
+def fingerprint_of_stat(state: os.stat_result) -> Fingerprint:
     """Return the version of a local file that was asked already."""
     return Fingerprint(state.st_size, None, str(state.st_mtime_ns), (_MACHINE, state.st_ino))
 

@@ -71,8 +71,8 @@ def store_case(
     claim = with_retries(lambda: mine.begin(store, (*digests.values(), drawn)))
     if is_folder(ending):
         _make_room(store, claim, ending, digests)
-        marks = _write_all(store, claim, ending, objects, len(digests))
-        whole, version = digest_of_all(digests), version_of(marks)
+        fingerprints = _write_all(store, claim, ending, objects, len(digests))
+        whole, version = digest_of_all(digests), version_of(fingerprints)
     else:
         ((name, data),) = objects
         version = with_retries(lambda: claim.write(store, ending, data))
@@ -122,7 +122,7 @@ def _write_all(
     store: Store, claim: Claim, ending: str, objects: Objects, count: int
 ) -> dict[str, Fingerprint]:
     """Write objects, some at once, and the last one when all others are there."""
-    marks: dict[str, Fingerprint] = {}
+    fingerprints: dict[str, Fingerprint] = {}
     pending: deque[tuple[str, Future[Fingerprint]]] = deque()
 
     def write(name: str, data: bytes) -> Fingerprint:
@@ -133,8 +133,8 @@ def _write_all(
         for name, data in islice(each, count - 1):
             if len(pending) == AT_ONCE:
                 done, future = pending.popleft()
-                marks[done] = future.result()
+                fingerprints[done] = future.result()
             pending.append((name, pool.submit(write, name, data)))
-        marks |= {name: future.result() for name, future in pending}
-    marks |= {name: write(name, data) for name, data in each}
-    return marks
+        fingerprints |= {name: future.result() for name, future in pending}
+    fingerprints |= {name: write(name, data) for name, data in each}
+    return fingerprints

@@ -8,8 +8,8 @@ from unet_pipeline.storage.faults import is_past_end
 from unet_pipeline.storage.fingerprint import (
     Fingerprint,
     fingerprint_of,
-    mark_from,
-    mark_of,
+    fingerprint_of_stat,
+    local_fingerprint,
     of_info,
     strong_etag,
 )
@@ -37,7 +37,7 @@ def put_object(url: str, files: Any, path: str, data: Data, over: Over) -> str |
 
 def _write_local(path: Path, data: Data, over: Over) -> None:
     def unchanged() -> None:
-        if over not in ("anything", None) and mark_of(path) != over:
+        if over not in ("anything", None) and local_fingerprint(path) != over:
             raise PreconditionFailedError(str(path))
 
     try:
@@ -54,16 +54,16 @@ def _condition(over: Over) -> dict[str, str]:
     return {"IfMatch": f'"{over.etag}"'} if isinstance(over, Fingerprint) and over.etag else {}
 
 
-def read_marked(
+def read_with_fingerprint(
     url: str, files: Any, path: str, start: int, length: int
 ) -> tuple[bytes, Fingerprint]:
     """Return a range of an object, from the end where ``start`` is below 0, and its version."""
     protocol = protocol_of(url)
     if protocol == LOCAL:
         with open_regular(path) as file:
-            mark = mark_from(os.fstat(file.fileno()))
-            file.seek(max(0, mark.size + start) if start < 0 else start)
-            return file.read(length), mark
+            fingerprint = fingerprint_of_stat(os.fstat(file.fileno()))
+            file.seek(max(0, fingerprint.size + start) if start < 0 else start)
+            return file.read(length), fingerprint
     if protocol == S3:
         wanted = f"bytes={start}" if start < 0 else f"bytes={start}-{start + length - 1}"
         try:
@@ -73,7 +73,9 @@ def read_marked(
                 return b"", fingerprint_of(url, files, path)
             raise
         return data, of_info(protocol, info)
-    mark = fingerprint_of(url, files, path)
-    begin = max(0, mark.size + start) if start < 0 else min(start, mark.size)
-    data = files.cat_file(path, start=begin, end=begin + length) if begin < mark.size else b""
-    return bytes(data), mark
+    fingerprint = fingerprint_of(url, files, path)
+    begin = max(0, fingerprint.size + start) if start < 0 else min(start, fingerprint.size)
+    data = (
+        files.cat_file(path, start=begin, end=begin + length) if begin < fingerprint.size else b""
+    )
+    return bytes(data), fingerprint

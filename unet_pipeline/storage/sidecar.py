@@ -12,7 +12,7 @@ Our own writing::
 What lies there is read as a stranger's file, and two questions are asked of it. *Is the case done?*
 Only if all of it is sound: ``read_sidecar`` holds it against the types of ``Sidecar``. *Is a file
 beside it ours?* Only if the digest of the file stands in it; that is answered from what is left of
-it, too (``read_mark``), for a damaged record must not make a label map of ours a stranger's.
+it, too (``read_stamp``), for a damaged record must not make a label map of ours a stranger's.
 """
 
 import json
@@ -271,7 +271,7 @@ def stamped(**said: Any) -> bytes:
 
 
 @dataclass(frozen=True)
-class Mark:
+class Stamp:
     """What a record of ours says, whatever else is wrong with it.
 
     Attributes
@@ -287,7 +287,7 @@ class Mark:
     files: frozenset[str]
 
 
-def read_mark(data: bytes) -> Mark | None:
+def read_stamp(data: bytes) -> Stamp | None:
     """Return what a record, or what is left of one, says; None if it is not of our writing."""
     try:
         said = _loads(data)
@@ -296,14 +296,14 @@ def read_mark(data: bytes) -> Mark | None:
         head = data[:_HEAD_BYTES].decode("utf-8", "replace")
         if not head.lstrip().startswith("{") or f'"made_by": "{MADE_BY}"' not in head:
             return None
-        return _mark(None, head.partition('"written"')[2].partition("]")[0])
+        return _stamp(None, head.partition('"written"')[2].partition("]")[0])
     if said.get("made_by") != MADE_BY and said.keys().isdisjoint({"settings_digest", "written"}):
         return None
-    return _mark(said.get("run_id"), files)
+    return _stamp(said.get("run_id"), files)
 
 
-def _mark(run_id: Any, files: str) -> Mark:
-    return Mark(run_id if isinstance(run_id, str) else None, frozenset(re.findall(_DIGEST, files)))
+def _stamp(run_id: Any, files: str) -> Stamp:
+    return Stamp(run_id if isinstance(run_id, str) else None, frozenset(re.findall(_DIGEST, files)))
 
 
 def _loads(data: bytes) -> Any:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 from unet_pipeline.errors import CaseError, RequestError, has_secret
-from unet_pipeline.storage.chunk_folders import is_folder, marks_below, version_of
+from unet_pipeline.storage.chunk_folders import fingerprints_below, is_folder, version_of
 from unet_pipeline.storage.faults import (
     explained,
     keys_are_refused,
@@ -19,7 +19,7 @@ from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
 from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of
 from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.local import is_part, prune, walk
-from unet_pipeline.storage.objects import Data, Over, put_object, read_marked
+from unet_pipeline.storage.objects import Data, Over, put_object, read_with_fingerprint
 from unet_pipeline.storage.reading import explained_file
 from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, service_code
 from unet_pipeline.storage.urls import (
@@ -89,13 +89,13 @@ class Store:
         """Return up to ``length`` bytes from ``start``; fewer where the object ends."""
         if length <= 0:
             return b""
-        return self.read_marked(url, start, length)[0][:length]
+        return self.read_with_fingerprint(url, start, length)[0][:length]
 
     def read_tail(self, url: str, length: int) -> bytes:
         """Return the last ``length`` bytes, in one request that need not know the size."""
-        return self.read_marked(url, -length, length)[0]
+        return self.read_with_fingerprint(url, -length, length)[0]
 
-    def read_marked(self, url: str, start: int, length: int) -> tuple[bytes, Fingerprint]:
+    def read_with_fingerprint(self, url: str, start: int, length: int) -> tuple[bytes, Fingerprint]:
         """Return a range of an object, and which version of it that is.
 
         Parameters
@@ -103,7 +103,9 @@ class Store:
         start
             First byte; below 0 it is counted from the end.
         """
-        return self._do(url, lambda files, path: read_marked(url, files, path, start, length))
+        return self._do(
+            url, lambda files, path: read_with_fingerprint(url, files, path, start, length)
+        )
 
     def open(self, url: str) -> BinaryIO:
         """Open an object for reading in order or by seeking, some MiB at a time.
@@ -210,7 +212,7 @@ class Store:
 
     def objects_below(self, url: str) -> dict[str, Fingerprint]:
         """Return the version of each object of a folder, by its name below it."""
-        return self._do(url, lambda files, path: marks_below(url, files, path))
+        return self._do(url, lambda files, path: fingerprints_below(url, files, path))
 
     def is_folder(self, url: str) -> bool:
         """Say whether ``url`` is a folder, or a prefix with objects below it."""

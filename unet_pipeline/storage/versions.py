@@ -15,7 +15,7 @@ from unet_pipeline.storage.store import Store
 Versions = Mapping[str, Fingerprint]  # by URL
 
 
-def expect(url: str, now: Fingerprint, seen: Versions) -> None:
+def expect(url: str, now: Fingerprint, versions: Versions) -> None:
     """Hold what is there now against what was seen.
 
     Raises
@@ -23,27 +23,27 @@ def expect(url: str, now: Fingerprint, seen: Versions) -> None:
     CaseError
         ``input_changed``.
     """
-    if not now.is_of(seen.get(url, now)):
+    if not now.is_of(versions.get(url, now)):
         raise input_changed(url)
 
 
 @contextmanager
-def one_version(store: Store, url: str, seen: Versions) -> Iterator[None]:
-    """Hold an object against ``seen`` behind the block, too, and whatever the block found in it.
+def one_version(store: Store, url: str, versions: Versions) -> Iterator[None]:
+    """Hold an object against its version after the block, too, and whatever the block found in it.
 
     What cannot be decoded may be a mixture of two versions: that it was changed is then the fault.
     """
     try:
         yield
     except CaseError:
-        expect_all(store, {url: seen[url]})
+        expect_all(store, {url: versions[url]})
         raise
-    expect_all(store, {url: seen[url]})
+    expect_all(store, {url: versions[url]})
 
 
-def expect_all(store: Store, seen: Versions) -> None:
+def expect_all(store: Store, versions: Versions) -> None:
     """Ask once more for the version of each object; raises as ``expect``."""
-    for url, mark in seen.items():
+    for url, fingerprint in versions.items():
         now = store.find(url)
-        if now is None or not now.is_of(mark):
+        if now is None or not now.is_of(fingerprint):
             raise input_changed(url)

@@ -161,7 +161,7 @@ def _load(
         form=policy.form,
         allowed_voxels=policy.tolerance.affine_voxels,
         most_bytes=policy.most_bytes,
-        seen=item.examined.versions,
+        versions=item.examined.versions,
         axes=replace(policy, file_channels=item.channels).axes_of(len(case.images)),
         nan=policy.nan_in_images,
     )

@@ -21,7 +21,7 @@ from unet_pipeline.storage.versions import Versions
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.axes import XYZ, Axes
 from unet_pipeline.volume.formats import reader_of
-from unet_pipeline.volume.formats.protocol import MOST_BYTES, Asked
+from unet_pipeline.volume.formats.protocol import MOST_BYTES, ReadOptions
 from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.labels import as_labels
@@ -118,7 +118,7 @@ def read_volume(
     scratch: str | None = None,
     form: Form | None = None,
     most_bytes: int = MOST_BYTES,
-    seen: Versions | None = None,
+    versions: Versions | None = None,
     axes: Axes = XYZ,
     nan: NanRule = None,
 ) -> VolumeRead:
@@ -131,11 +131,11 @@ def read_volume(
     ------
     CaseError
         What its format's reader finds; ``volume_too_large``; ``voxels_not_finite`` for values that
-        are no finite float32; ``input_changed`` for a file that is not the version in ``seen``, or
+        are no finite float32; ``input_changed`` for a file of another version, or one that
         is replaced meanwhile.
     """
-    asked = Asked(form, axes, most_bytes)
-    with reader_of(url).open(store, url, asked, role, seen or {}) as source:
+    options = ReadOptions(form, axes, most_bytes)
+    with reader_of(url).open(store, url, options, role, versions or {}) as source:
         header = source.header
         look = _Look(header, role, nan)
         with _place(scratch, needed=header.nbytes > budget_bytes) as folder:

@@ -3,10 +3,10 @@
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.axes import XYZ, Axes
 from unet_pipeline.volume.formats import reader_of
-from unet_pipeline.volume.formats.protocol import MOST_BYTES, Asked, Probe
+from unet_pipeline.volume.formats.protocol import MOST_BYTES, ProbeResult, ReadOptions
 from unet_pipeline.volume.forms import Form
 
-__all__ = ["MOST_BYTES", "Probe", "probe_header"]
+__all__ = ["MOST_BYTES", "ProbeResult", "probe_header"]
 
 
 def probe_header(
@@ -15,7 +15,7 @@ def probe_header(
     form: Form | None = None,
     most_bytes: int = MOST_BYTES,
     axes: Axes = XYZ,
-) -> Probe:
+) -> ProbeResult:
     """Read the header of a volume of any format, and as little else as tells whether it is whole.
 
     Raises
@@ -23,4 +23,4 @@ def probe_header(
     CaseError
         ``volume_too_large``, and what its format's reader finds.
     """
-    return reader_of(url).probe(store, url, Asked(form, axes, most_bytes))
+    return reader_of(url).probe(store, url, ReadOptions(form, axes, most_bytes))

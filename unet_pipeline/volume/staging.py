@@ -87,7 +87,7 @@ def stage(
     form: Form | None = None,
     allowed_voxels: float = 0.0,
     most_bytes: int = MOST_BYTES,
-    seen: Versions | None = None,
+    versions: Versions | None = None,
     axes: Axes = XYZ,
     nan: NanRule = None,
 ) -> Staged:
@@ -106,8 +106,8 @@ def stage(
         spacing, are resampled onto it. Whether they may be is the gate's to say.
     most_bytes
         Decoded bytes that a channel may claim.
-    seen
-        Versions of files that the gate has seen; others are not read (``input_changed``).
+    versions
+        Versions of files that the gate has read; others are not read (``input_changed``).
     axes
         What a file may have instead of three axes in space.
     nan
@@ -117,7 +117,7 @@ def stage(
     read = [
         read_volume(
             store, url, role=f"image{i}", budget_bytes=budget_bytes // len(urls), scratch=scratch,
-            form=form, most_bytes=most_bytes, seen=seen, axes=axes, nan=nan,
+            form=form, most_bytes=most_bytes, versions=versions, axes=axes, nan=nan,
         )
         for i, url in enumerate(urls)
     ]  # fmt: skip

@@ -35,11 +35,11 @@ from unet_pipeline.volume.formats.nifti_voxels import (
 from unet_pipeline.volume.formats.protocol import (
     NO_LEGEND,
     VOXELS,
-    Asked,
     Legend,
     Objects,
-    Probe,
+    ProbeResult,
     Reader,
+    ReadOptions,
     Slabs,
     Writer,
     check_size,
@@ -59,31 +59,37 @@ class Nifti:
         """Return the file, or both of a pair."""
         return {"": url} | ({VOXELS: _voxels_url(store, url)} if is_pair_header(url) else {})
 
-    def probe(self, store: Store, url: str, asked: Asked) -> Probe:
+    def probe(self, store: Store, url: str, options: ReadOptions) -> ProbeResult:
         """Read a header by range requests, and hold its claims against the size of the file."""
-        return _probe(store, url, asked)
+        return _probe(store, url, options)
 
     @contextmanager
     def open(
-        self, store: Store, url: str, asked: Asked, role: str, seen: Versions
+        self, store: Store, url: str, options: ReadOptions, role: str, versions: Versions
     ) -> Iterator["_Open"]:
         """Open a file, and digest what is read of it."""
         voxels = _voxels_url(store, url)
-        start, mark = read_start(store, url)
-        marks = {url: mark} if voxels == url else {url: mark, voxels: store.fingerprint(voxels)}
-        for each, now in marks.items():
-            expect(each, now, seen)
+        start, fingerprint = read_start(store, url)
+        fingerprints = (
+            {url: fingerprint}
+            if voxels == url
+            else {url: fingerprint, voxels: store.fingerprint(voxels)}
+        )
+        for each, now in fingerprints.items():
+            expect(each, now, versions)
         alone = voxels == url
-        before = () if alone else (_digest_small(store, url, role, marks),)
-        header = parse_header(start, asked.form, pair=not alone, axes=asked.axes)
-        _check_claims(header, asked.most_bytes)
+        before = () if alone else (_digest_small(store, url, role, fingerprints),)
+        header = parse_header(start, options.form, pair=not alone, axes=options.axes)
+        _check_claims(header, options.most_bytes)
         with (
-            one_version(store, voxels, marks),
+            one_version(store, voxels, fingerprints),
             store.open(voxels) as file,
             DigestingReader(file) as hashed,
         ):
             name = role if alone else f"{role}{VOXELS}"
-            yield _Open(header, hashed, before, InputDigest(name, *_mark(marks[voxels]), ""))
+            yield _Open(
+                header, hashed, before, InputDigest(name, *_size_and_etag(fingerprints[voxels]), "")
+            )
 
     def check(self, header: Header) -> None:
         """Take any place: a header has room for every affine."""
@@ -118,21 +124,21 @@ class _Open:
         return (*self.before, replace(self.last, sha256=self.stream.digest))
 
 
-def _mark(seen: Fingerprint) -> tuple[int, str | None]:
+def _size_and_etag(seen: Fingerprint) -> tuple[int, str | None]:
     return seen.size, seen.etag
 
 
 def read_start(store: Store, url: str) -> tuple[bytes, Fingerprint]:
     """Read the first bytes of a file: as many as its header needs, of one version."""
-    start, mark = store.read_marked(url, 0, HEADER_BYTES)
+    start, fingerprint = store.read_with_fingerprint(url, 0, HEADER_BYTES)
     if len(start) < HEADER_BYTES or holds_header(start):
-        return start, mark
-    more, again = store.read_marked(url, HEADER_BYTES, _LONG_START - HEADER_BYTES)
-    expect(url, again, {url: mark})
-    return start + more, mark
+        return start, fingerprint
+    more, again = store.read_with_fingerprint(url, HEADER_BYTES, _LONG_START - HEADER_BYTES)
+    expect(url, again, {url: fingerprint})
+    return start + more, fingerprint
 
 
-def _probe(store: Store, url: str, asked: Asked) -> Probe:
+def _probe(store: Store, url: str, options: ReadOptions) -> ProbeResult:
     """Read a header, and hold it against the size of the file.
 
     A gzip file names its decompressed size in its last four bytes (RFC 1952). Only where that is
@@ -147,36 +153,38 @@ def _probe(store: Store, url: str, asked: Asked) -> Probe:
         it claims; ``input_changed`` for one that is replaced meanwhile.
     """
     voxels = _voxels_url(store, url)
-    start, mark = read_start(store, url)
-    seen = {url: mark}
-    header = parse_header(start, asked.form, pair=voxels != url, axes=asked.axes)
+    start, fingerprint = read_start(store, url)
+    versions = {url: fingerprint}
+    header = parse_header(start, options.form, pair=voxels != url, axes=options.axes)
     promised = fields_of(header).offset + header.stored_bytes
     gzipped = _is_gzip(voxels, url, start)
     is_all_here = voxels == url and len(start) < HEADER_BYTES
     bytes_read, named_size = len(start), not gzipped
     if gzipped:
-        tail, mark = (start[-4:], mark) if is_all_here else store.read_marked(voxels, -4, 4)
-        expect(voxels, mark, seen)
-        seen[voxels] = mark
+        tail, fingerprint = (
+            (start[-4:], fingerprint) if is_all_here else store.read_with_fingerprint(voxels, -4, 4)
+        )
+        expect(voxels, fingerprint, versions)
+        versions[voxels] = fingerprint
         bytes_read += 0 if is_all_here else len(tail)
         named_size = int.from_bytes(tail, "little") == promised % _GZIP_SIZES
         if named_size and promised < _GZIP_SIZES:
-            _check_claims(header, asked.most_bytes)
-            return Probe(header, bytes_read, seen)
-    if voxels not in seen:
-        seen[voxels] = store.fingerprint(voxels)
-    size = len(start) if is_all_here else seen[voxels].size
+            _check_claims(header, options.most_bytes)
+            return ProbeResult(header, bytes_read, versions)
+    if voxels not in versions:
+        versions[voxels] = store.fingerprint(voxels)
+    size = len(start) if is_all_here else versions[voxels].size
     if promised > size * (_GZIP_RATIO if gzipped else 1):
         raise broken(
             "file_truncated",
             f"a file of {size:,} bytes whose header claims {header.stored_bytes:,} bytes of voxels",
         )
-    _check_claims(header, asked.most_bytes)
+    _check_claims(header, options.most_bytes)
     if named_size:
-        return Probe(header, bytes_read, seen)
-    with one_version(store, voxels, seen), store.open(voxels) as file:
+        return ProbeResult(header, bytes_read, versions)
+    with one_version(store, voxels, versions), store.open(voxels) as file:
         check_whole(file, header)
-    return Probe(header, bytes_read + size, seen)
+    return ProbeResult(header, bytes_read + size, versions)
 
 
 def _check_claims(header: Header, most_bytes: int) -> None:
@@ -208,10 +216,10 @@ def _voxels_url(store: Store, url: str) -> str:
     return found
 
 
-def _digest_small(store: Store, url: str, role: str, marks: Versions) -> InputDigest:
-    mark = marks[url]
-    with one_version(store, url, marks):
-        return InputDigest(role, mark.size, mark.etag, digest_bytes(store.read(url)))
+def _digest_small(store: Store, url: str, role: str, fingerprints: Versions) -> InputDigest:
+    fingerprint = fingerprints[url]
+    with one_version(store, url, fingerprints):
+        return InputDigest(role, fingerprint.size, fingerprint.etag, digest_bytes(store.read(url)))
 
 
 def _is_gzip(voxels: str, url: str, start: bytes) -> bool:

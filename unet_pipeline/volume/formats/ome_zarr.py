@@ -30,9 +30,9 @@ from unet_pipeline.volume.formats.ome_labels import OmeLabels
 from unet_pipeline.volume.formats.ome_metadata import Level, parse_level
 from unet_pipeline.volume.formats.protocol import (
     VOXELS,
-    Asked,
-    Probe,
+    ProbeResult,
     Reader,
+    ReadOptions,
     Slabs,
     Writer,
     check_size,
@@ -56,11 +56,11 @@ class _Image:
 
     root: str
     root_data: bytes
-    root_mark: Fingerprint
+    root_fingerprint: Fingerprint
     folder: str
     array_name: str
     array_data: bytes
-    array_mark: Fingerprint
+    array_fingerprint: Fingerprint
     level: Level
     array: ZarrArray
 
@@ -73,27 +73,32 @@ class OmeZarr:
         root, _, _, found = _level(store, url, level)
         return {"": root, VOXELS: _folder(url, found)}
 
-    def probe(self, store: Store, url: str, asked: Asked) -> Probe:
+    def probe(self, store: Store, url: str, options: ReadOptions) -> ProbeResult:
         """Read the metadata, and list the chunks."""
-        image = _image(store, url, asked.axes.level)
+        image = _image(store, url, options.axes.level)
         chunks = store.objects_below(image.folder)
-        expect(image.folder, image.array_mark, {image.folder: chunks[image.array_name]})
-        header = _header(image, chunks, asked)
+        expect(image.folder, image.array_fingerprint, {image.folder: chunks[image.array_name]})
+        header = _header(image, chunks, options)
         read = len(image.root_data) + len(image.array_data)
-        return Probe(header, read, {image.root: image.root_mark, image.folder: version_of(chunks)})
+        return ProbeResult(
+            header, read, {image.root: image.root_fingerprint, image.folder: version_of(chunks)}
+        )
 
     @contextmanager
     def open(
-        self, store: Store, url: str, asked: Asked, role: str, seen: Versions
+        self, store: Store, url: str, options: ReadOptions, role: str, versions: Versions
     ) -> Iterator["_Open"]:
         """Open a level, and digest every object of it."""
-        image = _image(store, url, asked.axes.level)
+        image = _image(store, url, options.axes.level)
         chunks = store.objects_below(image.folder)
-        marks = {image.root: image.root_mark, image.folder: version_of(chunks)}
-        for each, now in marks.items():
-            expect(each, now, seen)
-        header = _header(image, chunks, asked)
-        with one_version(store, image.folder, marks), one_version(store, image.root, marks):
+        fingerprints = {image.root: image.root_fingerprint, image.folder: version_of(chunks)}
+        for each, now in fingerprints.items():
+            expect(each, now, versions)
+        header = _header(image, chunks, options)
+        with (
+            one_version(store, image.folder, fingerprints),
+            one_version(store, image.root, fingerprints),
+        ):
             source = _Open(header, store, image, chunks, role)
             yield source
             source.digest_rest()
@@ -108,7 +113,7 @@ class _Open:
     header: Header
     store: Store
     image: _Image
-    marks: Mapping[str, Fingerprint]
+    fingerprints: Mapping[str, Fingerprint]
     role: str
     digests: dict[str, str] = field(default_factory=dict)
 
@@ -178,9 +183,9 @@ class _Open:
     def _chunk(self, place: tuple[int, ...]) -> Array | None:
         """Return a chunk; None for one that is not stored, whose voxels have the fill value."""
         name, array = self.image.array.name(place), self.image.array
-        if name not in self.marks:
+        if name not in self.fingerprints:
             return None
-        data = _read(self.store, self.image.folder, name, self.marks, array)
+        data = _read(self.store, self.image.folder, name, self.fingerprints, array)
         if name not in self.digests:
             self.digests[name] = digest_bytes(data)
         try:
@@ -192,14 +197,14 @@ class _Open:
 
     def digest_rest(self) -> None:
         """Digest the objects of the level that were not needed."""
-        for name in self.marks.keys() - self.digests.keys():
+        for name in self.fingerprints.keys() - self.digests.keys():
             self.digests[name] = digest_object(self.store, join(self.image.folder, name))
 
     def inputs(self) -> tuple[InputDigest, ...]:
-        image, now = self.image, version_of(self.marks)
+        image, now = self.image, version_of(self.fingerprints)
         root = digest_bytes(image.root_data)
         return (
-            InputDigest(self.role, image.root_mark.size, image.root_mark.etag, root),
+            InputDigest(self.role, image.root_fingerprint.size, image.root_fingerprint.etag, root),
             InputDigest(
                 f"{self.role}{VOXELS}", now.size, now.etag, digest_of_all(self.digests)
             ),
@@ -215,13 +220,13 @@ def _as_XYZ(cut: npt.NDArray[Any], level: Level) -> Array:  # noqa: N802
 
 
 def _read(
-    store: Store, folder: str, name: str, marks: Mapping[str, Fingerprint], array: ZarrArray
+    store: Store, folder: str, name: str, fingerprints: Mapping[str, Fingerprint], array: ZarrArray
 ) -> bytes:
     url, most = join(folder, name), 2 * array.chunk_bytes + 2**20
-    if marks[name].size > most:
-        raise damaged("file_corrupt", f"a chunk of {marks[name].size:,} bytes")
-    data, now = store.read_marked(url, 0, most)
-    expect(url, now, {url: marks[name]})
+    if fingerprints[name].size > most:
+        raise damaged("file_corrupt", f"a chunk of {fingerprints[name].size:,} bytes")
+    data, now = store.read_with_fingerprint(url, 0, most)
+    expect(url, now, {url: fingerprints[name]})
     return data
 
 
@@ -230,7 +235,7 @@ def _level(store: Store, url: str, level: int) -> tuple[str, bytes, Fingerprint,
     for name in ("zarr.json", ".zattrs"):
         root = join(url, name)
         try:
-            data, mark = store.read_marked(root, 0, _METADATA_BYTES)
+            data, fingerprint = store.read_with_fingerprint(root, 0, _METADATA_BYTES)
         except CaseError as error:
             if error.code == "file_missing":
                 continue
@@ -238,16 +243,18 @@ def _level(store: Store, url: str, level: int) -> tuple[str, bytes, Fingerprint,
         with _as_fault():
             found = json.loads(data)
             attributes = found["attributes"]["ome"] if name == "zarr.json" else found
-            return root, data, mark, parse_level(attributes, level)
+            return root, data, fingerprint, parse_level(attributes, level)
     raise damaged("not_ome_zarr", "a folder without metadata of an image")
 
 
 def _image(store: Store, url: str, wanted: int) -> _Image:
-    root, data, mark, level = _level(store, url, wanted)
+    root, data, fingerprint, level = _level(store, url, wanted)
     folder = _folder(url, level)
     name = "zarr.json" if root.endswith("zarr.json") else ".zarray"
     try:
-        array_data, array_mark = store.read_marked(join(folder, name), 0, _METADATA_BYTES)
+        array_data, array_fingerprint = store.read_with_fingerprint(
+            join(folder, name), 0, _METADATA_BYTES
+        )
     except CaseError as error:
         if error.code != "file_missing":
             raise
@@ -256,7 +263,9 @@ def _image(store: Store, url: str, wanted: int) -> _Image:
         array = parse_array(json.loads(array_data))
         if len(array.shape) != 3 - level.space.count(None) + len(level.beside):
             raise ValueError("other axes than the array")
-    return _Image(root, data, mark, folder, name, array_data, array_mark, level, array)
+    return _Image(
+        root, data, fingerprint, folder, name, array_data, array_fingerprint, level, array
+    )
 
 
 def _folder(url: str, level: Level) -> str:
@@ -274,27 +283,27 @@ def _as_fault() -> Iterator[None]:
         raise damaged("not_ome_zarr", "metadata with impossible values") from error
 
 
-def _header(image: _Image, marks: Mapping[str, Fingerprint], asked: Asked) -> Header:
+def _header(image: _Image, fingerprints: Mapping[str, Fingerprint], options: ReadOptions) -> Header:
     level, array = image.level, image.array
     space = [array.shape[axis] for axis in level.space if axis is not None]
     beside = [array.shape[axis] for axis in level.beside]
     if len(space) == 2 and max(beside, default=1) == 1:
         beside = []
-    taken = select_axes([*space, *beside], asked.axes)
+    taken = select_axes([*space, *beside], options.axes)
     if len(space) == 2 and not taken.flat:
         raise damaged("not_3d", "an image without a z axis")
     header = Header(
         VoxelGrid.of(taken.spatial, level.affine), array.dtype, volumes=taken.volumes,
         first=taken.first, stored=taken.stored, flat=taken.flat, remarks=level.remarks,
     )  # fmt: skip
-    check_size(header, asked.most_bytes)
-    return _held(header, array, marks)
+    check_size(header, options.most_bytes)
+    return _held(header, array, fingerprints)
 
 
-def _held(header: Header, array: ZarrArray, marks: Mapping[str, Fingerprint]) -> Header:
+def _held(header: Header, array: ZarrArray, fingerprints: Mapping[str, Fingerprint]) -> Header:
     """Hold an array against the chunks that are stored."""
     names = map(array.name, np.ndindex(array.grid))
-    sizes = [marks[name].size for name in names if name in marks]
+    sizes = [fingerprints[name].size for name in names if name in fingerprints]
     if not sizes:
         raise damaged("file_truncated", "an array of which no chunk is stored")
     size = array.codecs.size(array.chunks)

@@ -22,7 +22,7 @@ Objects = Iterable[tuple[str, bytes]]
 
 
 @dataclass(frozen=True)
-class Asked:
+class ReadOptions:
     """How a volume is to be read.
 
     Attributes
@@ -41,7 +41,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Probe:
+class ProbeResult:
     """A header, which versions of its files were read, and how many bytes of them."""
 
     header: Header
@@ -94,14 +94,14 @@ class Reader(Protocol):
         """
         ...
 
-    def probe(self, store: Store, url: str, asked: Asked) -> Probe:
+    def probe(self, store: Store, url: str, options: ReadOptions) -> ProbeResult:
         """Read a header, hold its claims against what is stored, and against ``most_bytes``."""
         ...
 
     def open(
-        self, store: Store, url: str, asked: Asked, role: str, seen: Versions
+        self, store: Store, url: str, options: ReadOptions, role: str, versions: Versions
     ) -> AbstractContextManager[Source]:
-        """Open a volume of the versions in ``seen``; they are compared at the end, too."""
+        """Open a volume of these versions; they are compared at the end, too."""
         ...
 
 
