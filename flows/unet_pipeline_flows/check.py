@@ -11,7 +11,6 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import RunStopped
-from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.records import CheckRecord, CheckSummary
 from unet_pipeline.report.check_table import attention_order, check_markdown, check_rows
 from unet_pipeline.report.table import as_code
@@ -31,6 +30,8 @@ def check(settings: CheckSettings) -> End:
 
 
 def _check(settings: CheckSettings) -> End:
+    from unet_pipeline.jobs.check import close_check, open_check, run_check  # imports networks
+
     run = open_check(settings)
     total = len(run.cases) + len(run.faults)
     get_run_logger().info("check %s: %d cases", run.run_id, total)

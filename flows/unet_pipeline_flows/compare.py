@@ -3,7 +3,6 @@
 from prefect import flow
 
 from unet_pipeline.config import CompareSettings
-from unet_pipeline.jobs.compare import open_compare, run_compare
 from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 from unet_pipeline_flows.scoring import score
 
@@ -16,7 +15,13 @@ from unet_pipeline_flows.scoring import score
 )
 def compare(settings: CompareSettings) -> End:
     """Check the request, score all candidates, and report."""
-    return run_checked(settings, lambda checked: score(checked, open_compare, run_compare))
+    return run_checked(settings, _compare)
+
+
+def _compare(settings: CompareSettings) -> End:
+    from unet_pipeline.jobs.compare import open_compare, run_compare  # imports networks
+
+    return score(settings, open_compare, run_compare)
 
 
 if __name__ == "__main__":  # python -m unet_pipeline_flows.compare SETTINGS.json

@@ -3,7 +3,6 @@
 from prefect import flow
 
 from unet_pipeline.config import DepthsSettings
-from unet_pipeline.jobs.depths import open_depths, run_depths
 from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 from unet_pipeline_flows.scoring import score
 
@@ -16,7 +15,13 @@ from unet_pipeline_flows.scoring import score
 )
 def depths(settings: DepthsSettings) -> End:
     """Check the request, score all candidates, and report."""
-    return run_checked(settings, lambda checked: score(checked, open_depths, run_depths))
+    return run_checked(settings, _depths)
+
+
+def _depths(settings: DepthsSettings) -> End:
+    from unet_pipeline.jobs.depths import open_depths, run_depths  # imports networks
+
+    return score(settings, open_depths, run_depths)
 
 
 if __name__ == "__main__":  # python -m unet_pipeline_flows.depths SETTINGS.json

@@ -3,18 +3,20 @@
 A run that was killed is gone on with by starting it again with the same settings.
 """
 
+from typing import TYPE_CHECKING
+
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.config import TrainSettings
-from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
-from unet_pipeline.training.report import TrainReport
-from unet_pipeline.training.training_log import curves_of
 from unet_pipeline_flows.lifecycle import End, completed, run_by_hand, run_checked
 from unet_pipeline_flows.page import Bar, show_link, show_picture
+
+if TYPE_CHECKING:  # imports torch
+    from unet_pipeline.training.report import TrainReport
 
 
 @flow(
@@ -29,6 +31,8 @@ def train(settings: TrainSettings) -> End:
 
 
 def _train(settings: TrainSettings) -> End:
+    from unet_pipeline.jobs.train import open_train, run_train  # imports networks
+
     run = open_train(settings)
     bar, curves = Bar(settings.steps, "Steps of training"), _Curves(settings)
     report = run_train(run, lambda done, _loss: bar.move_to(done), curves.so_far)
@@ -44,6 +48,8 @@ class _Curves:
 
     def so_far(self, history: History) -> None:
         """Show them, if there is something new."""
+        from unet_pipeline.training.training_log import curves_of
+
         over = len(history.losses) == self.steps
         if not history.losses or (len(history.validations) == self.validations and not over):
             return
@@ -54,7 +60,7 @@ class _Curves:
         show_picture(curves_of(history, names), "curves", text)
 
 
-def _publish(report: TrainReport) -> None:
+def _publish(report: "TrainReport") -> None:
     rows = [{"label": label, **one.as_dict()} for label, one in report.spread.items()]
     if rows:
         text = f"Dice on {len(report.held_out)} cases kept aside"
@@ -63,7 +69,7 @@ def _publish(report: TrainReport) -> None:
     show_link(report.bundle, "The bundle", key="bundle")
 
 
-def _headline(report: TrainReport) -> str:
+def _headline(report: "TrainReport") -> str:
     best = report.history.best
     lines = [
         f"# {_outcome(report)}",
@@ -76,7 +82,7 @@ def _headline(report: TrainReport) -> str:
     return "\n\n".join([*lines, ""])
 
 
-def _outcome(report: TrainReport) -> str:
+def _outcome(report: "TrainReport") -> str:
     if report.mean_dice is None:
         return "Trained; no case was kept aside"
     return f"mean Dice {report.mean_dice:.3f} on {len(report.held_out)} cases kept aside"

@@ -11,7 +11,6 @@ from unet_pipeline.config.allowed import VARIABLE, Allowed
 from unet_pipeline.config.evaluation import NAMED
 from unet_pipeline.config.parts import StorageSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.pinned import trust_digest
 from unet_pipeline.storage.store import StorageOptions, Store
 from unet_pipeline.storage.urls import canonical, fixed_part, is_below, protocol_of
 
@@ -53,6 +52,8 @@ def check_allowed(settings: BaseModel, allowed: Allowed) -> None:
 
 def _check_trust(models: list[str], settings: BaseModel, trusted: frozenset[str]) -> None:
     """Refuse bundles whose own code nobody allowed; by name, or else by what is in them now."""
+    from unet_pipeline.networks.pinned import trust_digest  # imports torch
+
     storage = getattr(settings, "storage", StorageSettings())
     store = Store(
         StorageOptions(storage.endpoint_url, profile=storage.profile, region=storage.region)

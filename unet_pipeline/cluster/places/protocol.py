@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
-
-from distributed import Security
+from typing import TYPE_CHECKING, Any
 
 from unet_pipeline.cluster.spec import ClusterSpec
 
-Start = Callable[[ClusterSpec, Security | None], Any]
+if TYPE_CHECKING:  # settings are read without Dask, which takes most of a second
+    from distributed import Security
+
+Start = Callable[[ClusterSpec, "Security | None"], Any]
 
 
 @dataclass(frozen=True)
