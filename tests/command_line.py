@@ -58,7 +58,7 @@ def _python(*arguments: str) -> Done:
         [sys.executable, "-W", "error", *arguments],
         capture_output=True,
         text=True,
-        env={**os.environ, **WIDTH, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, **WIDTH, "PYTHONPATH": f"{ROOT}:{os.environ['PYTHONPATH']}"},
         check=False,
         timeout=900,
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -47,6 +48,39 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["TMPDIR"] = tempfile.tempdir = str(config.stash[TEMPORARY])
 
 
+# What takes longest begins first, or one core would wait for it at the end; all flows have one
+# server, worker and deployments, so one process of pytest-xdist runs them.
+TOGETHER = "tests/flows"
+FIRST = (
+    TOGETHER, "tests/deploy/test_services.py", "tests/pipeline/test_cohort.py",
+    "tests/pipeline/test_nnunet.py", "tests/jobs/test_up.py", "tests/cluster/test_slurm.py",
+    "tests/pipeline", "tests/security", "tests/cluster", "tests/jobs", "tests/inference",
+    "tests/deploy", "tests/training", "tests/cli",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the long ones first; within a file and a folder the order stays."""
+    items.sort(key=lambda item: _turn(item.nodeid))
+
+
+def _turn(nodeid: str) -> int:
+    return next((turn for turn, place in enumerate(FIRST) if nodeid.startswith(place)), len(FIRST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Let one process run a file, and one all flows."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return TOGETHER if nodeid.startswith(TOGETHER) else super()._split_scope(nodeid)
+
+    config.option.loadscopereorder = False  # it would begin with files of many tests
+    return Scheduling(config, log)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail if some scratch folder is left."""
@@ -61,6 +95,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         reporter.write_line(
             f"\nFAILED: the tests left scratch folders: {', '.join(left)}", red=True
         )
+
+
+AS_INSTALLED = Path(__file__).parent / "as_installed"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def as_installed() -> None:
+    """Hide from processes that tests start what only the tests have installed."""
+    path = os.environ.get("PYTHONPATH", "")
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(AS_INSTALLED), *filter(None, [path])])
 
 
 USERS_UMASK = os.umask(0o022)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -112,9 +111,7 @@ def test_a_killed_run_is_finished_by_the_next(long_cohort, s3_env, tmp_path):
         "--model", "phantom", "--output", join(bucket, "out"), "--cluster", "serial",
         "--threads", "1", "--json", "--require-masks",
     ]  # fmt: skip
-    root = str(Path(__file__).resolve().parents[2])
-    env = {**os.environ, "PYTHONPATH": root}
-    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         for line in process.stdout:
             if json.loads(line).get("status") == "done":
                 process.send_signal(signal.SIGKILL)
