@@ -17,6 +17,7 @@ def test_layers_from_its_deployment(deployed, cohort):
         "images": small.images, "masks": small.masks, "model": "phantom",
         "output": join(bucket, "layers"), "fit_cases": 1, "score_cases": 3, "windows": 1,
         "groups": 0, "voxels": 600, "threads": 1,
+        "layers": ["conv_0_0", "upcat_0_1", "final_conv_0_1"],
     }  # fmt: skip
     run = wait_for_run(deployed, start_run(deployed, "on-demand", settings, FLOW), 280)
     assert run["state_name"] == "CompletedWithFaults"

@@ -1,12 +1,13 @@
 """A Prefect server with a password: nobody without it, and our deployments run."""
 
+import sqlite3
 import urllib.error
 import urllib.request
+from contextlib import closing
 
 import pytest
 from flow_runs import start_run, wait_for_run
 
-from unet_pipeline.jobs.up import deploy
 from unet_pipeline.local.prefect_server import prefect_server, worker
 
 pytestmark = pytest.mark.slow
@@ -22,14 +23,18 @@ def status_of(url: str, body: bytes | None = None) -> int:
         return error.code
 
 
-def test_a_server_with_a_password(tmp_path, monkeypatch, s3_env):
+def test_a_server_with_a_password(deployed, tmp_path, monkeypatch, s3_env):
+    """On a copy of the other server's database, which has the tables and the deployments."""
+    (tmp_path / "home").mkdir(mode=0o700)
+    files = [sqlite3.connect(home / "prefect.db") for home in (deployed.home, tmp_path / "home")]
+    with closing(files[0]) as made, closing(files[1]) as copy:
+        made.backup(copy)
     monkeypatch.setenv("PREFECT_SERVER_API_AUTH_STRING", f"admin:{PASSWORD}")
     monkeypatch.setenv("UNET_PIPELINE_ALLOW_PREFIXES", f"s3://,{tmp_path}")
     with prefect_server(tmp_path / "home", port=0) as server:
         assert status_of(f"{server.url}/api/flow_runs/filter", b"{}") == 401
-        assert server.api("/flow_runs/filter", {}) == []
+        assert server.api("/deployments/filter", {})
         with worker(server):
-            deploy(server)
             settings = {"images": f"{s3_env.bucket()}/none", "model": "phantom",
                         "output": str(tmp_path / "out"), "cluster": {"kind": "serial"}}  # fmt: skip
             run = wait_for_run(server, start_run(server, "on-demand", settings))

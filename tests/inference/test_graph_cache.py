@@ -145,9 +145,16 @@ def test_a_graph_that_openvino_cannot_read_is_converted_anew(spec, folder):
     assert load_graph(key).graph != b"<net>"
 
 
+SHORT = ({}, {"depth": 1}, {"mirror": (0,)}, {"batch": 1})
+LONG = (*SHORT, {"depth": "mean"}, {"mirror": (2,)}, {"roi_size": (16, 16, 32)})
+
+
 @needs_openvino
 @pytest.mark.slow
-def test_other_depths_mirrors_and_shapes_are_other_networks(spec, folder, tmp_path):
+@pytest.mark.parametrize(
+    "changes", [SHORT, pytest.param(LONG, marks=pytest.mark.soak)], ids=["short", "long"]
+)
+def test_other_depths_mirrors_and_shapes_are_other_networks(spec, folder, tmp_path, changes):
     made = network_def("unetpp", 1, 3, (4, 4, 8))
     write_bundle(
         str(tmp_path / "nested"),
@@ -164,15 +171,7 @@ def test_other_depths_mirrors_and_shapes_are_other_networks(spec, folder, tmp_pa
         metadata={"task": "test", "description": "random weights"},
     )
     spec = replace(spec, bundle=load_bundle(str(tmp_path / "nested"), Store()))
-    variants = [
-        spec,
-        replace(spec, depth=1),
-        replace(spec, depth="mean"),
-        replace(spec, mirror=(0,)),
-        replace(spec, mirror=(2,)),
-        replace(spec, batch=1),
-        replace(spec, roi_size=(16, 16, 32)),
-    ]
+    variants = [replace(spec, **one) for one in changes]
     eager = [Predictor(replace(variant, engine="eager")) for variant in variants]
     for _ in range(2):  # converted, then read
         for variant, reference in zip(variants, eager, strict=True):

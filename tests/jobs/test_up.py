@@ -21,7 +21,9 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGKILL, marks=pytest.mark.soak)]
+)
 def test_up_serves_until_it_is_stopped_and_leaves_nothing(folder, number):
     said = folder / f"said-{number}"
     with said.open("w") as file:

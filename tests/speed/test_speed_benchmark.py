@@ -129,7 +129,7 @@ def test_a_page_is_filled_between_its_marks():
     assert filled(page, ["new"]) == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_ours_and_monai_in_one_run(tmp_path):
     command = [

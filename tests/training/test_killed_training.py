@@ -17,7 +17,7 @@ from unet_pipeline.storage.store import Store
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
-STEPS = 40
+STEPS = 24
 SETTINGS = {
     "network": "unetplus",
     "features": (4, 8),
@@ -40,7 +40,7 @@ def start(folder):
         words += [f"--{name.replace('_', '-')}", text]
     return subprocess.Popen(
         [sys.executable, *map(str, words)],
-        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        env={**os.environ, "TMPDIR": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
