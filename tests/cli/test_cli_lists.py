@@ -16,7 +16,7 @@ def scans(s3_env):
     return bucket
 
 
-LINE = "2 cases in 2 files; 3 ignored: 2 no NIfTI file, 1 named like a mask"
+LINE = "2 cases in 2 files; 3 ignored: 2 no volume, 1 named like a mask"
 
 
 def test_list_shows_each_file_and_does_no_more(scans):
@@ -39,7 +39,7 @@ def test_list_for_machines_is_a_line_per_file_and_the_numbers(scans):
     shown = cli("check", scans, "--mask-pattern", "{case}/truth.nii", "--list", "--json")
     *files, numbers = map(json.loads, shown.stdout.splitlines())
     assert {one["file"].removeprefix(f"{scans}/"): (one["kind"], one["why"]) for one in files} == {
-        "notes.txt": ("ignored", "no NIfTI file"),
+        "notes.txt": ("ignored", "no volume"),
         "p1/ct.nii": ("image", "case p1/ct"),
         "p1/truth.nii": ("mask", "of p1/ct"),
         "p2/ct.nii": ("image", "case p2/ct"),

@@ -66,9 +66,10 @@ def use_s3(s3, monkeypatch):
 
 
 def run_on(place, bundle, output, executor=None, **changes):
+    where = {"images": f"{place}/images", "masks": f"{place}/masks"}
     settings = SegmentSettings(
-        images=f"{place}/images", masks=f"{place}/masks", model=bundle, output=str(output),
-        cluster=ClusterSettings(kind="serial", threads=1), **changes,
+        model=bundle, output=str(output), cluster=ClusterSettings(kind="serial", threads=1),
+        **where | changes,
     )  # fmt: skip
     run = open_segment(settings)
     records = [*faults_of(run), *run_segment(run, executor or SerialExecutor())]

@@ -9,6 +9,7 @@ import pytest
 from bundles import random_bundle, transform
 from command_line import cli, said
 
+import unet_pipeline as up
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store
@@ -140,6 +141,18 @@ def test_a_file_of_two_axes_is_one_slice_for_a_2d_network_and_its_label_map_has_
         refused = said("check", tmp_path / "flat", *model)["a"]
         assert refused["codes"] == ["not_3d"]
         assert "2-D network" in refused["message"]
+
+
+@pytest.mark.parametrize("kind", ["nifti", "ome-zarr"])
+def test_the_label_map_of_a_slice_reads_back_as_one(tmp_path, flat_bundle, kind):
+    save(tmp_path / "in" / "a.nii.gz", SERIES[:, :, 4, 0], AFFINE)
+    result = up.segment(
+        str(tmp_path / "in"), model=flat_bundle, output=str(tmp_path / "out"), output_format=kind
+    )
+    found = result.labels("a")
+    assert found.labels_XYZ.shape == (*SHAPE[:2], 1)
+    assert len(np.unique(found.labels_XYZ)) > 1
+    np.testing.assert_allclose(found.grid.affine[:2], AFFINE[:2])
 
 
 def test_a_slice_that_lies_across_those_of_the_network_is_refused(tmp_path, flat_bundle):

@@ -61,8 +61,8 @@ def test_every_file_is_named_with_what_it_was_taken_for_and_why(root):
         "T1_label.nii": ("ignored", "named like a mask"),
         "brain-seg.nii.gz": ("ignored", "named like a mask"),
         "mask.nii": ("ignored", "named like a mask"),
-        "notes.txt": ("ignored", "no NIfTI file"),
-        "runs/20261121T013000Z-0000/b.txt": ("ignored", "no NIfTI file"),
+        "notes.txt": ("ignored", "no volume"),
+        "runs/20261121T013000Z-0000/b.txt": ("ignored", "no volume"),
         ".git/x.nii": ("ignored", "hidden"),
         **dict.fromkeys(
             (
@@ -73,8 +73,7 @@ def test_every_file_is_named_with_what_it_was_taken_for_and_why(root):
         ),
     }
     assert str(cohort.accounting) == (
-        "4 cases in 5 files; 5 files of ours; "
-        "6 ignored: 3 named like a mask, 2 no NIfTI file, 1 hidden"
+        "4 cases in 5 files; 5 files of ours; 6 ignored: 3 named like a mask, 2 no volume, 1 hidden"
     )
 
 

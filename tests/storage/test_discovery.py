@@ -265,7 +265,7 @@ def test_two_images_of_one_name(memory):
 def test_nothing_found(anywhere):
     anywhere.add("in/notes.txt", "in/a_mask.nii", "images/a.nii")
     assert refused(anywhere, "in").code == "cohort_empty"
-    assert "2 files, 1 of them NIfTI" in str(refused(anywhere, "in"))
+    assert "2 files, 1 of them volumes" in str(refused(anywhere, "in"))
     assert refused(anywhere, "in/*.nii.gz").code == "cohort_empty"
     assert refused(anywhere, "images", "in/*.txt").code == "masks_empty"
     missing = refused(anywhere, "none")

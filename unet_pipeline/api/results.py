@@ -13,6 +13,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.jobs.plan import CasePlan, Estimate
 from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSummary
 from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.axes import OF_LABELS
 from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.probe import probe_header
@@ -116,7 +117,7 @@ class Segmented(Records[CaseRecord]):
                 record.code, subject=record.case, found="a case without a label map",
                 wanted="one that is done", remedy=record.message,
             )  # fmt: skip
-        grid = probe_header(self.store, record.output).header.grid
+        grid = probe_header(self.store, record.output, axes=OF_LABELS).header.grid
         labels_XYZ, _ = read_labels(self.store, record.output, budget_bytes=2**62)
         return LabelMap(labels_XYZ, grid, self.names)
 

@@ -7,7 +7,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.accounting import Accounting, ClassifiedFile, accounted, files_of_cases
 from unet_pipeline.storage.classification import Listing, classify_all
-from unet_pipeline.storage.formats import half_a_pair
+from unet_pipeline.storage.formats import half_a_pair, is_inner_label
 from unet_pipeline.storage.names import (
     Channels,
     Volume,
@@ -115,10 +115,16 @@ class CohortBuilder:
             tuple(sorted(self.cases, key=lambda case: case.name)),
             tuple(sorted(self.faults, key=lambda fault: fault[0].name)),
             tuple(sorted(self.mask_faults, key=lambda fault: fault[0].name)),
-            tuple(classify_all(self.listings, classify)),
+            (*classify_all(self.listings, classify), *self._within_images()),
             len(self.listings) > 1,
             self.channels.count,
         )
+
+    def _within_images(self) -> Iterator[ClassifiedFile]:
+        """Yield the label images within images, which a listing takes for parts of these."""
+        listed = {file for listing in self.listings for file in listing.survey.files}
+        inner = (url for url in self.files if is_inner_label(url) and url not in listed)
+        yield from (self.files[url] for url in sorted(inner))
 
     def _take(
         self,
@@ -219,8 +225,13 @@ def _mask_fault(case: Case, masks: Sequence[Volume], labels: Labels) -> CaseErro
         found=f"{len(masks)} masks: {_files(masks)}" if masks else "an image without a mask",
         wanted="one mask of the same name, without suffixes like _mask or _image",
         remedy="Add or rename the mask, pair them in a manifest, or say where masks lie "
-        "(--mask-pattern '{case}/segmentation.nii.gz')",
+        f"(--mask-pattern '{{case}}{_usual_place(masks)}')",
     )
+
+
+def _usual_place(masks: Sequence[Volume]) -> str:
+    inner = [mask.urls[0] for mask in masks if is_inner_label(mask.urls[0])]
+    return ".ome.zarr/labels/NAME" if inner else "/segmentation.nii.gz"
 
 
 def _half(url: str | None, subject: str, halves: set[str]) -> CaseError | None:

@@ -82,7 +82,7 @@ class Listing:
         """Return why a file can be neither image nor mask."""
         path = relative_to(file, self.survey.base)
         hidden = any(part.startswith(".") for part in path.split("/") if part not in {".", ".."})
-        return "hidden" if hidden else "no NIfTI file"
+        return "hidden" if hidden else "no volume"
 
 
 def is_raw(name: str) -> bool:

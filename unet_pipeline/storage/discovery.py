@@ -11,6 +11,8 @@ from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.records import Case
 from unet_pipeline.storage.cases import Cohort, CohortBuilder
 from unet_pipeline.storage.classification import Listing, is_raw, possibly_ours, run_files
+from unet_pipeline.storage.formats import FORMATS, is_inner_label
+from unet_pipeline.storage.inner_labels import labels_within
 from unet_pipeline.storage.ledger import read_record
 from unet_pipeline.storage.manifest import is_manifest, read_manifest
 from unet_pipeline.storage.names import (
@@ -82,7 +84,8 @@ def discover(
         masks = images
     listed = _list(store, images)
     listed_masks = None if masks is None else _list_masks(store, masks)
-    sides = _apart(listed, listed_masks, pattern)
+    inner = labels_within(store, _holders(listed, listed_masks, pattern))
+    sides = _apart(listed, listed_masks, pattern, inner)
     known = _known_channels(store, listed, channels)
     joined = group_channels(sides.images, known.count, known.names)
     if not joined:
@@ -128,11 +131,35 @@ def _is_ours(store: Store, sidecar: str) -> bool:
     return read_stamp(read_record(store, sidecar) or b"") is not None
 
 
-def _apart(listed: Listing, masks: Listing | None, pattern: MaskPattern | None) -> _Sides:
+def _holders(listed: Listing, masks: Listing | None, pattern: MaskPattern | None) -> list[Volume]:
+    """Return the volumes whose label images may be masks.
+
+    They are images that the masks' selection holds, too; or whatever that holds, if a pattern says
+    that masks are label images.
+    """
+    if masks is None:
+        return []
+    found = masks.volumes()
+    if pattern is not None:
+        return found if is_inner_label(pattern.text) else []
+    images = {image.urls for image in listed.volumes()}
+    if {mask.urls for mask in found} < images:
+        return []
+    return [one for one in found if one.urls in images and not is_mask(one.name)]
+
+
+def _apart(
+    listed: Listing, masks: Listing | None, pattern: MaskPattern | None, inner: list[Volume]
+) -> _Sides:
     """Tell images from masks.
 
     Where both selections hold the same files, the narrower one says what its files are; their
     names do where neither is narrower. A pattern comes before both.
+
+    Parameters
+    ----------
+    inner
+        Label images within images.
     """
     neither: dict[str, str] = {}
     found = listed.volumes()
@@ -141,7 +168,8 @@ def _apart(listed: Listing, masks: Listing | None, pattern: MaskPattern | None) 
         found = [volume for volume in found if is_raw(volume.name)]
     found_masks = [] if masks is None else masks.volumes()
     if masks is not None and pattern is not None:
-        fits = [mask for mask in found_masks if pattern.case_of(_path(mask, masks)) is not None]
+        both = [*found_masks, *inner]
+        fits = [mask for mask in both if pattern.case_of(_path(mask, masks)) is not None]
         neither |= {m.urls[0]: "not where --mask-pattern says" for m in found_masks}
         found_masks, mask_urls = fits, {mask.urls for mask in fits}
         found = [image for image in found if image.urls not in mask_urls]
@@ -152,7 +180,7 @@ def _apart(listed: Listing, masks: Listing | None, pattern: MaskPattern | None) 
         elif image_urls & mask_urls:
             kept = {image.urls for image in found if not is_mask(image.name)}
             rest = [mask for mask in found_masks if mask.urls not in kept]
-            found_masks = [mask for mask in rest if is_mask(mask.name)] or rest
+            found_masks = [*([mask for mask in rest if is_mask(mask.name)] or rest), *inner]
     if listed.survey.kind == "file":
         return _Sides(found, found_masks, neither)
     named = {image.urls[0] for image in found if is_mask(image.name)}
@@ -229,13 +257,13 @@ def _manifest_cases(store: Store, url: str, masks: str | None) -> tuple[Case, ..
 
 
 def _nothing(code: str, listed: Listing, what: str) -> RequestError:
-    found = listed.survey
+    found, volumes = listed.survey, len(listed.volumes())
     passed = Counter(why for _, why in found.passed_over).most_common(1)
     over = f"; {len(found.passed_over)} passed over, such as {passed[0][0]}" if passed else ""
     return RequestError(
         code,
         subject=redact(found.url),
-        found=f"{len(found.files)} files, {len(listed.volumes())} of them NIfTI, none {what}{over}",
-        wanted=f"{what} (.nii or .nii.gz), not of our own output",
+        found=f"{len(found.files)} files, {volumes} of them volumes, none {what}{over}",
+        wanted=f"{what} in {' or '.join(each.title for each in FORMATS)}, not of our own output",
         remedy="Correct the prefix, or give a glob like prefix/**/*.nii.gz",
     )

@@ -54,9 +54,14 @@ LABEL_MAPS = {
 }
 
 _ENDINGS = sorted((e for each in FORMATS for e in each.endings), key=len, reverse=True)
-_VOLUME = re.compile(
-    rf"(?P<stem>.+?)(?P<ending>{'|'.join(map(re.escape, _ENDINGS))})", re.IGNORECASE | re.DOTALL
+_ANY = "|".join(map(re.escape, _ENDINGS))
+_FOLDERS = tuple(e for each in FORMATS if each.is_folder for e in each.endings)
+# A label image within an image in chunks: its name is the image's, the rest is its ending.
+_INNER = (
+    rf"({'|'.join(map(re.escape, _FOLDERS))})/(?-i:labels)"
+    rf"/(?![.]|zarr[.]json$|[^/]*({_ANY})$)[^/]+"
 )
+_VOLUME = re.compile(rf"(?P<stem>.+?)(?P<ending>{_ANY}|{_INNER})", re.IGNORECASE | re.DOTALL)
 
 
 def split_name(path: str) -> tuple[str, str]:
@@ -67,13 +72,19 @@ def split_name(path: str) -> tuple[str, str]:
 
 def format_of(path: str) -> Format | None:
     """Return the format of a volume of that name; None if it is none."""
-    ending = split_name(path)[1].lower()
+    ending = split_name(path)[1].partition("/")[0].lower()
     return next((each for each in FORMATS if ending in each.endings), None)
+
+
+def is_inner_label(path: str) -> bool:
+    """Say whether a path is that of a label image within another: ``x.ome.zarr/labels/liver``."""
+    return "/" in split_name(path)[1]
 
 
 def is_volume_folder(path: str) -> bool:
     """Say whether a folder of that name is a volume."""
-    known = format_of(path.rstrip("/").rpartition("/")[2])
+    plain = path.rstrip("/")
+    known = format_of(plain if is_inner_label(plain) else plain.rpartition("/")[2])
     return known is not None and known.is_folder
 
 

@@ -83,7 +83,8 @@ class MaskPattern:
                 "mask_pattern_invalid",
                 subject="--mask-pattern",
                 found=repr(text),
-                wanted="a path below the masks with {case} once, which ends with .nii.gz or .nii",
+                wanted="a path below the masks with {case} once, which ends with .nii.gz, .nii or "
+                ".ome.zarr, or leads to a label image (.ome.zarr/labels/NAME)",
                 remedy="Write it like {case}/segmentation.nii.gz or {case}_gt.nii.gz",
             )
         before, after = text.split("{case}")

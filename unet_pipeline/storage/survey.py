@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from unet_pipeline.storage.faults import explained
-from unet_pipeline.storage.formats import is_volume_folder, volume_around
+from unet_pipeline.storage.formats import is_inner_label, is_volume_folder, volume_around
 from unet_pipeline.storage.local import is_part, special_kind
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import (
@@ -129,7 +129,9 @@ def survey(store: Store, url: str) -> Survey:
             walk = _Walk(whole, AllowedFolders((whole, *store.options.allowed)))
             found = sorted(walk.run())
         if is_volume_folder(whole):
-            return _sorted_out(url, "file", parent(whole), found)
+            why = next((reason for _, reason in found if reason), "")
+            refused = ((whole, why),) if why else ()
+            return Survey(url, "file", _base(whole), () if why else (whole,), refused)
         return _sorted_out(url, "folder", whole, found)
     if is_local and os.path.lexists(whole):
         folders = AllowedFolders(
@@ -139,7 +141,7 @@ def survey(store: Store, url: str) -> Survey:
     files = store.list_files(url)
     is_pattern = store.is_pattern(url)
     if files == [whole] or (files and not is_pattern and is_volume_folder(whole)):
-        return Survey(url, "file", parent(url), (whole,))
+        return Survey(url, "file", _base(whole), (whole,))
     if not is_pattern:
         return _sorted_out(url, "folder", whole, [(file, "") for file in files])
     base = fixed_part(url)
@@ -149,10 +151,15 @@ def survey(store: Store, url: str) -> Survey:
     return _sorted_out(url, "pattern", base, [(path, _reason(path, folders)) for path in files])
 
 
+def _base(whole: str) -> str:
+    """Return the folder that a volume lies in; a label image has the name of its image's folder."""
+    return parent(parent(parent(whole))) if is_inner_label(whole) else parent(whole)
+
+
 def _sorted_out(url: str, kind: Kind, base: str, found: Sequence[tuple[str, str]]) -> Survey:
     volumes: dict[str, str] = {}
     for path, reason in found:  # of a folder that is a volume, a reason of any of its files
-        one = volume_around(path, base)
+        one = path if kind == "pattern" and is_inner_label(path) else volume_around(path, base)
         volumes[one] = volumes.get(one) or reason
     files = (path for path, reason in volumes.items() if not reason)
     return Survey(url, kind, base, tuple(files), tuple(one for one in volumes.items() if one[1]))

@@ -40,6 +40,7 @@ class Axes:
 
 
 XYZ = Axes()  # and nothing else
+OF_LABELS = Axes(flat=True)  # what label maps that are written here may have
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.volume.axes import XYZ, Axes
+from unet_pipeline.volume.axes import OF_LABELS, XYZ, Axes
 from unet_pipeline.volume.formats import reader_of
 from unet_pipeline.volume.formats.protocol import MOST_BYTES, ReadOptions
 from unet_pipeline.volume.forms import Form
@@ -225,9 +225,16 @@ class _Look:
 def read_labels(
     store: Store, url: str, *, budget_bytes: int
 ) -> tuple[npt.NDArray[Any], tuple[InputDigest, ...]]:
-    """Read a reference mask whose values are whole numbers, shape XYZ, and digest its bytes."""
+    """Read a label map that was written here, in any format, shape XYZ, and digest its bytes."""
     with scratch_folder() as scratch:
-        read = read_volume(store, url, role="mask", budget_bytes=budget_bytes, scratch=str(scratch))
+        read = read_volume(
+            store,
+            url,
+            role="mask",
+            budget_bytes=budget_bytes,
+            scratch=str(scratch),
+            axes=OF_LABELS,
+        )
         return as_labels(read.view.values()), read.inputs
 
 
