@@ -11,9 +11,9 @@ from unet_pipeline.storage.sidecar import (
     Geometry,
     Grid,
     InputDigest,
+    LabelChange,
     MaskFault,
     OutputDigest,
-    Removed,
     RunFacts,
     Sidecar,
     Traffic,
@@ -51,7 +51,7 @@ SOUND = Sidecar(
     seconds={"read": 0.1, "total": 1.5},
     bytes=Traffic(9, 13),
     mask_fault=MaskFault("mask_values", "The mask holds half labels."),
-    removed=(Removed("largest:1", 1, 2, 30, 0.135),),
+    label_changes=(LabelChange("largest:1", 1, 2, -30, -0.135),),
     statistics={"1": {"voxels": 30.0, "volume_ml": 0.135}},
 )
 
@@ -129,7 +129,7 @@ sidecars = st.builds(
     bytes=st.builds(Traffic, counts, counts),
     mask_fault=st.none() | st.builds(MaskFault, codes, texts),
     statistics=tables(names, tables(names, numbers)),
-    removed=several(
-        st.builds(Removed, texts, counts, counts, counts, st.floats(0, allow_infinity=False))
+    label_changes=several(
+        st.builds(LabelChange, texts, counts, counts, st.integers(-(2**53) + 1, 2**53 - 1), numbers)
     ),
 )  # fmt: skip

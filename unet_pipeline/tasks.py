@@ -248,7 +248,7 @@ def finish_case(
     volume, watch = staged.volume, Stopwatch()
     labels_XYZ = _joined(tiles, volume.native.shape)
     watch.lap("merge")
-    removed = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
+    changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
         watch.lap("postprocess")
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
@@ -278,7 +278,7 @@ def finish_case(
         seconds=added(took),
         bytes=Traffic(read, stored.bytes),
         mask_fault=staged.examined.mask_note,
-        removed=removed,
+        label_changes=changes,
         statistics=statistics,
     )
 

@@ -58,11 +58,11 @@ def test_a_label_map_is_what_the_steps_make_of_the_plain_one(made, tmp_path):
     removed = postprocess(wanted_XYZ, read_steps(STEPS, names), np.prod(spacing) / 1000)
     assert removed
     assert np.array_equal(found_XYZ, wanted_XYZ)
-    assert [one["voxels"] for one in said["removed"]] == [one.voxels for one in removed]
+    assert [one["voxels"] for one in said["label_changes"]] == [one.voxels for one in removed]
     assert said["settings"]["postprocess"] == list(STEPS)
     assert said["dice"] != plain["dice"]
     assert "postprocess" in record.seconds
-    assert plain["removed"] == []
+    assert plain["label_changes"] == []
     for label in ("1", "2"):
         assert said["statistics"][label]["voxels"] == np.count_nonzero(found_XYZ == int(label))
 

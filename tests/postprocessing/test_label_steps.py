@@ -6,12 +6,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from monai.transforms import KeepLargestConnectedComponent
+from monai.transforms import FillHoles, KeepLargestConnectedComponent, LabelFilter
 from scipy import ndimage
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.postprocessing import postprocess, read_steps
-from unet_pipeline.storage.sidecar import Removed
+from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.volume.grid import VoxelGrid
 
 NAMES = {0: "background", 1: "liver", 2: "spleen", 3: "left kidney"}
@@ -34,13 +34,16 @@ def line(*labels):
 def test_the_largest_part_of_each_label_stays():
     kept, removed = after(line(1, 1, 0, 1, 2, 0, 2, 2, 0, 1), "largest")
     assert kept.ravel().tolist() == [1, 1, 0, 0, 0, 0, 2, 2, 0, 0]
-    assert removed == (Removed("largest", 1, 2, 2, 0.002), Removed("largest", 2, 1, 1, 0.001))
+    assert removed == (
+        LabelChange("largest", 1, 2, -2, -0.002),
+        LabelChange("largest", 2, 1, -1, -0.001),
+    )
 
 
 def test_other_labels_are_left_alone():
     kept, removed = after(line(1, 0, 1, 2, 0, 2), "largest:spleen")
     assert kept.ravel().tolist() == [1, 0, 1, 2, 0, 0]
-    assert removed == (Removed("largest:2", 2, 1, 1, 0.001),)
+    assert removed == (LabelChange("largest:2", 2, 1, -1, -0.001),)
 
 
 def test_of_equal_parts_the_first_in_the_file_stays():
@@ -67,7 +70,7 @@ def test_a_part_of_exactly_the_size_stays(least, left):
 def test_steps_are_done_in_their_order():
     twice = line(1, 0, 2, 2, 0, 1, 1, 1)
     assert after(twice, "remove-small:0.002ml:1", "largest")[1] == (
-        Removed("remove-small:0.002ml:1", 1, 1, 1, 0.001),
+        LabelChange("remove-small:0.002ml:1", 1, 1, -1, -0.001),
     )
 
 
@@ -96,10 +99,43 @@ def test_parts_with_fewer_voxels_go(labels_XYZ, voxels):
         numbers_XYZ, sizes = sizes_of(labels_XYZ, label)
         large = sizes >= voxels
         assert np.array_equal(kept == label, large[numbers_XYZ] & (numbers_XYZ > 0))
-    assert sum(one.voxels for one in removed) == np.count_nonzero(kept != labels_XYZ)
+    assert -sum(one.voxels for one in removed) == np.count_nonzero(kept != labels_XYZ)
 
 
-@given(maps, st.sampled_from(["largest", "remove-small:0.003ml", "largest:1,3"]))
+@given(maps, st.sampled_from((None, (1,), (3, 1))))
+def test_holes_are_filled_as_by_monai(labels_XYZ, labels):
+    filled, changes = after(labels_XYZ, "fill-holes" + (f":{labels[0]}" if labels else ""))
+    wanted = FillHoles(None if labels is None else labels[:1])(labels_XYZ[None].copy())[0]
+    assert np.array_equal(filled, np.asarray(wanted))
+    grown = {
+        k: np.count_nonzero(filled == k) - np.count_nonzero(labels_XYZ == k) for k in (1, 2, 3)
+    }
+    for label, more in grown.items():
+        assert sum(one.voxels for one in changes if one.label == label) == more
+
+
+def test_a_hole_is_filled_and_one_that_is_open_at_a_corner_is_not():
+    hollow = np.zeros((5, 5, 5), np.uint8)
+    hollow[1:4, 1:4, 1:4] = 1
+    hollow[2, 2, 2] = 2
+    filled, changes = after(hollow, "fill-holes")
+    assert filled[2, 2, 2] == 1
+    assert changes == (
+        LabelChange("fill-holes", 1, 1, 1, 0.001),
+        LabelChange("fill-holes", 2, 0, -1, -0.001),
+    )
+    hollow[1, 1, 1] = 0
+    assert after(hollow, "fill-holes")[1] == ()
+
+
+@given(maps)
+def test_labels_that_are_kept_are_monais(labels_XYZ):
+    kept, changes = after(labels_XYZ, "keep:1,3")
+    assert np.array_equal(kept, LabelFilter((1, 3))(labels_XYZ))
+    assert -sum(one.voxels for one in changes) == np.count_nonzero(labels_XYZ == 2)
+
+
+@given(maps, st.sampled_from(["largest", "remove-small:0.003ml", "largest:1,3", "keep:2"]))
 def test_a_second_time_changes_nothing(labels_XYZ, text):
     once, _ = after(labels_XYZ, text)
     again, removed = after(once, text)
@@ -129,7 +165,7 @@ def test_what_stands_in_the_digest(text, plain):
      ("largest:7", "a label '7', and the model has 1 (liver), 2 (spleen)"),
      ("largest:0", "a label '0'"), ("largest:Liver", "a label 'Liver'"),
      ("remove-small", "a size ''"), ("remove-small:5", "a size '5'"), ("largest:²", "a label '²'"),
-     ("remove-small:-1ml", "a size '-1ml'"), ("remove-small:0ml", "no size"),
+     ("remove-small:-1ml", "a size '-1ml'"), ("remove-small:0ml", "a size '0ml'"),
      ("remove-small:1ml:4", "a label '4'"), ("remove-small:nanml", "a size 'nanml'")],
 )  # fmt: skip
 def test_what_is_no_step_is_refused_before_work_starts(text, found):

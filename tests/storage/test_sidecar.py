@@ -17,9 +17,9 @@ from unet_pipeline.storage.sidecar import Stamp, read_sidecar, read_stamp, stamp
 DATA = write_sidecar(SOUND)
 CONTENT = json.loads(DATA)
 OPEN = {"settings", "engine", "labels", "versions", "dice", "seconds", "inputs", "written",
-        "fixed", "postprocessing_ignored", "removed", "statistics", "1", "decision",
+        "fixed", "postprocessing_ignored", "label_changes", "statistics", "1", "decision",
         "roi_size"}  # fmt: skip
-OPTIONAL = {("mask_fault",), ("postprocessing_ignored",), ("removed",), ("statistics",)}
+OPTIONAL = {("mask_fault",), ("postprocessing_ignored",), ("label_changes",), ("statistics",)}
 
 
 @given(sidecars)

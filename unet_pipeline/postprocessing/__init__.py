@@ -3,7 +3,7 @@
 The names stand in ``choices.PostprocessName``; the module of ``a-b`` is ``a_b``, it has a ``STEP``,
 and nobody else knows what it does. Steps work on the label map of a whole case, one after the other
 in the order in which they were asked for, so tiles, workers and engines do not show in them. What
-they are is in the digest of a run's settings, and what each removed in the record of a case.
+they are is in the digest of a run's settings, and what each changed in the record of a case.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,10 @@ from typing import get_args
 from unet_pipeline.choices import PostprocessName
 from unet_pipeline.errors import RequestError
 from unet_pipeline.postprocessing.protocol import LabelNumbers, LabelStep, StepKind
-from unet_pipeline.storage.sidecar import Removed
+from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
 
-__all__ = ["LabelStep", "Removed", "postprocess", "read_steps", "step_named"]
+__all__ = ["LabelChange", "LabelStep", "postprocess", "read_steps", "step_named"]
 
 
 def step_named(name: PostprocessName) -> StepKind:
@@ -43,8 +43,8 @@ def read_steps(texts: Sequence[str], labels: Mapping[int, str]) -> tuple[LabelSt
 
 def postprocess(
     labels_XYZ: Labels, steps: Sequence[LabelStep], voxel_ml: float
-) -> tuple[Removed, ...]:
-    """Do steps to the label map of a case, in place, and return what each removed.
+) -> tuple[LabelChange, ...]:
+    """Do steps to the label map of a case, in place, and return what each changed.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def postprocess(
     voxel_ml
         Volume of a voxel.
     """
-    return tuple(removed for step in steps for removed in step.apply(labels_XYZ, voxel_ml))
+    return tuple(change for step in steps for change in step.apply(labels_XYZ, voxel_ml))
 
 
 def _read(text: str, numbers: LabelNumbers) -> LabelStep:

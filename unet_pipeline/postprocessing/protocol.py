@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from unet_pipeline.storage.sidecar import Removed
+from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
 
 _LONGEST_LIST = 8  # labels of a bundle that a sentence names
@@ -17,8 +17,8 @@ class LabelStep(Protocol):
         """Return it as it can be asked for, with numbers for labels."""
         ...
 
-    def apply(self, labels_XYZ: Labels, voxel_ml: float) -> Iterable[Removed]:
-        """Change a label map in place, and return what was removed of each label."""
+    def apply(self, labels_XYZ: Labels, voxel_ml: float) -> Iterable[LabelChange]:
+        """Change a label map in place, and return what became of each label that changed."""
         ...
 
 
@@ -67,6 +67,15 @@ class StepKind:
     read: Callable[[Sequence[str], LabelNumbers], LabelStep]
 
 
-def named(name: str, *arguments: str, labels: Sequence[int]) -> str:
-    """Return a step as it can be asked for; without labels it is for all."""
-    return ":".join([name, *arguments, *([",".join(map(str, labels))] if labels else [])])
+def named(
+    name: str, *arguments: str, labels: Sequence[int], options: Mapping[str, bool] | None = None
+) -> str:
+    """Return a step as it can be asked for; without labels it is for all.
+
+    Parameters
+    ----------
+    options
+        What only a model's own postprocessing can ask for, and whether it does.
+    """
+    more = [option for option, is_set in (options or {}).items() if is_set]
+    return ":".join([name, *arguments, *([",".join(map(str, labels))] if labels else []), *more])

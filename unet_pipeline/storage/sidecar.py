@@ -152,14 +152,29 @@ class MaskFault:
 
 
 @dataclass(frozen=True)
-class Removed:
-    """What a step after the decision took from a label: ``parts`` of it, together ``voxels``."""
+class LabelChange:
+    """What a step after the decision did to a label.
+
+    Attributes
+    ----------
+    parts
+        Connected parts that were removed, or holes that were filled.
+    voxels, ml
+        How much larger the label became: below 0 where something was removed.
+    """
 
     step: Text
     label: Count
     parts: Count
-    voxels: Count
-    ml: Annotated[Number, Field(ge=0)]
+    voxels: Annotated[int, Strict(), Field(gt=-(2**53), lt=2**53)]
+    ml: Number
+
+    @classmethod
+    def of(
+        cls, step: object, label: int, parts: int, voxels: int, voxel_ml: float
+    ) -> "LabelChange":
+        """Return what a step did, whose name is its text."""
+        return cls(str(step), label, parts, voxels, round(voxels * voxel_ml, 6))
 
 
 @dataclass(frozen=True)
@@ -184,8 +199,8 @@ class Sidecar:
         As in ``CaseRecord``.
     mask_fault
         Why there is no Dice, though there is a mask.
-    removed
-        What steps after the decision removed (``postprocessing/``).
+    label_changes
+        What steps after the decision did (``postprocessing/``).
     statistics
         As in ``CaseRecord``.
     """
@@ -204,7 +219,7 @@ class Sidecar:
     seconds: Mapping[Name, Seconds]
     bytes: Traffic
     mask_fault: MaskFault | None = None
-    removed: tuple[Removed, ...] = ()
+    label_changes: tuple[LabelChange, ...] = ()
     statistics: Mapping[Name, Mapping[Name, Number]] = field(default_factory=dict)
 
     def within(self, total: float) -> "Sidecar":

@@ -1,0 +1,37 @@
+"""Keep some labels, and make background of the others."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
+from unet_pipeline.storage.sidecar import LabelChange
+from unet_pipeline.tiling.decision import Labels
+
+
+@dataclass(frozen=True)
+class Keep:
+    """Labels that are not among ``labels`` become background."""
+
+    labels: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return named("keep", labels=self.labels or (0,))
+
+    def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
+        """Do so to a label map in place."""
+        gone_XYZ = np.isin(labels_XYZ, (0, *self.labels), invert=True)
+        labels, voxels = np.unique(labels_XYZ[gone_XYZ], return_counts=True)
+        labels_XYZ[gone_XYZ] = 0
+        found = zip(labels.tolist(), voxels.tolist(), strict=True)
+        return [LabelChange.of(self, label, 0, -count, voxel_ml) for label, count in found]
+
+
+def _read(arguments: Sequence[str], numbers: LabelNumbers) -> Keep:
+    if len(arguments) != 1:
+        raise ValueError("no labels, or more than labels behind it")
+    return Keep(numbers.read(arguments[0]))
+
+
+STEP = StepKind("keep:LABELS", _read)
