@@ -1,6 +1,7 @@
 """Runs with steps after the decision: the label map, its record, and when it is made again."""
 
 import json
+import shutil
 
 import nibabel as nib
 import numpy as np
@@ -65,6 +66,26 @@ def test_a_label_map_is_what_the_steps_make_of_the_plain_one(made, tmp_path):
     assert plain["label_changes"] == []
     for label in ("1", "2"):
         assert said["statistics"][label]["voxels"] == np.count_nonzero(found_XYZ == int(label))
+
+
+def test_a_bundles_own_steps_are_done(made, tmp_path):
+    root, name, bundle = made
+    shutil.copytree(bundle, tmp_path / "bundle")
+    config = json.loads((tmp_path / "bundle/configs/inference.json").read_text())
+    config["postprocessing"] = {"_target_": "Compose", "transforms": [
+        {"_target_": "Invertd", "keys": "pred"},
+        {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+        {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"},
+    ]}  # fmt: skip
+    (tmp_path / "bundle/configs/inference.json").write_text(json.dumps(config))
+    run_on(root, tmp_path / "bundle", tmp_path / "own")
+    run_on(root, bundle, tmp_path / "asked", "largest")
+    own, asked = (tmp_path / each / f"{name}_dseg.nii.gz" for each in ("own", "asked"))
+    assert own.read_bytes() == asked.read_bytes()
+    _, said = labels_and_record(tmp_path / "own", name)
+    assert said["settings"]["postprocess"] == ["largest"]
+    assert said["label_changes"]
+    assert said["postprocessing_ignored"] == []
 
 
 def test_tiles_do_not_show(made, tmp_path):

@@ -98,8 +98,7 @@ IgnorePostprocessing = Annotated[
     bool,
     Field(
         description="Run a bundle without those steps of its postprocessing that are not done "
-        "here, such as the largest component; otherwise it is refused. Sidecars and the report "
-        "name them."
+        "here; otherwise it is refused. Sidecars and the report name them."
     ),
 ]
 _STEPS = "|".join(get_args(PostprocessName))
@@ -108,7 +107,8 @@ Postprocess = Annotated[
     Field(
         description="Steps that change the label map before it is written, in this order. "
         "largest:1,2 keeps the largest part of labels 1 and 2, remove-small:0.5ml removes parts "
-        "that are smaller. Labels by number or name; none for all. May be given again."
+        "that are smaller, fill-holes, keep:liver. Labels by number or name; none for all. May be "
+        "given again."
     ),
     Option(metavar="STEP", repeat=True),
 ]

@@ -16,6 +16,7 @@ import numpy as np
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.adaptive import AdaptiveRule
+from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.storage.names import Channels
 from unet_pipeline.tiling.decision import Decision, Highest
 from unet_pipeline.tiling.merge import smallest_label_type
@@ -68,8 +69,10 @@ class Bundle:
     mirror_axes
         Axes of the model grid that the network was trained to be mirrored along; None if that is
         not known.
+    label_steps
+        What the bundle does to the labels after they are decided.
     not_done
-        What the bundle would do to the labels afterwards, and is not done here.
+        What else the bundle would do to the labels then, and is not done here.
     own_network
         Whether the bundle's own code builds the network; ``network_def`` then says what it takes
         and gives.
@@ -96,6 +99,7 @@ class Bundle:
     decision: Decision = field(default_factory=Highest)
     code_digest: str | None = None
     own_network: bool = False
+    label_steps: tuple[LabelStep, ...] = ()
     not_done: tuple[str, ...] = ()
     channel_names: tuple[str, ...] = ()
     placement: Placement = "packed"

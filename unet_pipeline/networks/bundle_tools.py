@@ -36,6 +36,7 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "depths": depths_of(network),
         "input channels": bundle.in_channels,
         "decision": str(bundle.decision),
+        "postprocessing": list(map(str, bundle.label_steps)) or None,
         "postprocessing not done": list(bundle.not_done) or None,
         "labels": {str(number): name for number, name in bundle.labels.items()},
         "roi_size": "the whole volume" if bundle.whole else list(bundle.roi_size),

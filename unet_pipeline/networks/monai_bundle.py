@@ -16,7 +16,8 @@ from unet_pipeline.networks.bundle import (
 )
 from unet_pipeline.networks.bundle_config import MOST_BYTES, ConfigFile, invalid
 from unet_pipeline.networks.inferer import INFERERS, SIMPLE, read_inferer
-from unet_pipeline.networks.postprocessing import not_done, read_decision, without_background
+from unet_pipeline.networks.label_steps import read_label_steps
+from unet_pipeline.networks.postprocessing import read_decision, without_background
 from unet_pipeline.networks.programs import PROGRAMS, check_trust, program_def
 from unet_pipeline.networks.registry import check_network, network_contract
 from unet_pipeline.networks.trusted import TrustedConfig
@@ -66,6 +67,7 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
     decision = read_decision(config, contract.out_channels)
     names = _channel_names(metadata, contract.out_channels, decision)
     decision = without_background(decision, names)
+    label_steps, not_done = read_label_steps(config, decision, contract.out_channels)
     code_digest = None if trusted is None else trusted.digest  # when all that may run it has
     return Bundle(
         name=shown(url.rstrip("/").rsplit("/", 1)[-1]),
@@ -87,7 +89,8 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
         adaptive=adaptive,
         code_digest=code_digest,
         own_network=own_network,
-        not_done=not_done(config, decision),
+        label_steps=label_steps,
+        not_done=not_done,
         channel_names=_input_names(metadata, contract.in_channels),
     )
 

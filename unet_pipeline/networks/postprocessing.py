@@ -9,17 +9,13 @@ MONAI's steps act on the merged scores of the whole volume, in their order; thes
 """
 
 import ast
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from itertools import dropwhile
 from math import log
 from typing import Any
 
-from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.bundle import MOST_OF_A_NAME
 from unet_pipeline.networks.bundle_config import ConfigFile
-from unet_pipeline.texts import shown
+from unet_pipeline.networks.post_steps import PostStep, post_steps, unsupported
 from unet_pipeline.tiling.decision import (
     BACKGROUND,
     MOST_COMBINED,
@@ -29,45 +25,8 @@ from unet_pipeline.tiling.decision import (
     Highest,
     Painted,
 )
-from unet_pipeline.volume.options import brief
 
-_DECIDING = ("Activations", "AsDiscrete")
-_SPELLINGS = re.compile(r"(d|D|Dict)$")
-_LEAVING_LABELS = frozenset(
-    {"Invert", "SaveImage", "EnsureType", "EnsureChannelFirst", "ToTensor", "ToNumpy", "ToCupy",
-     "ToDevice", "CastToType", "CopyItems", "DeleteItems", "SelectItems", "Identity", "DataStats",
-     "SimulateDelay", "FlattenSubKeys"}
-)  # fmt: skip
-_HARMLESS = frozenset(
-    {"_target_", "_desc_", "_disabled_", "_requires_", "allow_missing_keys", "lazy", "to_onehot",
-     "n_classes", "num_classes", "rounding", "logit_thresh"}
-)  # fmt: skip
-_MOST_STEPS = 64
-_OPTIONS = frozenset({"keys", "softmax", "sigmoid", "threshold", "argmax"})
 _MOST_CHARACTERS = 2000
-
-
-@dataclass(frozen=True)
-class _Step:
-    """One transform: its class, those of its options that matter, and names of the others."""
-
-    name: str
-    options: Mapping[str, Any]
-    others: tuple[str, ...] = ()
-
-    @property
-    def is_about_labels(self) -> bool:
-        """Whether it changes the scores or the labels; said of all whose keys are not plain."""
-        keys = self.options.get("keys")
-        return keys not in ("image", "label") and keys not in (["image"], ["label"])
-
-    def __getitem__(self, option: str) -> Any:
-        """Return an option; of a list with one value per key, that of ``pred``."""
-        value, keys = self.options.get(option), self.options.get("keys")
-        if not isinstance(value, list):
-            return value
-        index = keys.index("pred") if isinstance(keys, list) and "pred" in keys else 0
-        return value[min(index, len(value) - 1)] if value else None
 
 
 def read_decision(config: ConfigFile, channels: int) -> Decision:
@@ -79,7 +38,7 @@ def read_decision(config: ConfigFile, channels: int) -> Decision:
         ``decision_unsupported`` for a threshold that cannot be read, or from which no label map
         can be made.
     """
-    steps = list(_steps(config))
+    steps = list(post_steps(config))
     sigmoid = _first(steps, "sigmoid")
     threshold = next((step for step in steps if step["threshold"] is not None), None)
     if _first(steps, "argmax") or (sigmoid is None and threshold is None):
@@ -92,7 +51,7 @@ def read_decision(config: ConfigFile, channels: int) -> Decision:
     painted = _painted(steps[len(before) :], cut, channels)
     if painted is None and channels > MOST_COMBINED:
         found = f"{channels} channels that may overlap, without an order"
-        raise _unsupported(config, found, f"at most {MOST_COMBINED} of them")
+        raise unsupported(config, found, f"at most {MOST_COMBINED} of them")
     return painted or Combined(cut)
 
 
@@ -103,63 +62,13 @@ def without_background(decision: Decision, names: Sequence[str]) -> Decision:
     return decision
 
 
-def not_done(config: ConfigFile, decision: Decision) -> tuple[str, ...]:
-    """Return what ``postprocessing`` would do to labels and is not done here, by name.
-
-    Steps that only bring labels back and save them, or that are about other keys, are not among
-    them.
-    """
-    painting = isinstance(decision, Painted)  # of which one Lambdad is read
-    found = []
-    for step in _steps(config):
-        name = _SPELLINGS.sub("", step.name)
-        if name in _LEAVING_LABELS or not step.is_about_labels:
-            continue
-        if name == "Lambda" and painting and read_painting(str(step.options.get("func"))):
-            painting = False
-        elif name not in _DECIDING:
-            found.append(step.name or "a step without a name")
-        elif others := [o for o in step.others if o not in _HARMLESS]:
-            found.append(f"{step.name} ({', '.join(sorted(others))})")
-    return tuple(shown(name, MOST_OF_A_NAME) for name in dict.fromkeys(found))
-
-
-def _steps(config: ConfigFile) -> Iterator[_Step]:
-    path, listed = _listed(config)
-    for place, step in enumerate(listed[:_MOST_STEPS]):
-        if not isinstance(step, dict):
-            yield _Step(f"{brief(step)}", {}, ())
-        elif config.value(f"{path}::{place}::_disabled_", False) not in (True, "true"):
-            name = str(step.get("_target_", "")).rpartition(".")[2]
-            deciding = _SPELLINGS.sub("", name) in _DECIDING
-            read = _OPTIONS & set(step) if deciding else ()
-            plain = {option: config.value(f"{path}::{place}::{option}") for option in read}
-            keys = {"keys": step.get("keys"), "func": step.get("func")}
-            others = (o for o, v in step.items() if o not in _OPTIONS and v not in (None, False))
-            yield _Step(name, {**keys, **plain}, tuple(others))
-
-
-def _listed(config: ConfigFile) -> tuple[str, list[Any]]:
-    """Return the path of the list of steps, and the list as it stands."""
-    post, path = config.content.get("postprocessing"), "postprocessing"
-    if not isinstance(post, list):  # a Compose, or a reference to one
-        path = f"{path}::transforms"
-        listed = post.get("transforms") if isinstance(post, dict) else None
-        if post is None or isinstance(post, dict | str):
-            post = config.value(path, []) if listed is None or isinstance(listed, str) else listed
-    if not isinstance(post, list) or len(post) > _MOST_STEPS:
-        found = f"postprocessing of another form ({type(post).__name__})"
-        raise _unsupported(config, found, f"a Compose of a list of at most {_MOST_STEPS} steps")
-    return path, post
-
-
-def _first(steps: Iterable[_Step], option: str) -> _Step | None:
+def _first(steps: Iterable[PostStep], option: str) -> PostStep | None:
     return next((step for step in steps if step[option] in (True, "True", "true")), None)
 
 
 def _number(config: ConfigFile, found: Any) -> float:
     if isinstance(found, bool) or not isinstance(found, int | float):
-        raise _unsupported(config, f"the threshold {found!r}", "one number")
+        raise unsupported(config, f"the threshold {found!r}", "one number")
     return float(found)
 
 
@@ -168,10 +77,12 @@ def _of_softmax(config: ConfigFile, level: float, channels: int) -> Decision:
     if channels == 2 and level == 0.5:
         return Highest()
     found = f"softmax with threshold {level:g} over {channels} channels"
-    raise _unsupported(config, found, "argmax, or sigmoid with a threshold")
+    raise unsupported(config, found, "argmax, or sigmoid with a threshold")
 
 
-def _cut(config: ConfigFile, before: Sequence[_Step], sigmoid: _Step | None, level: float) -> Cut:
+def _cut(
+    config: ConfigFile, before: Sequence[PostStep], sigmoid: PostStep | None, level: float
+) -> Cut:
     """Return the level of raw scores, or of probabilities where those are resampled.
 
     Parameters
@@ -182,14 +93,14 @@ def _cut(config: ConfigFile, before: Sequence[_Step], sigmoid: _Step | None, lev
     if sigmoid is None:
         return Cut(level)
     if not 0 < level < 1:
-        raise _unsupported(config, f"sigmoid with threshold {level:g}", "one between 0 and 1")
+        raise unsupported(config, f"sigmoid with threshold {level:g}", "one between 0 and 1")
     after = dropwhile(lambda step: step is not sigmoid, before)
     if any(step.name.startswith("Invert") for step in after):
         return Cut(level, probabilities=True)
     return Cut(log(level / (1 - level)))
 
 
-def _painted(after: Iterable[_Step], cut: Cut, channels: int) -> Painted | None:
+def _painted(after: Iterable[PostStep], cut: Cut, channels: int) -> Painted | None:
     """Return the regions that a ``Lambdad`` paints; None if there is none that can be read."""
     for step in after:
         strokes = read_painting(str(step["func"])) if step.name.startswith("Lambda") else None
@@ -240,13 +151,3 @@ def _strokes(node: ast.expr, name: str) -> list[tuple[int, int]]:
         ) if subject == name and 0 < label < 2**16:
             return [*_strokes(below, name), (channel, label)]
     raise ValueError("not a painting")
-
-
-def _unsupported(config: ConfigFile, found: str, wanted: str) -> RequestError:
-    return RequestError(
-        "decision_unsupported",
-        found=found,
-        wanted=wanted,
-        remedy="Write into the bundle's postprocessing how its channels are decided",
-        subject=config.url,
-    )

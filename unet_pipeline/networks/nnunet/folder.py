@@ -9,10 +9,8 @@
 The folder of one fold may be given instead, and is then run alone.
 """
 
-import json
 import re
 from dataclasses import replace
-from pickletools import genops
 from typing import Any
 
 from torch import nn
@@ -27,19 +25,17 @@ from unet_pipeline.networks.bundle import (
 from unet_pipeline.networks.bundle_config import ConfigFile
 from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT, Checkpoint, read_checkpoint
+from unet_pipeline.networks.nnunet.label_steps import read_label_steps
 from unet_pipeline.networks.nnunet.plan import OVERLAP, Plan, read_plan, unsupported
 from unet_pipeline.networks.registry import build_network, network_contract
 from unet_pipeline.networks.weights import check_fit, read_weights
 from unet_pipeline.records import json_text
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.storage.urls import basename
 from unet_pipeline.texts import shown
 from unet_pipeline.volume.preprocessing import check_channels, parse_preprocessing
 
 PLANS, DATASET = "plans.json", "dataset.json"
 _FOLD = re.compile(r"fold_(\d+|all)")
-_POSTPROCESSING = re.compile(r"(crossval_results[^/]*/)?postprocessing\.(pkl|json)")
-_MOST_OF_A_PICKLE = 2**20
 _MALFORMED = (
     AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
@@ -71,7 +67,8 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
     try:
         plan = read_plan(model, plans, dataset, first.configuration)
         bundle = _bundle(url, plan, first, files, digests)
-        return replace(bundle, not_done=not_done(model, store))
+        label_steps, not_done = read_label_steps(model, store)
+        return replace(bundle, label_steps=label_steps, not_done=not_done)
     except RequestError:
         raise
     except _MALFORMED as error:
@@ -166,48 +163,6 @@ def _checkpoints(url: str, model: str, store: Store) -> list[str]:
     if not found:
         raise _missing(model, f"{only or 'fold_*'}/{CHECKPOINT}")
     return [file for file in found if not file.startswith("fold_all/")] or found
-
-
-def not_done(model: str, store: Store) -> tuple[str, ...]:
-    """Return the functions that nnU-Net would run on the label maps afterwards; none is run here.
-
-    ``postprocessing.pkl`` holds them: it is looked through for names, and not loaded. So does
-    ``postprocessing.json``, of nnU-Net 2 beside it, of nnU-Net 1 alone.
-    """
-    names: list[str] = []
-    for file in store.list_files(model):
-        if _POSTPROCESSING.fullmatch(file.removeprefix(model).strip("/")):
-            data = store.read_range(file, 0, _MOST_OF_A_PICKLE)
-            said = _named_in_json(data) if file.endswith(".json") else _functions_of(data)
-            names += [f"{basename(file)}: {name}" for name in said]
-    return tuple(shown(name, MOST_OF_A_NAME) for name in dict.fromkeys(names))
-
-
-def _functions_of(data: bytes) -> list[str]:
-    """Return the names that a pickle would load; nothing of it is loaded."""
-    names, texts = [], [""]
-    try:
-        for code, argument, _ in genops(data):
-            if code.name == "GLOBAL":
-                names.append(str(argument).split()[-1])
-            elif code.name == "STACK_GLOBAL":
-                names.append(texts[-1])
-            elif isinstance(argument, str):
-                texts.append(argument)
-    except Exception:  # of a damaged pickle this may raise anything
-        names.append("unreadable")
-    return names
-
-
-def _named_in_json(data: bytes) -> list[str]:
-    """Return the functions that a ``postprocessing.json`` names (2), or the classes (1)."""
-    try:
-        content: Any = json.loads(data)
-        functions = [str(name) for name in content.get("postprocessing_fns") or ()]
-        classes = content.get("for_which_classes")
-        return functions + ([f"largest component of {classes}"] if classes else [])
-    except _MALFORMED:
-        return ["unreadable"]
 
 
 def _missing(model: str, name: str) -> RequestError:
