@@ -125,7 +125,7 @@ def stage_case(job: VolumeJob) -> StagedCase:
     CaseError
         The first finding that fails.
     """
-    watch, policy = Stopwatch(), job.policy
+    stopwatch, policy = Stopwatch(), job.policy
     volume = stage(
         job.store,
         job.images,
@@ -139,19 +139,19 @@ def stage_case(job: VolumeJob) -> StagedCase:
         axes=policy.axes_of(len(job.images)),
         nan=policy.nan_in_images,
     )
-    watch.lap("stage")  # whose parts the volume knows
+    stopwatch.lap("stage")  # whose parts the volume knows
     examined = job.examined.with_findings(look_at_image(volume.native.inner, policy))
-    watch.lap("look")
+    stopwatch.lap("look")
     if job.mask is None:
         examined.sound_header()
-        return StagedCase(volume, None, (), examined, _of_stages(volume, watch))
+        return StagedCase(volume, None, (), examined, _of_stages(volume, stopwatch))
     grid, seen = volume.header.grid, job.examined.versions
     mask = None
     try:
         mask = read_reference(job.store, job.mask, job.parts, grid, policy, job.memory_bytes, seen)
     except CaseError as error:
         found = [as_finding(error, "mask")]
-    watch.lap("read")
+    stopwatch.lap("read")
     if mask is not None:
         image_XYZ = volume.native.inner[0].sliced
         found = look_at_mask(mask.values_XYZ, image_XYZ, grid, policy.labels, content=job.content)
@@ -160,10 +160,10 @@ def stage_case(job: VolumeJob) -> StagedCase:
     if not policy.needs_mask:
         examined = examined.apart_from_mask()
     examined.sound_header()
-    watch.lap("look")
+    stopwatch.lap("look")
     inputs = mask.inputs if mask is not None else _mask_inputs(job)
     labels_XYZ = None if mask is None or examined.mask_fault else mask.labels_XYZ
-    return StagedCase(volume, labels_XYZ, inputs, examined, _of_stages(volume, watch))
+    return StagedCase(volume, labels_XYZ, inputs, examined, _of_stages(volume, stopwatch))
 
 
 def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
@@ -177,8 +177,8 @@ def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
     return tuple(found)
 
 
-def _of_stages(volume: Staged, watch: Stopwatch) -> dict[str, float]:
-    beside = {name: value for name, value in watch.seconds.items() if name != "stage"}
+def _of_stages(volume: Staged, stopwatch: Stopwatch) -> dict[str, float]:
+    beside = {name: value for name, value in stopwatch.seconds.items() if name != "stage"}
     return added([volume.seconds, beside])
 
 
@@ -245,23 +245,23 @@ def finish_case(
     Return the case's record, but for its wall time, and the claim on the place of the record.
     """
     assert job.facts is not None  # noqa: S101  else the case is none to be written
-    volume, watch = staged.volume, Stopwatch()
+    volume, stopwatch = staged.volume, Stopwatch()
     labels_XYZ = _joined(tiles, volume.native.shape)
-    watch.lap("merge")
+    stopwatch.lap("merge")
     changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
-        watch.lap("postprocess")
+        stopwatch.lap("postprocess")
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
     foreground = job.spec.bundle.foreground
     statistics = label_statistics(labels_XYZ, volume.header.grid, foreground)
-    watch.lap("evaluate")
+    stopwatch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
-    watch.lap("draw")
+    stopwatch.lap("draw")
     stored = _store(labels_XYZ, volume.header, figure, job)
     inputs = (*volume.inputs, *staged.mask_inputs)
-    watch.lap("write")
+    stopwatch.lap("write")
     merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
-    took = (job.seconds, merged, staged.seconds, watch.seconds, *(one.seconds for one in stats))
+    took = (job.seconds, merged, staged.seconds, stopwatch.seconds, *(one.seconds for one in stats))
     read = job.examined.bytes_read + sum(one.size for one in inputs)
     return stored.claim, Sidecar(
         written=stored.written,

@@ -113,7 +113,7 @@ def stage(
     nan
         What NaN stands for; by default it is refused.
     """
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     read = [
         read_volume(
             store, url, role=f"image{i}", budget_bytes=budget_bytes // len(urls), scratch=scratch,
@@ -121,7 +121,7 @@ def stage(
         )
         for i, url in enumerate(urls)
     ]  # fmt: skip
-    watch.lap("read")
+    stopwatch.lap("read")
     first, *others = [view for one in read for view in one.views]
     allowed_mm = allowed_voxels * min(first.header.grid.spacing_mm)
     native = Stacked((first, *(_onto(first, other, allowed_mm) for other in others)))
@@ -130,8 +130,8 @@ def stage(
     if 4 * model.channels * int(np.prod(model.shape)) <= budget_bytes:
         model = materialised(model)
     inputs = tuple(digest for one in read for digest in one.inputs)
-    watch.lap("preprocess")
-    return Staged(native, model, prepared, first.header, inputs, watch.seconds)
+    stopwatch.lap("preprocess")
+    return Staged(native, model, prepared, first.header, inputs, stopwatch.seconds)
 
 
 def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView:
