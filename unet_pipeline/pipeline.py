@@ -10,11 +10,11 @@ from time import perf_counter
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.finishing import finish_case
 from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import Sidecar, write_sidecar
 from unet_pipeline.tasks import (
     VolumeJob,
-    finish_case,
     hold_scratch,
     plan_volume,
     prepared_of,

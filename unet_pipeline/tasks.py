@@ -3,53 +3,36 @@
 They are plain functions of plain values, so they can be pickled and run anywhere.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline import scratch
 from unet_pipeline.choices import OutputFormat
 from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.errors import CaseError
-from unet_pipeline.evaluation.label_statistics import label_statistics
-from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import filled, look_at_image, look_at_mask, read_reference
-from unet_pipeline.inference.predictor import ModelSpec, WindowStats
-from unet_pipeline.postprocessing import LabelStep, postprocess
+from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.records import Case, Part
-from unet_pipeline.report.overlay import overlay_png
-from unet_pipeline.report.palette import colour_of
 from unet_pipeline.storage.claims import Claim
-from unet_pipeline.storage.label_maps import Stored, store_case
 from unet_pipeline.storage.ledger import digest_object
-from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import (
-    Geometry,
-    Grid,
     InputDigest,
     RunFacts,
-    Sidecar,
-    Traffic,
 )
 from unet_pipeline.storage.store import Store
-from unet_pipeline.storage.versions import expect_all
-from unet_pipeline.tiles import TileLabels, TileValues
+from unet_pipeline.tiles import TileValues
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
-from unet_pipeline.volume.formats import objects_by_role, writer_of
-from unet_pipeline.volume.formats.protocol import Legend
-from unet_pipeline.volume.grid import VoxelGrid
-from unet_pipeline.volume.header import Header
-from unet_pipeline.volume.layout import copy_into
+from unet_pipeline.volume.formats import objects_by_role
 from unet_pipeline.volume.staging import Staged, stage
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
@@ -235,97 +218,3 @@ def read_tile(staged: StagedCase, read_box: Box) -> TileValues:
     begin = perf_counter()
     values_CXYZ = read_with_margin(staged.volume.model, read_box)
     return TileValues(values_CXYZ, perf_counter() - begin)
-
-
-def finish_case(
-    staged: StagedCase, tiles: Sequence[TileLabels], stats: Sequence[WindowStats], job: VolumeJob
-) -> tuple[Claim, Sidecar]:
-    """Join the labels, postprocess them, score them, draw them, store label map and picture.
-
-    Return the case's record, but for its wall time, and the claim on the place of the record.
-    """
-    assert job.facts is not None  # noqa: S101  else the case is none to be written
-    volume, stopwatch = staged.volume, Stopwatch()
-    labels_XYZ = _joined(tiles, volume.native.shape)
-    stopwatch.lap("merge")
-    changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
-    if job.label_steps:
-        stopwatch.lap("postprocess")
-    dice = _dice(labels_XYZ, staged.mask_XYZ, job)
-    foreground = job.spec.bundle.foreground
-    statistics = label_statistics(labels_XYZ, volume.header.grid, foreground)
-    stopwatch.lap("evaluate")
-    figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
-    stopwatch.lap("draw")
-    stored = _store(labels_XYZ, volume.header, figure, job)
-    inputs = (*volume.inputs, *staged.mask_inputs)
-    stopwatch.lap("write")
-    merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
-    took = (job.seconds, merged, staged.seconds, stopwatch.seconds, *(one.seconds for one in stats))
-    read = job.examined.bytes_read + sum(one.size for one in inputs)
-    return stored.claim, Sidecar(
-        written=stored.written,
-        run=job.facts,
-        case=job.case,
-        inputs=inputs,
-        output=stored.output,
-        geometry=Geometry(_grid(volume.prepared.native), _grid(volume.prepared.model)),
-        gate=staged.examined.note,
-        windows=sum(one.windows for one in stats),
-        windows_reused=sum(one.reused for one in stats),
-        tiles=len(tiles),
-        dice=dice,
-        seconds=added(took),
-        bytes=Traffic(read, stored.bytes),
-        mask_fault=staged.examined.mask_note,
-        label_changes=changes,
-        statistics=statistics,
-    )
-
-
-def _store(labels_XYZ: Labels, header: Header, figure: bytes, job: VolumeJob) -> Stored:
-    """Store label map and picture, if the files that were read are still the same."""
-    assert job.claim is not None  # noqa: S101  else the case is none to be written
-    mine = job.claim
-    with_retries(lambda: expect_all(job.store, job.examined.versions))
-    names = job.spec.bundle.labels
-    legend = Legend(names, {number: colour_of(number) for number in names if number})
-    objects = writer_of(job.output_format).encode(labels_XYZ, header, legend)
-    return store_case(job.store, mine, job.output_format, objects, figure)
-
-
-def _grid(grid: VoxelGrid) -> Grid:
-    x, y, z = (round(spacing, 6) for spacing in grid.spacing_mm)
-    return Grid(grid.shape, (x, y, z), grid.axcodes, grid.rows)
-
-
-def _joined(tiles: Sequence[TileLabels], shape: Index3) -> Labels:
-    """Return the labels of all tiles in the file's order, shape XYZ; of one tile without a copy."""
-    whole = Box.whole(shape)
-    if tiles[0].box == whole:
-        return np.asfortranarray(tiles[0].labels_XYZ)
-    labels_XYZ = np.zeros(shape, dtype=tiles[0].labels_XYZ.dtype, order="F")
-    for tile in tiles:
-        copy_into(labels_XYZ[tile.box.within(whole)][None], tile.labels_XYZ[None])
-    return labels_XYZ
-
-
-def _dice(
-    labels_XYZ: Labels, mask_XYZ: npt.NDArray[Any] | None, job: VolumeJob
-) -> dict[str, float | None] | None:
-    if mask_XYZ is None:
-        return None
-    wanted = job.spec.bundle.foreground
-    return {str(k): v for k, v in dice_per_label(labels_XYZ, mask_XYZ, wanted).items()}
-
-
-def _figure(labels_XYZ: Labels, staged: StagedCase, names: Mapping[int, str]) -> bytes:
-    header, native = staged.volume.header, staged.volume.native
-    return overlay_png(
-        native.inner[0].sliced,
-        labels_XYZ,
-        header.grid.spacing_mm,
-        staged.mask_XYZ,
-        axcodes=tuple(header.grid.axcodes),
-        names=names,
-    )

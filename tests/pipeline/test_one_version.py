@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bundles import random_bundle
 
-from unet_pipeline import tasks
+from unet_pipeline import pipeline
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.gate.examine import Policy, examine
@@ -54,8 +54,8 @@ def labels_of(url):
 
 
 def replaced_before(monkeypatch, name, root, times):
-    """Put the later version in place before a call of ``tasks``, as often as ``times`` says."""
-    called, act = [], getattr(tasks, name)
+    """Put the later version in place before a call of the workers, as often as ``times`` says."""
+    called, act = [], getattr(pipeline, name)
     versions = ["later", "first"]
 
     def after(*arguments):

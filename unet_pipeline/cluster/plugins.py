@@ -14,7 +14,7 @@ from unet_pipeline.processes import give_back, guard_logs, lasting_imports
 from unet_pipeline.scratch import remove_abandoned
 
 PACKAGE = "unet_pipeline"
-CALLS = f"{PACKAGE}.tasks"  # the module of the calls that workers run
+CALLS = f"{PACKAGE}.finishing"  # imports all calls that workers run
 MOST_SHARE = 0.6  # of the limit; Dask begins to spill at 0.7
 PERIOD_SECONDS = 0.5
 
