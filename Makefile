@@ -68,6 +68,7 @@ quick: venv lint contract  ## Check style, imports, and what needs no server and
 
 soak: venv  ## Run the long forms of what goes wrong again and again, for many minutes
 	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m soak
+	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "hypothesis and not soak" --hypothesis-profile soak
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

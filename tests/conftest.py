@@ -14,13 +14,15 @@ from typing import Any
 import hypothesis
 import pytest
 from aws_variables import AWS_VARIABLES
+from examples import ALL
 
 from unet_pipeline.local.s3_server import S3Server, serve_s3
 from unet_pipeline.private import UMASK_VARIABLE
 from unet_pipeline.storage.store import StorageOptions, Store
 
 # A busy machine is no failure of a property.
-hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.register_profile("suite", deadline=None, max_examples=50)
+hypothesis.settings.register_profile(ALL, deadline=None, max_examples=200)
 hypothesis.settings.load_profile("suite")
 
 TEMPORARY = pytest.StashKey[Path]()

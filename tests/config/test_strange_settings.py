@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import pytest
 import yaml
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_values import places, planted
@@ -59,7 +60,7 @@ STRANGE = st.recursive(
 
 
 @pytest.mark.parametrize("sound", SOUND, ids=lambda one: type(one).__name__)
-@settings(max_examples=100, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_in_a_form_is_taken_or_refused_by_name(sound, data):
     content = sound.model_dump(mode="json")
@@ -72,7 +73,7 @@ def test_any_value_in_a_form_is_taken_or_refused_by_name(sound, data):
             taken.cluster.spec()
 
 
-@settings(max_examples=1500, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(1500), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_in_a_site_file_is_taken_or_refused_by_name(tmp_path_factory, data):
     kind = data.draw(st.sampled_from([*SITES]))
@@ -98,7 +99,7 @@ def filled_from(file):
     return sources.filled(SegmentSettings)
 
 
-@settings(max_examples=300, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_value_in_a_settings_file_is_taken_or_refused_by_name(tmp_path_factory, data):
     content = SOUND[0].model_dump(mode="json")

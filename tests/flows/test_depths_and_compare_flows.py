@@ -45,6 +45,7 @@ def test_a_depth_is_chosen_from_its_deployment(deployed, cohort, models):
     assert load_bundle(adaptive, Store()).adaptive is not None
 
 
+@pytest.mark.soak  # what it shows is shown as for depths
 def test_bundles_are_compared_from_their_deployment(deployed, cohort, models):
     bucket, small = cohort
     settings = {

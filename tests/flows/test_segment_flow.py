@@ -86,7 +86,13 @@ def test_a_fault_that_passes_is_tried_again(server, tmp_path):
     assert task["run_count"] > 1
 
 
-@pytest.mark.parametrize("module", ["unet_pipeline_flows.segment", "unet_pipeline_flows.check"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "unet_pipeline_flows.segment",
+        pytest.param("unet_pipeline_flows.check", marks=pytest.mark.soak),
+    ],
+)
 def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
     server, s3_env, monkeypatch, tmp_path, module
 ):

@@ -12,6 +12,7 @@ import torch
 from bundles import random_bundle
 from cohorts import write_tiny
 from command_line import cli
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from odd_values import places, planted
@@ -114,7 +115,7 @@ STRANGE = st.recursive(
 )  # fmt: skip
 
 
-@settings(max_examples=150, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(150), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_any_value_at_any_place_is_one_error_at_most(sound, tmp_path_factory, data):
     folder = tmp_path_factory.getbasetemp() / "strange"

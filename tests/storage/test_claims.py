@@ -4,6 +4,7 @@ import uuid
 from dataclasses import replace
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from sidecars import FACTS, LABELS, PICTURE, SOUND, damaged
 
@@ -125,7 +126,7 @@ def test_two_runs_at_once_leave_no_record_of_another_label_map(place):
     assert store.read(f"{output}.nii.gz") == b"of the second"
 
 
-@settings(max_examples=200)
+@settings(max_examples=examples(200))
 @given(damaged(DATA))
 def test_what_a_damaged_record_still_names_is_replaced_and_nothing_else(data):
     store = Store()

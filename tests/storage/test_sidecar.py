@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from odd_values import places, planted, without
@@ -72,14 +73,14 @@ def is_as_good_as_ours(data):
     markdown_table([row]).encode()
 
 
-@settings(max_examples=1000)
+@settings(max_examples=examples(1000))
 @given(damaged(DATA))
 def test_any_damage(data):
     is_as_good_as_ours(data)
 
 
 @pytest.mark.parametrize("key", ["windows", "tiles", "windows_reused"])
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(text=odd_texts)
 def test_counts_are_counts(key, text):
     found = read_sidecar(json.dumps({**CONTENT, key: "HERE"}).replace('"HERE"', text).encode())

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nibabel.fileholders import FileHolder
@@ -35,7 +36,9 @@ NUMBERS = set(nib.Nifti2Header.template_dtype.names) - {
 FIELDS = sorted(NUMBERS & set(nib.Nifti1Header.template_dtype.names))
 ODD_NUMBERS = [np.nan, np.inf, -np.inf, -1e30, -3, -1, 0, 0.5, 1, 2, 100, 1e30]
 
-few = settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+few = settings(
+    max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from itertools import permutations, product
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -109,7 +110,7 @@ def apart(rng, classes, shape):
     return (levels + rng.normal(0, 1, (classes, *shape))).astype(np.float32)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.data(), st.sampled_from([(64, 64, 32), (3, 2, 4)]), st.integers(1, 2))
 def test_any_chain_gives_the_labels_of_the_whole_views(data, block, threads):
     prepared = data.draw(chains())
@@ -122,7 +123,7 @@ def test_any_chain_gives_the_labels_of_the_whole_views(data, block, threads):
     np.testing.assert_array_equal(labels, whole(merged, prepared, write_box, Highest()))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=examples(50), deadline=None)
 @given(
     st.data(),
     st.sampled_from([Painted((3, 1, 2)), Combined(), Combined(Cut(0.5, probabilities=True))]),

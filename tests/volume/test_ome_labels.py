@@ -7,6 +7,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 import zarr
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ome_zarr.io import parse_url
@@ -60,7 +61,7 @@ def read(url, level=0, *, flat=False):
     return view.values(), view.header
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     shape=st.tuples(*[st.integers(1, 21)] * 3),
     turn=st.sampled_from(TURNS),

@@ -5,6 +5,7 @@ from itertools import permutations
 
 import numpy as np
 import pytest
+from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import zoom
@@ -67,7 +68,7 @@ def test_small_volumes_are_scipys(shape):
     np.testing.assert_allclose(found, scipys(values, to), rtol=1e-6, atol=2e-3)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.sampled_from(sorted(TO)), st.sampled_from([None, 0]), st.data())
 def test_a_box_has_the_bits_of_the_whole(name, axis, data):
     axis = axis if TO[name][0] == SHAPE[0] else None  # bounds per slice, where these are kept
