@@ -14,7 +14,7 @@ import pytest
 
 MOST_SECONDS, START_SECONDS = 10.0, 240.0
 AT_WORK_SECONDS = 30.0  # of processor time, with that of its workers; alone:
-ALONE_SECONDS = 12.0
+ALONE_SECONDS = 9.0
 COMMANDS = {
     "train": "train images masks --steps 100000 --memory-gb 0.01 --output out",
     "depths": "depths images --masks masks --model phantom --cluster local --output out",

@@ -22,6 +22,7 @@ from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import depths_of
 from unet_pipeline.request import open_segment
+from unet_pipeline.selection import timing
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store
 
@@ -35,6 +36,15 @@ def settings_for(folder: Path, **changes) -> DepthsSettings:
         "model": str(folder / "model"), "output": str(folder / "out"),
     }  # fmt: skip
     return DepthsSettings(**{**given, **changes})
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_window_is_timed():
+    """Once, for times are not judged here: half of a run was spent on them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(timing, "ROUNDS", 1)
+        patch.setattr(timing, "WINDOWS", 1)
+        yield
 
 
 @pytest.fixture(scope="module")
