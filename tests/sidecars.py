@@ -52,7 +52,7 @@ SOUND = Sidecar(
     bytes=Traffic(9, 13),
     mask_fault=MaskFault("mask_values", "The mask holds half labels."),
     label_changes=(LabelChange("largest:1", 1, 2, -30, -0.135),),
-    statistics={"1": {"voxels": 30.0, "volume_ml": 0.135}},
+    statistics={"1": {"voxels": 30, "volume_ml": 0.135, "cut": "LR"}},
 )
 
 plain = st.recursive(
@@ -128,7 +128,7 @@ sidecars = st.builds(
     seconds=tables(names, st.floats(0, 1e9)),
     bytes=st.builds(Traffic, counts, counts),
     mask_fault=st.none() | st.builds(MaskFault, codes, texts),
-    statistics=tables(names, tables(names, numbers)),
+    statistics=tables(names, tables(names, numbers | st.sampled_from(("", "ILR")))),
     label_changes=several(
         st.builds(LabelChange, texts, counts, counts, st.integers(-(2**53) + 1, 2**53 - 1), numbers)
     ),

@@ -50,7 +50,7 @@ def finish_case(
         stopwatch.lap("postprocess")
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
     foreground = job.spec.bundle.foreground
-    statistics = label_statistics(labels_XYZ, volume.header.grid, foreground)
+    statistics = label_statistics(labels_XYZ, volume.header.grid, foreground, volume.native.inner)
     stopwatch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     stopwatch.lap("draw")

@@ -112,7 +112,7 @@ class CaseRecord:
         Why there is no Dice, where masks were asked for: reason code and sentence.
     statistics
         Numbers about each label of the label map, by its number as text and the name of the
-        statistic (``evaluation/label_statistics.py``): ``voxels``, ``volume_ml``.
+        statistic, such as ``volume_ml`` (``evaluation/label_statistics.py``).
     """
 
     case: str
@@ -128,7 +128,7 @@ class CaseRecord:
     bytes_written: int = 0
     mask_code: str = ""
     mask_message: str = ""
-    statistics: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    statistics: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float | None:

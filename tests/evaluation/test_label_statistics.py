@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from unet_pipeline.evaluation.label_statistics import STATISTICS, label_statistics
+from unet_pipeline.evaluation.label_statistics import OF_INTENSITY, OF_SHAPE, label_statistics
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.statistics_table import statistics_csv
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.views import ArrayView
 
 shapes = array_shapes(min_dims=3, max_dims=3, max_side=6)
 spacings = st.tuples(*[st.sampled_from((0.5, 0.7, 1.0, 2.5))] * 3)
@@ -21,46 +22,95 @@ def grid_of(shape, spacing_mm=(1.0, 1.0, 1.0)):
 
 
 def test_a_map_by_eye():
-    labels_XYZ = np.array([[[1, 1, 2], [0, 9, 1]]], np.uint8)
-    found = label_statistics(labels_XYZ, grid_of((1, 2, 3), (2.0, 1.0, 0.5)), (1, 2, 3))
-    assert found == {
-        "1": {"voxels": 3, "volume_ml": 0.003},
-        "2": {"voxels": 1, "volume_ml": 0.001},
-        "3": {"voxels": 0, "volume_ml": 0.0},
-    }
+    labels_XYZ = np.zeros((4, 3, 3), np.uint8)
+    labels_XYZ[0, 1, 1] = labels_XYZ[0, 1, 2] = labels_XYZ[3, 1, 1] = 1
+    labels_XYZ[2, 2, 2] = 9
+    image = ArrayView(np.arange(36, dtype=np.float32).reshape(1, 4, 3, 3))
+    grid = VoxelGrid.of((4, 3, 3), [[-2, 0, 0, 10], [0, 1, 0, 0], [0, 0, 0.5, 0], [0, 0, 0, 1]])
+    found = label_statistics(labels_XYZ, grid, (1, 2), [image])
+    assert found["2"] == {"voxels": 0, "volume_ml": 0.0}
+    assert found["1"] == {
+        "voxels": 3, "volume_ml": 0.003, "parts": 2, "largest_part": 0.666667,
+        "centroid_x_mm": 8.0, "centroid_y_mm": 1.0, "centroid_z_mm": 0.666667,
+        "x_min_mm": 3.0, "y_min_mm": 0.5, "z_min_mm": 0.25,
+        "x_max_mm": 11.0, "y_max_mm": 1.5, "z_max_mm": 1.25,
+        "cut": "LRS", "mean": 13.333333, "sd": 15.307950, "p5": 4.1, "median": 5.0, "p95": 28.4,
+    }  # fmt: skip
 
 
-@given(arrays(np.uint8, shapes, elements=st.integers(0, 4)), spacings, st.sampled_from("CF"))
-def test_volumes_are_simpleitks(labels_XYZ, spacing_mm, order):
-    image = sitk.GetImageFromArray(np.ascontiguousarray(labels_XYZ.T))
-    image.SetSpacing(spacing_mm)
-    theirs = sitk.LabelShapeStatisticsImageFilter()
-    theirs.Execute(image)
+def test_channels_have_their_numbers():
+    labels_XYZ = np.ones((2, 2, 2), np.uint8)
+    images = [ArrayView(np.full((1, 2, 2, 2), value, np.float32)) for value in (3, 5)]
+    (found,) = label_statistics(labels_XYZ, grid_of((2, 2, 2)), [1], images).values()
+    assert (found["mean_0"], found["mean_1"], found["sd_1"]) == (3.0, 5.0, 0.0)
+    assert "mean" not in found
+
+
+def turned(spacing_mm):
+    """A grid that is oblique, mirrored and moved."""
+    angle = 0.3
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0],
+                     [0, 0, -1]])  # fmt: skip
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = turn * spacing_mm, (12.5, -3.0, 40.0)
+    return affine
+
+
+@given(
+    arrays(np.uint8, shapes, elements=st.integers(0, 4)), spacings, st.sampled_from("CF"), st.data()
+)
+def test_statistics_are_simpleitks(labels_XYZ, spacing_mm, order, data):
+    values = arrays(np.float32, labels_XYZ.shape, elements=st.integers(-99, 99).map(float))
+    image_XYZ, affine = data.draw(values), turned(spacing_mm)
+    lps = np.diag([-1.0, -1, 1, 1]) @ affine
+    theirs = [sitk.GetImageFromArray(np.ascontiguousarray(a.T)) for a in (labels_XYZ, image_XYZ)]
+    for each in theirs:
+        each.SetSpacing(spacing_mm)
+        each.SetOrigin(lps[:3, 3])
+        each.SetDirection((lps[:3, :3] / spacing_mm).ravel())
+    shape, intensity = sitk.LabelShapeStatisticsImageFilter(), sitk.LabelStatisticsImageFilter()
+    shape.Execute(theirs[0])
+    intensity.Execute(theirs[1], theirs[0])
     ours = label_statistics(
-        np.asarray(labels_XYZ, order=order), grid_of(labels_XYZ.shape, spacing_mm), range(1, 5)
-    )
+        np.asarray(labels_XYZ, order=order), VoxelGrid.of(labels_XYZ.shape, affine), range(1, 5),
+        [ArrayView(image_XYZ[None])],
+    )  # fmt: skip
     for label in range(1, 5):
-        voxels = theirs.GetNumberOfPixels(label) if theirs.HasLabel(label) else 0
-        ml = theirs.GetPhysicalSize(label) / 1000 if theirs.HasLabel(label) else 0.0
-        assert ours[str(label)]["voxels"] == voxels
-        assert ours[str(label)]["volume_ml"] == pytest.approx(ml, rel=1e-9, abs=1e-6)
+        found = ours[str(label)]
+        if not shape.HasLabel(label):
+            assert found == {"voxels": 0, "volume_ml": 0.0}
+            continue
+        x, y, z = shape.GetCentroid(label)
+        wanted = {
+            "voxels": shape.GetNumberOfPixels(label),
+            "volume_ml": shape.GetPhysicalSize(label) / 1000,
+            "centroid_x_mm": -x, "centroid_y_mm": -y, "centroid_z_mm": z,
+            "mean": intensity.GetMean(label),
+            "median": np.median(image_XYZ[labels_XYZ == label]),
+        }  # fmt: skip
+        if wanted["voxels"] > 1:
+            wanted["sd"] = intensity.GetSigma(label)
+        alone = sitk.ConnectedComponent(theirs[0] == label, True)
+        wanted["parts"] = int(sitk.GetArrayFromImage(alone).max())
+        for name, value in wanted.items():
+            assert found[name] == pytest.approx(value, rel=1e-5, abs=2e-6), name
 
 
 def test_a_line_for_each_label_of_each_case():
     of_before = CaseRecord("c", "skipped")
     of_a = {"10": {"voxels": 2.0, "volume_ml": 0.25}, "2": {"voxels": 0.0, "volume_ml": 0.0}}
     records = [CaseRecord("a", "done", statistics=of_a),
-               CaseRecord("=b", "done", statistics={"2": {"voxels": 123456789.0, "parts": 3.0}}),
+               CaseRecord("=b", "done", statistics={"2": {"voxels": 123456789, "cut": "L"}}),
                of_before]  # fmt: skip
     lines = statistics_csv(records, {"2": "liver"}).split("\r\n")
     assert lines == [
-        "case,label,name,voxels,volume_ml,parts",
+        "case,label,name,voxels,volume_ml,cut",
         "a,2,liver,0,0,",
         "a,10,10,2,0.25,",
-        "'=b,2,liver,123456789,,3",
+        "'=b,2,liver,123456789,,L",
         "",
     ]
 
 
 def test_names_of_statistics_are_columns():
-    assert all(name.isidentifier() for name in STATISTICS)
+    assert all(name.isidentifier() for name in (*OF_SHAPE, *OF_INTENSITY))

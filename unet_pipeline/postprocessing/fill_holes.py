@@ -6,14 +6,11 @@ from dataclasses import dataclass
 import cc3d
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
-from unet_pipeline.postprocessing.parts import FULL, Connectivity, check_order
+from unet_pipeline.postprocessing.parts import FULL, Connectivity, boxes_of, check_order
 from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
-
-_Slices = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -40,12 +37,11 @@ class FillHoles:
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         check_order(labels_XYZ)
-        boxes = dict(enumerate(ndimage.find_objects(labels_XYZ), start=1))
+        boxes = boxes_of(labels_XYZ)
         changes: list[LabelChange] = []
         for label in self.labels or boxes:
-            box: _Slices | None = boxes.get(label)
-            if box is not None:
-                changes += self._fill(labels_XYZ[box], label, voxel_ml)
+            if label in boxes:
+                changes += self._fill(labels_XYZ[boxes[label]], label, voxel_ml)
         return changes
 
     def _fill(self, part_XYZ: Labels, label: int, voxel_ml: float) -> list[LabelChange]:

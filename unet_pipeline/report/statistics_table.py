@@ -33,7 +33,11 @@ def statistics_csv(records: Sequence[CaseRecord], names: Mapping[str, str]) -> s
     for record in records:
         for label in sorted(record.statistics, key=label_order):
             values = record.statistics[label]
-            numbers = [f"{values[name]:.10g}" if name in values else "" for name in columns]
+            numbers = [_cell(values.get(name, "")) for name in columns]
             name = cell_text(name_of(label, names))
             writer.writerow([cell_text(record.case), cell_text(label), name, *numbers])
     return out.getvalue()
+
+
+def _cell(value: float | str) -> str:
+    return cell_text(value) if isinstance(value, str) else f"{value:.10g}"

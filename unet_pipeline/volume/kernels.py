@@ -163,17 +163,3 @@ def count_pairs(first: Any, second: Any, both: Any, only_first: Any, only_second
                 only_first[a] += 1
             if 0 <= b < end:
                 only_second[b] += 1
-
-
-@compiled
-def count_labels(labels: Any, voxels: Any) -> None:
-    """Count the voxels of each label in a flat array; those outside the counters are left out.
-
-    Parameters
-    ----------
-    voxels
-        int64, an element per label, from 0; added to.
-    """
-    for i in range(labels.size):
-        if 0 <= labels[i] < voxels.size:
-            voxels[labels[i]] += 1
