@@ -78,6 +78,15 @@ def label_maps(folder: Path):
     return {path.name: path.read_bytes() for path in folder.glob("*_dseg.nii.gz")}
 
 
+def chunks(folder: Path):
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for label_map in folder.glob("*_dseg.ome.zarr")
+        for path in label_map.rglob("*")
+        if path.is_file()
+    }
+
+
 ALL_DONE = {"phantom-01": "done", "phantom-02": "done"}
 
 
@@ -107,6 +116,32 @@ def test_faults_of_every_third_request_cost_time_only(cohort, bundle, proxy, inf
     assert statuses(records) == ALL_DONE
     assert label_maps(folder / "out") == label_maps(folder / "wanted")
     assert len(inferences) == 2 * computed
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(SLOW_DOWN, id="slow_down", marks=pytest.mark.soak),
+        pytest.param(RESET, id="reset", marks=pytest.mark.soak),
+        pytest.param(CUT, id="cut", marks=pytest.mark.slow),
+    ],
+)
+def test_a_label_map_in_chunks_is_whole_after_faults_of_every_third_request(
+    cohort, bundle, proxy, inferences, fault
+):
+    bucket, folder = cohort
+    run_through(opened(bucket, bundle, "wanted", output_format="ome-zarr"))
+    computed = len(inferences)
+    run = opened(bucket, bundle, budget=Budget(retries=8), output_format="ome-zarr")
+    proxy.restart(one_in_three(fault, 1))
+    records, _, stopped = run_through(run)
+    assert stopped is None
+    assert statuses(records) == ALL_DONE
+    assert chunks(folder / "out") == chunks(folder / "wanted") != {}
+    assert len(inferences) == 2 * computed
+    proxy.restart()
+    records, _, _ = run_through(opened(bucket, bundle, output_format="ome-zarr"))
+    assert set(statuses(records).values()) == {"skipped"}
 
 
 def test_a_failed_upload_never_repeats_the_inference_and_stops_the_run(

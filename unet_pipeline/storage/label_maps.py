@@ -99,7 +99,7 @@ def _remove_others(store: Store, claim: Claim, ending: str) -> None:
     """Remove a label map of ours in another format: the record says what the new one is."""
     for other in LABEL_MAPS.values():
         if other != ending and with_retries(partial(claim.owns, store, other)):
-            _remove(store, claim, other, claim.names(store, other))
+            _remove(store, claim, other, with_retries(partial(claim.names, store, other)))
 
 
 def _remove(store: Store, claim: Claim, ending: str, names: Set[str]) -> None:
