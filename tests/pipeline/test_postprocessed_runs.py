@@ -111,7 +111,7 @@ def test_the_report_says_what_was_done(made, tmp_path):
     page = Store().read(summary.report).decode()
     assert "largest:1" in page
     table = Store().read(summary.report.replace("report.html", "statistics.csv")).decode()
-    assert table.startswith("case,label,name,voxels,volume_ml\r\n")
+    assert table.startswith("case,label,name,voxels,volume_ml,parts,")
     assert len(table.splitlines()) == 1 + len(summary.labels) - 1
 
 
