@@ -15,6 +15,7 @@ from markupsafe import Markup
 from unet_pipeline.records import CaseRecord, RunSummary
 from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
+from unet_pipeline.report.label_sizes import label_sizes
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.palette import label_colour
 from unet_pipeline.report.table import attention_order, label_order, labels_of, name_of, number
@@ -23,6 +24,7 @@ MAX_QUARANTINED = 200
 MAX_ROWS = 300
 MAX_FIGURES = 48
 MAX_LABEL_COLUMNS = 8
+MAX_SIZES = 120
 
 _MESSAGE = re.compile(r"(?P<fault>found .*?; wanted .*?\.) (?P<remedy>[A-Z].*)", re.DOTALL)
 
@@ -86,6 +88,7 @@ def report_html(
         figure_size=(WIDTH, HEIGHT),
         **_headline(summary),
         **_cases(attention_order(records), figures, summary.labels),
+        **_sizes(records, summary.labels),
     )
 
 
@@ -101,6 +104,12 @@ def _headline(summary: RunSummary) -> dict[str, object]:
         "overall_dice": sum(known) / len(known) if known else None,
         "shares": shares_of(summary.cost),
     }
+
+
+def _sizes(records: Sequence[CaseRecord], names: Mapping[str, str]) -> dict[str, object]:
+    sizes = label_sizes(records)
+    shown = [(_label(size.label, names), size) for size in sizes[:MAX_SIZES]]
+    return {"sizes": shown, "more_sizes": len(sizes) - len(shown)}
 
 
 def _cases(

@@ -1,0 +1,58 @@
+"""How large each label is over the cases of a run: what a night without masks shows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from unet_pipeline.records import CaseRecord
+from unet_pipeline.report.table import label_order
+
+
+@dataclass(frozen=True)
+class LabelSize:
+    """A label over all cases that have statistics.
+
+    Attributes
+    ----------
+    label
+        Its number, as text.
+    cases, present
+        Cases that were counted, and those that have the label.
+    low_ml, median_ml, high_ml
+        Volume over the cases that have it: 5 %, median and 95 %. None without any.
+    in_parts, cut
+        Cases in which it has more than one part; in which it touches a side of the volume.
+    """
+
+    label: str
+    cases: int
+    present: int
+    low_ml: float | None
+    median_ml: float | None
+    high_ml: float | None
+    in_parts: int
+    cut: int
+
+
+def label_sizes(records: Sequence[CaseRecord]) -> list[LabelSize]:
+    """Return the size of each label that any record has statistics of, in numeric order."""
+    labels = {label for record in records for label in record.statistics}
+    return [_size(label, records) for label in sorted(labels, key=label_order)]
+
+
+def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
+    every = [one.statistics[label] for one in records if label in one.statistics]
+    there = [one for one in every if one.get("voxels")]
+    volumes_ml = [float(one.get("volume_ml", 0.0)) for one in there]
+    low, median, high = np.percentile(volumes_ml, (5, 50, 95)) if there else (None,) * 3
+    return LabelSize(
+        label,
+        len(every),
+        len(there),
+        low,
+        median,
+        high,
+        sum(float(one.get("parts", 1)) > 1 for one in there),
+        sum(bool(one.get("cut")) for one in there),
+    )
