@@ -1,6 +1,7 @@
 """Runs with another engine: eager's labels but for near ties, the same bytes on any workers."""
 
 import json
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 from bundles import random_bundle
 from command_line import cli
 
+from unet_pipeline.caches import cache_of
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
@@ -35,7 +37,10 @@ def place(tmp_path_factory) -> Path:
 
 @pytest.fixture(autouse=True)
 def cache(place, monkeypatch) -> None:
+    """A cache of their own, but for compiled loops: workers would compile them for seconds."""
+    loops = cache_of("numba")
     monkeypatch.setenv("UNET_PIPELINE_CACHE", str(place / "cache"))
+    shutil.copytree(loops, cache_of("numba"), dirs_exist_ok=True)
 
 
 def segmented(place: Path, name: str, executor, engine: str, tile=None) -> CaseRecord:
