@@ -177,22 +177,24 @@ def worker(
         Variables of the worker and its runs, beside the server's. A run has no say in them: the
         pool takes neither variables nor commands from it.
     """
-    pool = ["work-pool", "create", POOL, "--type", "process", "--overwrite"]
-    server.prefect(*pool, "--base-job-template", str(deployment_file("work-pool.json")))
+    _make_pool(server)
     close_abandoned_runs(server)
-    command = [
-        "prefect",
-        "worker",
-        "start",
-        "--pool",
-        POOL,
-        "--limit",
-        str(limit),
-        "--name",
-        "local",
-    ]
+    start = ["prefect", "worker", "start", "--pool", POOL]
+    command = [*start, "--limit", str(limit), "--name", "local"]
     with _running(command, {**server.env, **(env or {})}, server.home / "worker.log") as process:
         yield process
+
+
+def _make_pool(server: PrefectServer) -> None:
+    """Make the pool, or tell it anew what its processes are told.
+
+    As ``prefect work-pool create --overwrite`` does, without starting a program for it.
+    """
+    told = {"base_job_template": json.loads(deployment_file("work-pool.json").read_text())}
+    if server.api(f"/work_pools/{POOL}") is None:
+        server.api("/work_pools/", {"name": POOL, "type": "process", **told})
+    else:
+        server.api(f"/work_pools/{POOL}", told, method="PATCH")
 
 
 def close_abandoned_runs(server: PrefectServer) -> None:
