@@ -9,12 +9,15 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from unet_pipeline.cluster import forking
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
 
 LOCAL = ClusterSpec("local", 2)
+SPAWN = {"distributed.worker.multiprocessing-method": "spawn"}
+copies = pytest.mark.skipif(forking.use_copies() == SPAWN, reason="no Linux, or a GPU")
 NAMES = ("NEW_SINCE", "CHANGED_SINCE", "GONE_SINCE")
 
 
@@ -26,6 +29,7 @@ def workers(executor):
     return [*executor.client.run(seen, on_error="ignore").values()]
 
 
+@copies
 def test_workers_are_copies_of_one_process_of_one_thread_that_has_imported():
     with open_executor(LOCAL) as executor:
         (parent,) = {of for _, of, _, _ in workers(executor)}
@@ -37,6 +41,7 @@ def test_workers_are_copies_of_one_process_of_one_thread_that_has_imported():
         assert {of for _, of, _, _ in workers(executor)} == {parent}
 
 
+@copies
 def test_the_copy_in_the_place_of_a_killed_worker_is_there_at_once():
     with open_executor(LOCAL) as executor:
         before = {pid for pid, *_ in workers(executor)}
@@ -84,4 +89,10 @@ def test_a_long_name_of_the_temporary_folder_is_no_hindrance(monkeypatch, tmp_pa
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    assert forking.use_copies() == {"distributed.worker.multiprocessing-method": "spawn"}
+    assert forking.use_copies() == SPAWN
+
+
+def test_where_there_is_a_gpu_workers_are_no_copies(monkeypatch, tmp_path):
+    """A process that has counted its devices can give its copies none."""
+    monkeypatch.setattr(forking, "_GPUS", (str(tmp_path),))
+    assert forking.use_copies() == SPAWN

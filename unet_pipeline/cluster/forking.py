@@ -14,34 +14,31 @@ import multiprocessing
 import os
 import sys
 import tempfile
-from functools import cache
 
 import distributed.utils
 from distributed import Worker
 from distributed.diagnostics.plugin import WorkerPlugin
 
+_had: set[str] = set()  # names of the variables that this process had when a cluster began
 _PRELOADED = "unet_pipeline.cluster.preloaded"
+_GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, of Windows
 _MOST_BYTES = 107 - len("/pymp-12345678/listener-12345678")  # of a socket's path, on Linux
 
 
 def use_copies() -> dict[str, str]:
     """Say what the process imports; return Dask's setting for workers that are copies of it.
 
-    Elsewhere than on Linux, where libraries of the system need not bear it, and where the name of
-    the folder for temporary files is too long for a socket in it, workers are new interpreters.
+    Workers are new interpreters elsewhere than on Linux, whose libraries need not bear it; where
+    there is a GPU, for a process that has so much as counted devices must not be copied; and where
+    the name of the folder for temporary files is too long for a socket in it.
     """
-    if sys.platform != "linux" or len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES:
+    long = len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES
+    if sys.platform != "linux" or long or any(map(os.path.exists, _GPUS)):
         return {"distributed.worker.multiprocessing-method": "spawn"}
     multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOADED])
     distributed.utils._forkserver_preload_set = True  # Dask would choose: its own, and pandas
-    _inherited()
+    _had.update(os.environ)
     return {"distributed.worker.multiprocessing-method": "forkserver"}
-
-
-@cache
-def _inherited() -> frozenset[str]:
-    """Return the names of variables that copies have: this process's at its first cluster."""
-    return frozenset(os.environ)
 
 
 class Forget(WorkerPlugin):
@@ -50,7 +47,7 @@ class Forget(WorkerPlugin):
     name = "unet-pipeline-environment"
 
     def __init__(self) -> None:
-        self.names = _inherited() - set(os.environ)
+        self.names = _had - set(os.environ)
 
     def setup(self, worker: Worker) -> None:
         """Forget them."""
