@@ -1,0 +1,103 @@
+"""Which label maps want a look: by eye, silent where little is known, stable under bad cases."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from unet_pipeline.evaluation.review import DOUBTFUL, LEAST_CASES, review
+from unet_pipeline.records import CaseRecord
+
+
+def of(ml=20.0, place_mm=0.0, **changes):
+    """Statistics of a label that is usual, but for the changes."""
+    usual = {
+        "voxels": int(100 * ml), "volume_ml": ml, "parts": 1, "largest_part": 1.0,
+        "centroid_x_mm": place_mm, "centroid_y_mm": 0.0, "centroid_z_mm": 0.0,
+        "x_min_mm": place_mm - 15, "x_max_mm": place_mm + 15, "y_min_mm": -10, "y_max_mm": 10,
+        "z_min_mm": -10, "z_max_mm": 10, "cut": "", "mean": 100.0,
+    }  # fmt: skip
+    return {**usual, **changes}
+
+
+ABSENT = {"voxels": 0, "volume_ml": 0.0}
+
+
+def cohort(*others, count=30):
+    """Usual cases that vary a little, and others."""
+    vary = np.random.default_rng(0).uniform
+    usual = [
+        {"1": of(20 * vary(0.9, 1.1), -40 + vary(-3, 3), mean=vary(95, 105)),
+         "2": of(5 * vary(0.9, 1.1), 40 + vary(-3, 3))}
+        for _ in range(count)
+    ]  # fmt: skip
+    return [CaseRecord(f"usual {i:02}", "done", statistics=s) for i, s in enumerate(usual)] + [
+        CaseRecord(f"odd {i}", "done", statistics=s) for i, s in enumerate(others)
+    ]
+
+
+def found_for(statistics):
+    (one,) = [each for each in review(cohort(statistics)) if each.case == "odd 0"]
+    return one
+
+
+def test_a_usual_cohort_has_nothing_to_look_at():
+    assert review(cohort()) == []
+
+
+def test_a_label_that_is_much_too_small():
+    doubt = found_for({"1": of(3.0, -40), "2": of(5.0, 40)}).doubts[0]
+    assert doubt.label == "1"
+    assert doubt.what.startswith("volume 3 ml, usually ")
+    assert doubt.score > 10
+
+
+def test_a_label_that_is_absent_comes_first():
+    odd = {"1": ABSENT, "2": of(5.0, 40)}
+    ranked = review(cohort({"1": of(9.0, -40), "2": of(5.0, 40)}, odd))
+    assert [one.case for one in ranked] == ["odd 1", "odd 0"]
+    assert ranked[0].doubts[0].what == "absent, in 31 cases it is there"
+
+
+def test_a_label_that_many_lack_is_not_missed():
+    others = [{"1": of(20, -40), "2": ABSENT} for _ in range(10)]
+    assert review(cohort(*others)) == []
+
+
+def test_left_and_right_exchanged():
+    found = found_for({"1": of(20.0, 40), "2": of(5.0, -40)})
+    assert {doubt.label for doubt in found.doubts} == {"1", "2"}
+    assert all("place to the right" in doubt.what for doubt in found.doubts)
+
+
+def test_what_is_in_parts_or_unlike_the_image_of_others():
+    assert (
+        "outside of its largest part 40%"
+        in found_for({"1": of(20.0, -40, largest_part=0.6, parts=2), "2": of(5.0, 40)})
+        .doubts[0]
+        .what
+    )
+    assert "mean of the image 300" in found_for(
+        {"1": of(20.0, -40, mean=300.0), "2": of(5.0, 40)}
+    ).doubts[0].what  # fmt: skip
+
+
+def test_a_label_that_is_cut_is_not_called_small():
+    assert review(cohort({"1": of(3.0, -40, cut="S"), "2": of(5.0, 40)})) == []
+
+
+def test_nothing_is_said_of_few_cases():
+    few = cohort({"1": of(0.1, -40), "2": of(5.0, 40)}, count=LEAST_CASES - 2)
+    assert review(few) == []
+    assert review(cohort({"1": of(0.1, -40), "2": of(5.0, 40)}, count=LEAST_CASES))
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(0.001, 1000), min_size=1, max_size=8))
+def test_a_few_bad_cases_make_no_other_one_doubtful(volumes_ml):
+    ranked = review(cohort(*({"1": of(ml, -40), "2": of(5.0, 40)} for ml in volumes_ml)))
+    assert not [one.case for one in ranked if one.case.startswith("usual")]
+    assert all(one.score >= DOUBTFUL for one in ranked)
+
+
+def test_records_of_before_and_quarantined_ones_are_left_out():
+    assert review([CaseRecord("old", "skipped"), CaseRecord("bad", "quarantined")] * 20) == []

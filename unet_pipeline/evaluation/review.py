@@ -1,0 +1,196 @@
+"""Which label maps of a cohort want a look: those that are unlike the others, worst first.
+
+Each number about a label (``label_statistics``) is held against its distribution over all cases: a
+robust z, the distance from the median in units of 1.4826 times the median absolute deviation (MAD;
+Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). Up to half of the cases may be bad
+without moving either. Below ``LEAST_CASES`` nothing is said.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from unet_pipeline.records import CaseRecord
+
+LEAST_CASES = 20  # with a label, from which its distribution is known
+DOUBTFUL = 3.5  # robust z
+_USUAL = 0.95  # share of cases that have a label which is missed where it is absent
+_MOST = 99.0  # score of what cannot be measured in deviations
+_MAD = 1.4826  # of a normal distribution: standard deviation / MAD
+
+Case = Mapping[str, Mapping[str, float | str]]  # statistics of each label
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """What is unusual about one label of a case.
+
+    Attributes
+    ----------
+    label
+        Its number, as text.
+    score
+        Robust z.
+    what
+        In words: ``volume 3.1 ml, usually 17.2 to 25.4 ml``.
+    """
+
+    label: str
+    score: float
+    what: str
+
+
+@dataclass(frozen=True)
+class Review:
+    """A case that wants a look, its gravest doubt first."""
+
+    case: str
+    doubts: tuple[Doubt, ...]
+
+    @property
+    def score(self) -> float:
+        """The score of its gravest doubt."""
+        return self.doubts[0].score
+
+
+@dataclass(frozen=True)
+class _Measure:
+    """A number about a label whose distribution is looked at.
+
+    Attributes
+    ----------
+    of
+        Returns it for a label of a case, or None where it says nothing.
+    least
+        The smallest deviation that counts as one, in its own unit.
+    shown
+        Writes it for people.
+    """
+
+    name: str
+    of: Callable[[str, Case], float | None]
+    least: float
+    shown: Callable[[float], str]
+
+
+def review(records: Sequence[CaseRecord], least: float = DOUBTFUL) -> list[Review]:
+    """Return the cases that want a look, worst first.
+
+    Parameters
+    ----------
+    records
+        Of all cases of an output; those without statistics are left out.
+    least
+        Score from which something is doubtful.
+    """
+    known = [one for one in records if one.statistics and one.status != "quarantined"]
+    doubts: dict[str, list[Doubt]] = {}
+    for label in sorted({label for one in known for label in one.statistics}):
+        for case, doubt in _doubts_about(label, known, least):
+            doubts.setdefault(case, []).append(doubt)
+    found = [
+        Review(case, tuple(sorted(each, key=lambda one: -one.score)))
+        for case, each in doubts.items()
+    ]
+    return sorted(found, key=lambda one: (-one.score, one.case))
+
+
+def _doubts_about(
+    label: str, records: Sequence[CaseRecord], least: float
+) -> Iterator[tuple[str, Doubt]]:
+    asked = [one for one in records if label in one.statistics]
+    there = [one for one in asked if one.statistics[label].get("voxels")]
+    if len(there) < LEAST_CASES:
+        return
+    if len(there) >= _USUAL * len(asked):
+        for one in asked:
+            if not one.statistics[label].get("voxels"):
+                yield one.case, Doubt(label, _MOST, f"absent, in {len(there)} cases it is there")
+    for measure in _MEASURES:
+        yield from _outliers(label, measure, there, least)
+
+
+def _outliers(
+    label: str, measure: _Measure, records: Sequence[CaseRecord], least: float
+) -> Iterator[tuple[str, Doubt]]:
+    """Yield the cases whose number is far from the others'."""
+    values = [(one.case, measure.of(label, one.statistics)) for one in records]
+    told = [(case, value) for case, value in values if value is not None]
+    if len(told) < LEAST_CASES:
+        return
+    numbers = np.array([value for _, value in told])
+    scores = _robust_z(numbers, measure.least)
+    low, high = (measure.shown(end) for end in np.percentile(numbers, (5, 95)))
+    for (case, value), score in zip(told, scores.tolist(), strict=True):
+        if score >= least:
+            what = f"{measure.name} {measure.shown(value)}, usually {low} to {high}"
+            yield case, Doubt(label, min(score, _MOST), what)
+
+
+def _robust_z(numbers: NDArray[np.float64], least: float) -> NDArray[np.float64]:
+    median = np.median(numbers)
+    away = np.abs(numbers - median)
+    scores: NDArray[np.float64] = away / max(_MAD * float(np.median(away)), least)
+    return scores
+
+
+def _number(label: str, case: Case, name: str) -> float | None:
+    value = case[label].get(name)
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _log_volume(label: str, case: Case) -> float | None:
+    """Of a label that is cut it is not known."""
+    ml = _number(label, case, "volume_ml")
+    return None if not ml or case[label].get("cut") else float(np.log(ml))
+
+
+def _log_length(axis: str) -> Callable[[str, Case], float | None]:
+    def of(label: str, case: Case) -> float | None:
+        low, high = (_number(label, case, f"{axis}_{end}_mm") for end in ("min", "max"))
+        if low is None or high is None or high <= low or case[label].get("cut"):
+            return None
+        return float(np.log(high - low))
+
+    return of
+
+
+def _place(axis: str) -> Callable[[str, Case], float | None]:
+    """Return where a label lies beside the mean of all labels of its case, in mm."""
+
+    def of(label: str, case: Case) -> float | None:
+        centroids = {one: _number(one, case, f"centroid_{axis}_mm") for one in case}
+        known_mm = [mm for mm in centroids.values() if mm is not None]
+        own_mm = centroids[label]
+        return None if own_mm is None or len(known_mm) < 2 else own_mm - float(np.mean(known_mm))
+
+    return of
+
+
+def _scattered(label: str, case: Case) -> float | None:
+    """Return the share of a label that is outside of its largest part."""
+    share = _number(label, case, "largest_part")
+    return None if share is None else 1 - share
+
+
+def _mean(label: str, case: Case) -> float | None:
+    return _number(label, case, "mean")
+
+
+def _mm(value: float) -> str:
+    return f"{np.exp(value):.0f} mm"
+
+
+_MEASURES = (
+    _Measure("volume", _log_volume, 0.05, lambda value: f"{np.exp(value):.3g} ml"),
+    _Measure("outside of its largest part", _scattered, 0.01, lambda value: f"{value:.0%}"),
+    _Measure("length from left to right", _log_length("x"), 0.05, _mm),
+    _Measure("length from back to front", _log_length("y"), 0.05, _mm),
+    _Measure("length from foot to head", _log_length("z"), 0.05, _mm),
+    _Measure("place to the right of the others", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("place before the others", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("place above the others", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("mean of the image", _mean, 1e-6, lambda value: f"{value:.3g}"),
+)
