@@ -9,9 +9,11 @@ import unet_pipeline
 from unet_pipeline import stopping
 from unet_pipeline.cost import run_cost
 from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
 from unet_pipeline.report.page import MAX_FIGURES, report_html
+from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv
 from unet_pipeline.report.table import attention_order, cases_csv
 from unet_pipeline.request import Run, rate_of
@@ -49,6 +51,7 @@ def close_segment(
         status: sum(record.status == status for record in records)
         for status in ("done", "skipped", "quarantined")
     }
+    reviews = review(records)
     cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
     summary = RunSummary(
         run_id=run.run_id,
@@ -62,6 +65,7 @@ def close_segment(
         table="",
         cost=cost,
         files=None if run.accounting is None else run.accounting.as_dict(),
+        to_review=len(reviews),
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
     )
 
@@ -75,7 +79,7 @@ def close_segment(
         )
 
     def write(said: RunSummary, store: Store) -> None:
-        _write_report(run, records, said, store)
+        _write_report(run, records, reviews, said, store)
 
     return write_somewhere(run.store, run.folder, lies_in, write)
 
@@ -86,14 +90,20 @@ def _stopped(run: Run, counts: Mapping[str, int], why: RunStopped) -> str:
 
 
 def _write_report(
-    run: Run, records: Sequence[CaseRecord], summary: RunSummary, store: Store
+    run: Run,
+    records: Sequence[CaseRecord],
+    reviews: Sequence[Review],
+    summary: RunSummary,
+    store: Store,
 ) -> None:
-    page = report_html(summary, records, _figures(run, records), _context(run))
+    figures = _figures(run, records, reviews)
+    page = report_html(summary, records, figures, _context(run), reviews)
     folder = parent(summary.report)
     store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
     store.write(summary.report, page.encode())
     of_labels = statistics_csv(records, summary.labels)
     store.write(join(folder, "statistics.csv"), of_labels.encode())
+    store.write(join(folder, "review.csv"), review_csv(reviews, summary.labels).encode())
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))
 
@@ -107,9 +117,13 @@ def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:
     return {label: sum(dice) / len(dice) for label, dice in sorted(values.items())}
 
 
-def _figures(run: Run, records: Sequence[CaseRecord]) -> dict[str, bytes]:
+def _figures(
+    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review]
+) -> dict[str, bytes]:
     """Read the pictures that the report shows: the cases that most want a look."""
+    place = {one.case: index for index, one in enumerate(reviews)}
     drawn = [record for record in attention_order(records) if record.figure is not None]
+    drawn.sort(key=lambda record: place.get(record.case, len(place)))
     figures = {}
     for record in drawn[:MAX_FIGURES]:
         with suppress(PipelineError):  # a report without a picture is better than none

@@ -214,6 +214,8 @@ def print_summary(summary: RunSummary) -> None:
     if summary.mask_faults:
         codes = ", ".join(f"{count} {code}" for code, count in summary.mask_faults.items())
         out.print(f"No Dice    {codes}")
+    if summary.to_review:
+        out.print(f"To look at first  {summary.to_review} label maps that are unlike the others")
     if summary.counts["done"]:
         out.print(f"Cost  {cost_sentence(summary.cost)}")
     out.print(Text(f"Report  {summary.report}"), soft_wrap=True)

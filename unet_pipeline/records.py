@@ -220,6 +220,8 @@ class RunSummary:
         Why the run did not come to its end; empty if it did.
     labels
         Name of each label, by its number as text.
+    to_review
+        Label maps that want a look, as they are unlike the others.
     """
 
     run_id: str
@@ -235,6 +237,7 @@ class RunSummary:
     mask_faults: Mapping[str, int] = field(default_factory=dict)
     stopped: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
+    to_review: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""

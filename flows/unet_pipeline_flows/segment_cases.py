@@ -198,6 +198,8 @@ def _headline(summary: RunSummary) -> str:
     if summary.mask_faults:
         codes = ", ".join(f"{count} `{code}`" for code, count in summary.mask_faults.items())
         lines.append(f"No Dice: {codes}.")
+    if summary.to_review:
+        lines.append(f"{summary.to_review} label maps are unlike the others: see the report.")
     lines += [f"Cost: {cost_sentence(summary.cost)}"] if summary.counts["done"] else []
     return "\n\n".join([*lines, f"Report: {as_code(summary.report)}", ""]) + "\n"
 

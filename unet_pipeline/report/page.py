@@ -12,12 +12,14 @@ from pathlib import PurePosixPath
 
 from markupsafe import Markup
 
+from unet_pipeline.evaluation.review import Review
 from unet_pipeline.records import CaseRecord, RunSummary
 from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.label_sizes import label_sizes
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.palette import label_colour
+from unet_pipeline.report.review_table import reasons
 from unet_pipeline.report.table import attention_order, label_order, labels_of, name_of, number
 
 MAX_QUARANTINED = 200
@@ -25,6 +27,7 @@ MAX_ROWS = 300
 MAX_FIGURES = 48
 MAX_LABEL_COLUMNS = 8
 MAX_SIZES = 120
+MAX_REVIEWS, MAX_REASONS = 100, 4
 
 _MESSAGE = re.compile(r"(?P<fault>found .*?; wanted .*?\.) (?P<remedy>[A-Z].*)", re.DOTALL)
 
@@ -66,6 +69,7 @@ def report_html(
     records: Sequence[CaseRecord],
     figures: Mapping[str, bytes],
     context: Mapping[str, str],
+    reviews: Sequence[Review] = (),
 ) -> str:
     """Return the report of a run as one self-contained HTML page.
 
@@ -79,7 +83,12 @@ def report_html(
         PNG bytes of the overlay picture of a case, by case name.
     context
         What was run, as heading and text in the order to show: model, images, output, and so on.
+    reviews
+        Label maps that want a look, worst first; their pictures come first.
     """
+    ordered = attention_order(records)
+    place = {one.case: index for index, one in enumerate(reviews)}
+    ordered.sort(key=lambda record: place.get(record.case, len(place)))
     return render(
         "run.html.j2",
         summary=summary,
@@ -87,7 +96,8 @@ def report_html(
         table_name=PurePosixPath(summary.table).name or "cases.csv",
         figure_size=(WIDTH, HEIGHT),
         **_headline(summary),
-        **_cases(attention_order(records), figures, summary.labels),
+        **_cases(ordered, figures, summary.labels),
+        **_reviews(reviews, summary.labels),
         **_sizes(records, summary.labels),
     )
 
@@ -104,6 +114,11 @@ def _headline(summary: RunSummary) -> dict[str, object]:
         "overall_dice": sum(known) / len(known) if known else None,
         "shares": shares_of(summary.cost),
     }
+
+
+def _reviews(reviews: Sequence[Review], names: Mapping[str, str]) -> dict[str, object]:
+    shown = [(one.case, reasons(one, names)[:MAX_REASONS]) for one in reviews[:MAX_REVIEWS]]
+    return {"reviews": shown, "more_reviews": len(reviews) - len(shown)}
 
 
 def _sizes(records: Sequence[CaseRecord], names: Mapping[str, str]) -> dict[str, object]:
