@@ -66,7 +66,7 @@ def test_a_label_that_many_lack_is_not_missed():
 def test_left_and_right_exchanged():
     found = found_for({"1": of(20.0, 40), "2": of(5.0, -40)})
     assert {doubt.label for doubt in found.doubts} == {"1", "2"}
-    assert all("place to the right" in doubt.what for doubt in found.doubts)
+    assert all("right of the middle" in doubt.what for doubt in found.doubts)
 
 
 def test_what_is_in_parts_or_unlike_the_image_of_others():

@@ -185,12 +185,12 @@ def _mm(value: float) -> str:
 
 _MEASURES = (
     _Measure("volume", _log_volume, 0.05, lambda value: f"{np.exp(value):.3g} ml"),
-    _Measure("outside of its largest part", _scattered, 0.01, lambda value: f"{value:.0%}"),
+    _Measure("share outside of its largest part", _scattered, 0.01, lambda value: f"{value:.0%}"),
     _Measure("length from left to right", _log_length("x"), 0.05, _mm),
     _Measure("length from back to front", _log_length("y"), 0.05, _mm),
     _Measure("length from foot to head", _log_length("z"), 0.05, _mm),
-    _Measure("place to the right of the others", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
-    _Measure("place before the others", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
-    _Measure("place above the others", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("right of the middle of all labels by", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("before the middle of all labels by", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("above the middle of all labels by", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("mean of the image", _mean, 1e-6, lambda value: f"{value:.3g}"),
 )
