@@ -1,6 +1,6 @@
 """How well the review list finds label maps that are wrong: planted failures among real cases.
 
-    python -m benchmarks.review IMAGES MASKS [--model hippocampus] [--every 5]
+    python -m benchmarks.review IMAGES MASKS [--model hippocampus] [--every 5] [--workers 2]
 
 Each of every few cases is spoilt in one of the ways below; all are segmented, and Dice says which
 label maps came out wrong. Printed are, for "Dice under 0.8", the AUROC of the list's score, how
@@ -70,6 +70,7 @@ def main() -> None:
     asked.add_argument("masks", type=Path)
     asked.add_argument("--model", default="hippocampus")
     asked.add_argument("--every", type=int, default=5)
+    asked.add_argument("--workers", type=int, default=2)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         spoilt = _spoil(options.images, Path(folder) / "images", options.every)
@@ -78,6 +79,9 @@ def main() -> None:
             masks=str(options.masks),
             model=options.model,
             output=f"{folder}/out",
+            cluster="local",
+            workers=options.workers,
+            threads=1,
         )
     _say(list(result.records), spoilt)
 

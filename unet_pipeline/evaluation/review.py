@@ -175,10 +175,6 @@ def _scattered(label: str, case: Case) -> float | None:
     return None if share is None else 1 - share
 
 
-def _mean(label: str, case: Case) -> float | None:
-    return _number(label, case, "mean")
-
-
 def _mm(value: float) -> str:
     return f"{np.exp(value):.0f} mm"
 
@@ -192,5 +188,4 @@ _MEASURES = (
     _Measure("right of the middle of all labels by", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("before the middle of all labels by", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("above the middle of all labels by", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),
-    _Measure("mean of the image", _mean, 1e-6, lambda value: f"{value:.3g}"),
 )
