@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from unet_pipeline import console
 from unet_pipeline.api.tables import checks_table, html_of, plans_table
 from unet_pipeline.errors import CaseError
+from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.jobs.plan import CasePlan, Estimate
 from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSummary
 from unet_pipeline.storage.store import Store
@@ -102,6 +103,10 @@ class Segmented(Records[CaseRecord]):
     summary: RunSummary
     names: Mapping[int, str]
     store: Store = field(repr=False)
+
+    def to_review(self) -> list[Review]:
+        """Return the label maps that are unlike the others, worst first, with the reasons."""
+        return review(self.records)
 
     def labels(self, case: int | str) -> LabelMap:
         """Read the label map of a case.
