@@ -135,7 +135,15 @@ def test_labels_that_are_kept_are_monais(labels_XYZ):
     assert -sum(one.voxels for one in changes) == np.count_nonzero(labels_XYZ == 2)
 
 
-@given(maps, st.sampled_from(["largest", "remove-small:0.003ml", "largest:1,3", "keep:2"]))
+def test_labels_are_merged():
+    merged, changes = after(line(1, 2, 3, 0, 2), "merge:spleen,3:liver")
+    assert merged.ravel().tolist() == [1, 1, 1, 0, 1]
+    assert [(one.label, one.voxels) for one in changes] == [(2, -2), (3, -1), (1, 3)]
+    assert after(line(1, 2), "merge:3,1:1")[1] == ()
+
+
+@given(maps, st.sampled_from(["largest", "remove-small:0.003ml", "largest:1,3", "keep:2",
+                              "merge:1,2:3"]))  # fmt: skip
 def test_a_second_time_changes_nothing(labels_XYZ, text):
     once, _ = after(labels_XYZ, text)
     again, removed = after(once, text)
@@ -152,6 +160,7 @@ def test_a_map_whose_last_axis_is_innermost_is_no_files():
     ("text", "plain"),
     [("largest", "largest"), ("largest:left kidney, 1", "largest:3,1"),
      ("largest:2,2", "largest:2"), ("remove-small:0.50ml", "remove-small:0.5ml"),
+     ("merge:liver,2:3", "merge:1,2:3"),
      ("remove-small:12 ml:spleen",
       "remove-small:12ml:2")],
 )  # fmt: skip
@@ -165,7 +174,9 @@ def test_what_stands_in_the_digest(text, plain):
      ("largest:7", "a label '7', and the model has 1 (liver), 2 (spleen)"),
      ("largest:0", "a label '0'"), ("largest:Liver", "a label 'Liver'"),
      ("remove-small", "a size ''"), ("remove-small:5", "a size '5'"), ("largest:²", "a label '²'"),
-     ("remove-small:-1ml", "a size '-1ml'"), ("remove-small:0ml", "a size '0ml'"),
+     ("merge:1", "no label behind"), ("merge:1:2,3", "several labels"),
+     ("merge:1:0", "a label '0'"), ("remove-small:-1ml", "a size '-1ml'"),
+     ("remove-small:0ml", "a size '0ml'"),
      ("remove-small:1ml:4", "a label '4'"), ("remove-small:nanml", "a size 'nanml'")],
 )  # fmt: skip
 def test_what_is_no_step_is_refused_before_work_starts(text, found):
