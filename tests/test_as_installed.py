@@ -39,6 +39,11 @@ def test_what_is_hidden_is_of_no_extra_of_the_package(of_users):
     assert hidden & of_users == set()
 
 
+def test_the_process_of_the_tests_itself_has_all_of_it():
+    """nnU-Net is called within it."""
+    assert all(sys.modules.get(name, "not imported") for name in OF_TESTS)
+
+
 def test_a_process_of_the_tests_has_none_of_it():
     code = f"""
 for name in {OF_TESTS!r}:
