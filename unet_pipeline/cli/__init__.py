@@ -14,7 +14,17 @@ from typing import Annotated
 import typer
 
 from unet_pipeline import __version__, stopping
-from unet_pipeline.cli import bundles, cohorts, layers, models, plans, selection, servers, train
+from unet_pipeline.cli import (
+    bundles,
+    cohorts,
+    differences,
+    layers,
+    models,
+    plans,
+    selection,
+    servers,
+    train,
+)
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import prepare_process
 
@@ -35,6 +45,7 @@ for command in (
     models.networks,
     selection.depths,
     selection.compare,
+    differences.differences,
     layers.layers,
     servers.demo,
     servers.up,

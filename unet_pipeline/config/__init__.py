@@ -15,6 +15,7 @@ from unet_pipeline.config.cohorts import CheckSettings, PlanSettings, SegmentSet
 from unet_pipeline.config.evaluation import (
     CompareSettings,
     DepthsSettings,
+    DifferencesSettings,
     LayersSettings,
     ScoringSettings,
 )
@@ -46,6 +47,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "depths": DepthsSettings,
     "compare": CompareSettings,
     "layers": LayersSettings,
+    "differences": DifferencesSettings,
     "bundle inspect": InspectSettings,
     "bundle verify": InspectSettings,
     "bundle make": MakeSettings,
@@ -66,6 +68,7 @@ __all__ = [
     "ConvertSettings",
     "CostSettings",
     "DepthsSettings",
+    "DifferencesSettings",
     "GateSettings",
     "InspectSettings",
     "LayersSettings",

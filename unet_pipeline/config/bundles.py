@@ -15,6 +15,7 @@ from unet_pipeline.config.fields import (
 )
 from unet_pipeline.config.options import Option
 from unet_pipeline.config.parts import (
+    Access,
     AccessSettings,
     CaseLimits,
     Limits,
@@ -25,7 +26,6 @@ from unet_pipeline.config.parts import (
 )
 
 _SPACE = "Preprocessing"
-Access = Annotated[AccessSettings, Field(description="How to reach object storage.")]
 Source = Annotated[
     Place,
     Field(

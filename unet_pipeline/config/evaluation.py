@@ -19,9 +19,12 @@ from unet_pipeline.config.fields import (
     Settings,
     Threads,
     Trust,
+    Url,
 )
 from unet_pipeline.config.options import Option
 from unet_pipeline.config.parts import (
+    Access,
+    AccessSettings,
     Budget,
     CaseBudget,
     CaseLimits,
@@ -142,6 +145,19 @@ class CompareSettings(Settings):
     gate: Alignment = RemedySettings()
     budget: CaseBudget = Budget()
     storage: Storage = StorageSettings()
+
+
+class DifferencesSettings(Settings):
+    """Two sets of label maps of the same cases are held against each other, without masks."""
+
+    old: Annotated[Place, Option(argument=True)] = Field(
+        description="Prefix that the earlier label maps were written to: an output of segment."
+    )
+    new: Annotated[Place, Option(argument=True)] = Field(description="Prefix of the later ones.")
+    output: Url | None = Field(
+        None, description="Prefix of a report with pictures, and of a table. Default: none."
+    )
+    storage: Access = AccessSettings()
 
 
 class LayersSettings(Settings):

@@ -287,6 +287,7 @@ class GateSettings(RemedySettings):
 
 Windows = Annotated[WindowSettings, Field(description="Windows and tiles, and what runs them.")]
 Cluster = Annotated[ClusterSettings, Field(description="Where the work runs.")]
+Access = Annotated[AccessSettings, Field(description="How to reach object storage.")]
 Storage = Annotated[
     StorageSettings,
     Field(description="Object storage. Keys come from AWS variables or a profile only."),
