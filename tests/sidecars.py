@@ -128,7 +128,7 @@ sidecars = st.builds(
     seconds=tables(names, st.floats(0, 1e9)),
     bytes=st.builds(Traffic, counts, counts),
     mask_fault=st.none() | st.builds(MaskFault, codes, texts),
-    statistics=tables(names, tables(names, numbers | st.sampled_from(("", "ILR")))),
+    statistics=tables(names, tables(names, st.floats(-1e12, 1e12) | st.sampled_from(("", "ILR")))),
     label_changes=several(
         st.builds(LabelChange, texts, counts, counts, st.integers(-(2**53) + 1, 2**53 - 1), numbers)
     ),

@@ -10,7 +10,11 @@ from hypothesis import strategies as st
 from odd_values import places, planted, without
 from sidecars import LABELS, PICTURE, SOUND, damaged, odd_texts, plain, sidecars
 
+from unet_pipeline.evaluation.review import LEAST_CASES, review
 from unet_pipeline.records import json_text
+from unet_pipeline.report.label_sizes import label_sizes
+from unet_pipeline.report.review_table import review_csv
+from unet_pipeline.report.statistics_table import statistics_csv
 from unet_pipeline.report.table import cases_csv, markdown_table, table_rows
 from unet_pipeline.storage.ledger import digest_bytes
 from unet_pipeline.storage.sidecar import Stamp, read_sidecar, read_stamp, stamped, write_sidecar
@@ -71,12 +75,24 @@ def is_as_good_as_ours(data):
     cases_csv([row], 1.0, {}).encode()
     json.dumps(table_rows([row]), ensure_ascii=False).encode()
     markdown_table([row]).encode()
+    statistics_csv([row], {}).encode()
+    label_sizes([row] * LEAST_CASES)
+    review_csv(review([row] * LEAST_CASES, least=0.0), {}).encode()
 
 
 @settings(max_examples=examples(1000))
 @given(damaged(DATA))
 def test_any_damage(data):
     is_as_good_as_ours(data)
+
+
+@pytest.mark.parametrize("name", ["voxels", "volume_ml", "parts", "cut", "centroid_x_mm"])
+@given(text=odd_texts | st.sampled_from(['"LR"', "-5", "1e308", "1e12", "0"]))
+def test_any_value_of_a_statistic_can_be_shown(name, text):
+    usual = {"voxels": 9, "volume_ml": 1.5, "x_min_mm": 0, "x_max_mm": 9, "centroid_x_mm": 4}
+    statistics = {"1": {**usual, name: "HERE"}, "2": usual}
+    said = json.dumps({**CONTENT, "statistics": statistics}).replace('"HERE"', text)
+    is_as_good_as_ours(said.encode())
 
 
 @pytest.mark.parametrize("key", ["windows", "tiles", "windows_reused"])

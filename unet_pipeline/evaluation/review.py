@@ -144,7 +144,9 @@ def _number(label: str, case: Case, name: str) -> float | None:
 def _log_volume(label: str, case: Case) -> float | None:
     """Of a label that is cut it is not known."""
     ml = _number(label, case, "volume_ml")
-    return None if not ml or case[label].get("cut") else float(np.log(ml))
+    if ml is None or ml <= 0 or case[label].get("cut"):
+        return None
+    return float(np.log(ml))
 
 
 def _log_length(axis: str) -> Callable[[str, Case], float | None]:

@@ -1,6 +1,6 @@
 """How large each label is over the cases of a run: what a night without masks shows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,7 +44,7 @@ def label_sizes(records: Sequence[CaseRecord]) -> list[LabelSize]:
 def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
     every = [one.statistics[label] for one in records if label in one.statistics]
     there = [one for one in every if one.get("voxels")]
-    volumes_ml = [float(one.get("volume_ml", 0.0)) for one in there]
+    volumes_ml = [_number(one, "volume_ml", 0.0) for one in there]
     low, median, high = np.percentile(volumes_ml, (5, 50, 95)) if there else (None,) * 3
     return LabelSize(
         label,
@@ -53,6 +53,11 @@ def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
         low,
         median,
         high,
-        sum(float(one.get("parts", 1)) > 1 for one in there),
+        sum(_number(one, "parts", 1.0) > 1 for one in there),
         sum(bool(one.get("cut")) for one in there),
     )
+
+
+def _number(values: Mapping[str, float | str], name: str, default: float) -> float:
+    value = values.get(name, default)
+    return default if isinstance(value, str) else float(value)

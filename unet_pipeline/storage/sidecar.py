@@ -42,6 +42,7 @@ Name = Annotated[str, Field(pattern="^[A-Za-z0-9_ .-]{1,64}$")]
 Text = Annotated[str, Field(max_length=2**20)]  # a bound also refuses half a surrogate pair
 Count = Annotated[int, Strict(), Field(ge=0, lt=2**53)]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Measured = Annotated[Number, Field(ge=-1e12, le=1e12)]
 Sides = Annotated[str, Field(pattern="^[LRAPSI]{0,6}$")]
 Seconds = Annotated[Number, Field(ge=0, le=1e9)]
 Dice = Annotated[Number, Field(ge=0, le=1)]
@@ -221,7 +222,7 @@ class Sidecar:
     bytes: Traffic
     mask_fault: MaskFault | None = None
     label_changes: tuple[LabelChange, ...] = ()
-    statistics: Mapping[Name, Mapping[Name, Number | Sides]] = field(default_factory=dict)
+    statistics: Mapping[Name, Mapping[Name, Measured | Sides]] = field(default_factory=dict)
 
     def within(self, total: float) -> "Sidecar":
         """Return the record with the wall time that the case took."""
