@@ -12,11 +12,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import zarr
-from bundles import random_bundle
-from cohorts import write_tiny
 from ome_zarr.io import parse_url
 from ome_zarr.reader import Reader
-from test_ome_zarr_runs import convert, run_on, use_s3
+from test_ome_zarr_runs import made_in_both, run_on, use_s3
 
 import unet_pipeline as up
 from unet_pipeline.cluster.backends import open_executor
@@ -36,15 +34,7 @@ OME = {"output_format": "ome-zarr"}
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A cohort in both formats, a bundle, and label maps in NIfTI."""
-    root = tmp_path_factory.mktemp("both")
-    names = write_tiny(Store(), str(root / "nifti"), 2)
-    for kind in ("images", "masks"):
-        for name in names:
-            source = root / "nifti" / kind / f"{name}.nii.gz"
-            convert(source, root / "zarr" / kind / f"{name}.ome.zarr")
-    bundle = random_bundle(root / "bundle", features=(4, 8))
-    run_on(root / "nifti", bundle, root / "out")
-    return root, names, bundle
+    return made_in_both(tmp_path_factory.mktemp("both"), 2)
 
 
 def of_nifti(made, name):

@@ -45,11 +45,9 @@ def convert(source, target):
     )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    """A cohort in both formats, a bundle, and the label maps of NIfTI."""
-    root = tmp_path_factory.mktemp("both")
-    names = write_tiny(Store(), str(root / "nifti"), 3)
+def made_in_both(root, count):
+    """Write a cohort in both formats and a bundle, and segment that in NIfTI."""
+    names = write_tiny(Store(), str(root / "nifti"), count)
     for kind in ("images", "masks"):
         for name in names:
             source = root / "nifti" / kind / f"{name}.nii.gz"
@@ -57,6 +55,12 @@ def made(tmp_path_factory):
     bundle = random_bundle(root / "bundle", features=(4, 8))
     run_on(root / "nifti", bundle, root / "out")
     return root, names, bundle
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A cohort in both formats, a bundle, and the label maps of NIfTI."""
+    return made_in_both(tmp_path_factory.mktemp("both"), 3)
 
 
 def use_s3(s3, monkeypatch):
