@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from unet_pipeline.evaluation.label_statistics import OF_INTENSITY, OF_SHAPE, label_statistics
+from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.statistics_table import statistics_csv
 from unet_pipeline.volume.grid import VoxelGrid
@@ -29,6 +30,7 @@ def test_a_map_by_eye():
     grid = VoxelGrid.of((4, 3, 3), [[-2, 0, 0, 10], [0, 1, 0, 0], [0, 0, 0.5, 0], [0, 0, 0, 1]])
     found = label_statistics(labels_XYZ, grid, (1, 2), [image])
     assert found["2"] == {"voxels": 0, "volume_ml": 0.0}
+    assert 7 < found["1"].pop("surface_mm2") < 17  # of two boxes, one of 2 x 1 x 1 mm
     assert found["1"] == {
         "voxels": 3, "volume_ml": 0.003, "parts": 2, "largest_part": 0.666667,
         "centroid_x_mm": 8.0, "centroid_y_mm": 1.0, "centroid_z_mm": 0.666667,
@@ -90,10 +92,26 @@ def test_statistics_are_simpleitks(labels_XYZ, spacing_mm, order, data):
         }  # fmt: skip
         if wanted["voxels"] > 1:
             wanted["sd"] = intensity.GetSigma(label)
+        if len(set(spacing_mm)) == 1:
+            wanted["surface_mm2"] = shape.GetPerimeter(label)
         alone = sitk.ConnectedComponent(theirs[0] == label, True)
         wanted["parts"] = int(sitk.GetArrayFromImage(alone).max())
         for name, value in wanted.items():
             assert found[name] == pytest.approx(value, rel=1e-5, abs=2e-6), name
+
+
+@pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.8, 0.8, 4), (2, 0.7, 0.7)])
+@pytest.mark.parametrize("sheared", [0.0, 0.4])
+def test_the_surface_of_a_tilted_ellipsoid(spacing_mm, sheared):
+    axes_mm, turn = turned(spacing_mm)[:3, :3], turned((1, 1, 1))[:3, :3]
+    axes_mm[:, 1] += sheared * axes_mm[:, 0]
+    shape = tuple(int(110 / n) for n in spacing_mm)
+    places_mm = (np.moveaxis(np.indices(shape), 0, -1) - np.divide(shape, 2.1)) @ axes_mm.T
+    inside = (((places_mm @ turn) / (25, 25, 10)) ** 2).sum(-1) < 1
+    flat = np.sqrt(1 - (10 / 25) ** 2)  # of an oblate spheroid
+    wanted_mm2 = 2 * np.pi * 25**2 * (1 + (1 - flat**2) / flat * np.arctanh(flat))
+    (_, found_mm2) = surface_areas_mm2(inside.astype(np.uint16), axes_mm)
+    assert found_mm2 == pytest.approx(wanted_mm2, rel=0.06)
 
 
 def test_a_line_for_each_label_of_each_case():

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.postprocessing.parts import boxes_of, parts_of
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
@@ -33,12 +34,15 @@ class Structure:
         The label in ``box``, the smallest that holds all of it.
     parts
         Voxels of each connected part (26 neighbours).
+    surface_mm2
+        Its surface (``surface_area``).
     """
 
     mask_XYZ: NDArray[np.bool_]
     box: Box
     grid: VoxelGrid
     parts: NDArray[np.int64]
+    surface_mm2: float
 
     @cached_property
     def voxels(self) -> int:
@@ -93,6 +97,7 @@ class Intensities:
 OF_SHAPE: Mapping[str, Callable[[Structure], Statistic]] = {
     "voxels": lambda one: one.voxels,
     "volume_ml": lambda one: one.voxels * one.grid.voxel_ml,
+    "surface_mm2": lambda one: one.surface_mm2,
     "parts": lambda one: len(one.parts),
     "largest_part": lambda one: one.parts.max() / one.voxels,
     "centroid_x_mm": lambda one: one.centroid_mm[0],
@@ -150,11 +155,13 @@ def _structures(
     labels_XYZ: NDArray[Any], grid: VoxelGrid, labels: set[int]
 ) -> Iterator[tuple[int, Structure]]:
     parts = parts_of(labels_XYZ)
+    surfaces_mm2 = surface_areas_mm2(labels_XYZ, grid.affine[:3, :3])
     for label, slices in boxes_of(labels_XYZ).items():
         if label in labels:
             box = Box(tuple(s.start for s in slices), tuple(s.stop for s in slices))
             of_label = parts.voxels[parts.group == label]
-            yield label, Structure(labels_XYZ[slices] == label, box, grid, of_label)
+            mask_XYZ, surface_mm2 = labels_XYZ[slices] == label, float(surfaces_mm2[label])
+            yield label, Structure(mask_XYZ, box, grid, of_label, surface_mm2)
 
 
 def _plain(value: Statistic) -> Statistic:
