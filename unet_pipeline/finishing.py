@@ -59,7 +59,7 @@ def finish_case(
     stopwatch.lap("write")
     merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
     took = (job.seconds, merged, staged.seconds, stopwatch.seconds, *(one.seconds for one in stats))
-    read = job.examined.bytes_read + sum(one.size for one in inputs)
+    read = job.examined.bytes_read + staged.bytes_read
     return stored.claim, Sidecar(
         written=stored.written,
         run=job.facts,

@@ -3,8 +3,8 @@
 They are plain functions of plain values, so they can be pickled and run anywhere.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,7 +17,7 @@ from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined, Policy
 from unet_pipeline.gate.findings import as_finding
-from unet_pipeline.gate.inspect import filled, look_at_image, look_at_mask, read_reference
+from unet_pipeline.gate.inspect import Mask, filled, look_at_image, look_at_mask, read_reference
 from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.records import Case, Part
@@ -33,7 +33,7 @@ from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
 from unet_pipeline.volume.formats import objects_by_role
-from unet_pipeline.volume.staging import Staged, stage
+from unet_pipeline.volume.staging import Decoded, Staged, decode, stage
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
 
@@ -90,29 +90,62 @@ class VolumeJob:
 
 
 @dataclass(frozen=True)
+class ReadCase:
+    """A case as its files have it: read once, for every model that looks at it.
+
+    Attributes
+    ----------
+    mask
+        The reference mask on the grid of the image; why it cannot be had; None if there is none.
+    mask_inputs
+        Digests of the mask's files.
+    seconds, bytes_read
+        What reading took; nothing for a model that finds the case read.
+    """
+
+    volume: Decoded
+    mask: Mask | CaseError | None
+    mask_inputs: tuple[InputDigest, ...]
+    seconds: Mapping[str, float]
+    bytes_read: int
+
+
+@dataclass(frozen=True)
 class StagedCase:
-    """A case in a worker's memory or scratch, and its mask if there is one."""
+    """A case in a worker's memory or scratch, as one model sees it, and its mask if there is one.
+
+    Attributes
+    ----------
+    bytes_read
+        Of the files, as stored.
+    """
 
     volume: Staged
     mask_XYZ: npt.NDArray[Any] | None
     mask_inputs: tuple[InputDigest, ...]
     examined: Examined
     seconds: Mapping[str, float]
+    bytes_read: int
 
 
 def stage_case(job: VolumeJob) -> StagedCase:
-    """Read the channels and the mask of a case, and show their voxels to the gate.
+    """Read the channels and the mask of a case for one model, and show their voxels to the gate.
 
     Raises
     ------
     CaseError
         The first finding that fails.
     """
-    stopwatch, policy = Stopwatch(), job.policy
-    volume = stage(
+    read = read_case(job)
+    return look_at_case(read, stage_volume(read, job.steps, job.memory_bytes), job)
+
+
+def read_case(job: VolumeJob) -> ReadCase:
+    """Read the channels and the mask of a case."""
+    policy = job.policy
+    volume = decode(
         job.store,
         job.images,
-        job.steps,
         budget_bytes=job.memory_bytes,
         scratch=job.scratch,
         form=policy.form,
@@ -122,31 +155,60 @@ def stage_case(job: VolumeJob) -> StagedCase:
         axes=policy.axes_of(len(job.images)),
         nan=policy.nan_in_images,
     )
-    stopwatch.lap("stage")  # whose parts the volume knows
-    examined = job.examined.with_findings(look_at_image(volume.native.inner, policy))
-    stopwatch.lap("look")
-    if job.mask is None:
-        examined.sound_header()
-        return StagedCase(volume, None, (), examined, _of_stages(volume, stopwatch))
-    grid, seen = volume.header.grid, job.examined.versions
-    mask = None
-    try:
-        mask = read_reference(job.store, job.mask, job.parts, grid, policy, job.memory_bytes, seen)
-    except CaseError as error:
-        found = [as_finding(error, "mask")]
-    stopwatch.lap("read")
-    if mask is not None:
-        image_XYZ = volume.native.inner[0].sliced
-        found = look_at_mask(mask.values_XYZ, image_XYZ, grid, policy.labels, content=job.content)
-        found += filled("mask", mask.filled, "nan-to-zero")
-    examined = examined.with_findings(found)
-    if not policy.needs_mask:
+    stopwatch = Stopwatch()
+    mask: Mask | CaseError | None = None
+    inputs: tuple[InputDigest, ...] = ()
+    if job.mask is not None:
+        grid, seen = volume.header.grid, job.examined.versions
+        try:
+            mask = read_reference(
+                job.store, job.mask, job.parts, grid, policy, job.memory_bytes, seen
+            )
+            inputs = mask.inputs
+        except CaseError as error:
+            mask, inputs = error, _mask_inputs(job)
+        stopwatch.lap("read")
+    sizes = sum(one.size for one in (*volume.inputs, *inputs))
+    seconds = added([volume.seconds, stopwatch.seconds])
+    return ReadCase(volume, mask, inputs, seconds, sizes)
+
+
+def known_case(read: ReadCase) -> ReadCase:
+    """Return a case for a further model: reading it takes nothing more."""
+    return replace(read, seconds={}, bytes_read=0)
+
+
+def stage_volume(read: ReadCase, steps: Sequence[Step], memory_bytes: int) -> Staged:
+    """Make of a case what a network sees."""
+    return stage(read.volume, steps, memory_bytes)
+
+
+def look_at_case(read: ReadCase, volume: Staged, job: VolumeJob) -> StagedCase:
+    """Show the voxels of a case to the gate, as the model of a job wants them.
+
+    Raises
+    ------
+    CaseError
+        The first finding that fails.
+    """
+    stopwatch, policy = Stopwatch(), job.policy
+    image, mask = volume.native.inner, read.mask
+    examined = job.examined.with_findings(look_at_image(image, policy))
+    labels_XYZ = None
+    if isinstance(mask, CaseError):
+        examined = examined.with_findings([as_finding(mask, "mask")])
+    elif mask is not None:
+        grid, seen = volume.header.grid, (mask.values_XYZ, image[0].sliced)
+        found = look_at_mask(*seen, grid, policy.labels, content=job.content)
+        examined = examined.with_findings([*found, *filled("mask", mask.filled, "nan-to-zero")])
+    if mask is not None and not policy.needs_mask:
         examined = examined.apart_from_mask()
     examined.sound_header()
+    if isinstance(mask, Mask) and not examined.mask_fault:
+        labels_XYZ = mask.labels_XYZ
     stopwatch.lap("look")
-    inputs = mask.inputs if mask is not None else _mask_inputs(job)
-    labels_XYZ = None if mask is None or examined.mask_fault else mask.labels_XYZ
-    return StagedCase(volume, labels_XYZ, inputs, examined, _of_stages(volume, stopwatch))
+    seconds = added([read.seconds, volume.seconds, stopwatch.seconds])
+    return StagedCase(volume, labels_XYZ, read.mask_inputs, examined, seconds, read.bytes_read)
 
 
 def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
@@ -158,11 +220,6 @@ def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
         now = job.store.fingerprint(url)
         found.append(InputDigest(role, now.size, now.etag, digest_object(job.store, url)))
     return tuple(found)
-
-
-def _of_stages(volume: Staged, stopwatch: Stopwatch) -> dict[str, float]:
-    beside = {name: value for name, value in stopwatch.seconds.items() if name != "stage"}
-    return added([volume.seconds, beside])
 
 
 def hold_scratch(job: VolumeJob) -> None:

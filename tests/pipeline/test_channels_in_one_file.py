@@ -11,7 +11,7 @@ from command_line import said
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.axes import Axes
-from unet_pipeline.volume.staging import stage
+from unet_pipeline.volume.staging import decode
 
 SHAPE = (20, 18, 14)
 VALUES = np.random.default_rng(0).normal(50, 60, (*SHAPE, 2)).astype(np.float32)
@@ -59,14 +59,14 @@ def test_each_channel_is_read_with_its_own_range(tmp_path, budget):
     values = VALUES.copy()
     values[..., 1] = 7
     path = save(tmp_path / "a.nii.gz", values)
-    staged = stage(Store(), [str(path)], (), budget_bytes=budget, axes=Axes(2),
-                   scratch=str(tmp_path / "scratch"))  # fmt: skip
-    whole = staged.native.read(Box.whole(SHAPE))
+    decoded = decode(Store(), [str(path)], budget_bytes=budget, axes=Axes(2),
+                     scratch=str(tmp_path / "scratch"))  # fmt: skip
+    whole = decoded.voxels.read(Box.whole(SHAPE))
     np.testing.assert_array_equal(whole, values.transpose(3, 0, 1, 2))
-    part = staged.native.read(Box((2, 3, 4), (9, 8, 7)))
+    part = decoded.voxels.read(Box((2, 3, 4), (9, 8, 7)))
     np.testing.assert_array_equal(part, whole[:, 2:9, 3:8, 4:7])
-    assert staged.native.inner[1].value_range == (7, 7)
-    assert staged.native.inner[0].value_range == (VALUES[..., 0].min(), VALUES[..., 0].max())
+    assert decoded.voxels.inner[1].value_range == (7, 7)
+    assert decoded.voxels.inner[0].value_range == (VALUES[..., 0].min(), VALUES[..., 0].max())
 
 
 def test_a_constant_channel_is_named(tmp_path, bundle):

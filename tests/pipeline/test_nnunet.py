@@ -31,7 +31,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.windows import window_starts
 from unet_pipeline.volume.preprocessing import parse_preprocessing
-from unet_pipeline.volume.staging import stage
+from unet_pipeline.volume.staging import decode, stage
 from unet_pipeline.volume.views import ArrayView, materialised
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans:UserWarning")
@@ -109,7 +109,7 @@ def model_view(model: Path, images) -> np.ndarray:
     bundle = load_bundle(str(model), Store())
     steps = parse_preprocessing(bundle.preprocessing)
     return materialised(
-        stage(Store(), [str(i) for i in images], steps, budget_bytes=10**9).model
+        stage(decode(Store(), [str(i) for i in images], budget_bytes=10**9), steps, 10**9).model
     ).values_CXYZ
 
 
@@ -273,7 +273,7 @@ def test_what_merges_are_given_is_small(shared_data, tmp_path):
     image = shared_data / "brain/tcia_example_t1c.nii.gz"
     model = write_model(tmp_path / "model", spacing=(2.0, 2.5, 1.7), masked=[True])
     steps = parse_preprocessing(load_bundle(str(model), Store()).preprocessing)
-    staged = stage(Store(), [str(image)], steps, budget_bytes=10**9)
+    staged = stage(decode(Store(), [str(image)], budget_bytes=10**9), steps, 10**9)
     whole, small = staged.prepared, staged.prepared.geometry
     assert len(pickle.dumps(whole)) > 100_000 > 10_000 > len(pickle.dumps(small))
     scores = ArrayView(staged.model.read(Box.whole(whole.model.shape)))

@@ -24,7 +24,7 @@ from unet_pipeline.volume.axes import ANY_NUMBER
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
 from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.preprocessing import parse_preprocessing
-from unet_pipeline.volume.staging import stage
+from unet_pipeline.volume.staging import decode, stage
 from unet_pipeline.volume.steps import Prepared
 
 log = logging.getLogger(__name__)
@@ -152,10 +152,9 @@ def _load(
         item.examined.with_findings(
             check_workload(item.grid, policy.layout, policy.most_bytes)
         ).sound_header()
-    staged = stage(
+    decoded = decode(
         store,
         case.images,
-        parse_preprocessing(preprocessing),
         budget_bytes=policy.memory_bytes,
         scratch=scratch,
         form=policy.form,
@@ -165,6 +164,7 @@ def _load(
         axes=replace(policy, file_channels=item.channels).axes_of(len(case.images)),
         nan=policy.nan_in_images,
     )
+    staged = stage(decoded, parse_preprocessing(preprocessing), policy.memory_bytes)
     grid, native = staged.header.grid, staged.native
     versions = item.examined.versions
     most = policy.memory_bytes

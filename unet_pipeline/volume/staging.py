@@ -52,6 +52,28 @@ class Stacked:
 
 
 @dataclass(frozen=True)
+class Decoded:
+    """The channels of a case as its files have them, on one grid: read once, for any network.
+
+    Attributes
+    ----------
+    voxels
+        Stored values of each channel, in memory or in scratch.
+    header
+        That of the first channel.
+    inputs
+        Digests of the files that were read.
+    seconds
+        What that took: ``read`` (fetch and decode), and ``preprocess`` to bring them on one grid.
+    """
+
+    voxels: Stacked
+    header: Header
+    inputs: tuple[InputDigest, ...]
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Staged:
     """A case, ready to be cut into tiles.
 
@@ -66,7 +88,7 @@ class Staged:
     inputs
         Digests of the files that were read.
     seconds
-        What it took: ``read`` (fetch and decode) and ``preprocess``.
+        What that took: ``preprocess``.
     """
 
     native: Stacked
@@ -77,10 +99,9 @@ class Staged:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-def stage(
+def decode(
     store: Store,
     urls: Sequence[str],
-    steps: Sequence[Step],
     *,
     budget_bytes: int,
     scratch: str | None = None,
@@ -90,13 +111,13 @@ def stage(
     versions: Versions | None = None,
     axes: Axes = XYZ,
     nan: NanRule = None,
-) -> Staged:
-    """Decode the channels of a case, measure what the steps need, and make the model view.
+) -> Decoded:
+    """Decode the channels of a case.
 
     Parameters
     ----------
     budget_bytes
-        What may be held in memory of the stored voxels, and again of the preprocessed ones.
+        What may be held in memory of the stored voxels.
     scratch
         Scratch folder for volumes over the budget. Default: one that lasts as long as the process.
     form
@@ -125,13 +146,44 @@ def stage(
     first, *others = [view for one in read for view in one.views]
     allowed_mm = allowed_voxels * min(first.header.grid.spacing_mm)
     native = Stacked((first, *(_onto(first, other, allowed_mm) for other in others)))
-    prepared = prepare(steps, native, first.header.grid)
+    stopwatch.lap("preprocess")
+    inputs = tuple(digest for one in read for digest in one.inputs)
+    return Decoded(native, first.header, inputs, stopwatch.seconds)
+
+
+def stage(decoded: Decoded, steps: Sequence[Step], budget_bytes: int) -> Staged:
+    """Measure what the steps of a network need of a volume, and make the view that it sees.
+
+    Parameters
+    ----------
+    budget_bytes
+        What may be held in memory of the preprocessed voxels; what is more is made tile by tile.
+    """
+    stopwatch, native = Stopwatch(), decoded.voxels
+    prepared = prepare(steps, native, decoded.header.grid)
     model = prepared.forward(native)
     if 4 * model.channels * int(np.prod(model.shape)) <= budget_bytes:
         model = materialised(model)
-    inputs = tuple(digest for one in read for digest in one.inputs)
     stopwatch.lap("preprocess")
-    return Staged(native, model, prepared, first.header, inputs, stopwatch.seconds)
+    return Staged(native, model, prepared, decoded.header, decoded.inputs, stopwatch.seconds)
+
+
+def stage_further(staged: Staged, steps: Sequence[Step], budget_bytes: int) -> Staged:
+    """Return a volume after further steps: what several networks begin with is then done once.
+
+    It is to the bit what ``stage`` makes of all steps at once, for a voxel's value does not
+    depend on the box that it is read with.
+    """
+    stopwatch = Stopwatch()
+    more = prepare(steps, staged.model, staged.prepared.model)
+    model = more.forward(staged.model)
+    if model is not staged.model and 4 * model.channels * int(np.prod(model.shape)) <= budget_bytes:
+        model = materialised(model)
+    stopwatch.lap("preprocess")
+    prepared = replace(
+        staged.prepared, model=more.model, steps=(*staged.prepared.steps, *more.steps)
+    )
+    return replace(staged, model=model, prepared=prepared, seconds=stopwatch.seconds)
 
 
 def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView:
