@@ -14,7 +14,7 @@ from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
 from unet_pipeline.report.page import MAX_FIGURES, report_html
 from unet_pipeline.report.review_table import review_csv
-from unet_pipeline.report.statistics_table import statistics_csv
+from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
 from unet_pipeline.report.table import attention_order, cases_csv
 from unet_pipeline.request import Run, rate_of
 from unet_pipeline.storage.outage import write_somewhere
@@ -103,6 +103,9 @@ def _write_report(
     store.write(summary.report, page.encode())
     of_labels = statistics_csv(records, summary.labels)
     store.write(join(folder, "statistics.csv"), of_labels.encode())
+    parquet = statistics_parquet(records, summary.labels)
+    if parquet is not None:
+        store.write(join(folder, "statistics.parquet"), parquet)
     store.write(join(folder, "review.csv"), review_csv(reviews, summary.labels).encode())
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))

@@ -1,16 +1,20 @@
 """Numbers about labels: by eye, against SimpleITK, and as a table."""
 
+import io
+import sys
+
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from pyarrow import parquet
 
 from unet_pipeline.evaluation.label_statistics import OF_INTENSITY, OF_SHAPE, label_statistics
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.records import CaseRecord
-from unet_pipeline.report.statistics_table import statistics_csv
+from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.views import ArrayView
 
@@ -130,6 +134,25 @@ def test_a_line_for_each_label_of_each_case():
         "'=b,2,liver,123456789,,L",
         "",
     ]
+
+
+def test_parquet_has_the_same_with_types(monkeypatch):
+    of_a = {"10": {"voxels": 2.0, "volume_ml": 0.25}, "2": {"voxels": 0, "volume_ml": 0.0}}
+    records = [CaseRecord("a", "done", statistics=of_a),
+               CaseRecord("=b", "done", statistics={"2": {"voxels": 7, "cut": "L"}})]  # fmt: skip
+    data = statistics_parquet(records, {"2": "liver"})
+    table = parquet.read_table(io.BytesIO(data))
+    assert table.schema.names == ["case", "label", "name", "voxels", "volume_ml", "cut"]
+    assert list(map(str, table.schema.types)) == [
+        "string", "int32", "string", "double", "double", "string"
+    ]  # fmt: skip
+    assert [tuple(row.values()) for row in table.to_pylist()] == [
+        ("a", 2, "liver", 0.0, 0.0, None),
+        ("a", 10, "10", 2.0, 0.25, None),
+        ("=b", 2, "liver", 7.0, None, "L"),
+    ]
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    assert statistics_parquet(records, {}) is None
 
 
 def test_names_of_statistics_are_columns():

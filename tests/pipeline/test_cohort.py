@@ -77,10 +77,16 @@ def test_bad_cases_are_quarantined_and_the_others_done(cohort):
 def test_a_case_is_skipped_only_if_input_weights_and_settings_match(cohort):
     bucket, small = cohort
     settings = settings_of(bucket, small)
-    run_all(settings)
-    first, _ = run_all(settings)
+    _, made = run_all(settings)
+    first, summary = run_all(settings)
     assert [first[name].status for name in small.sound] == ["skipped", "skipped"]
     assert first[small.sound[0]].dice is not None
+    for name in ("statistics.csv", "statistics.parquet"):  # of the whole output, not only tonight's
+        then, now = (
+            Store().read(one.report.replace("report.html", name)) for one in (made, summary)
+        )
+        assert then == now
+        assert all(case.encode() in now for case in small.sound)
 
     other = settings.model_copy(update={"windows": WindowSettings(overlap=0.25)})
     anew, _ = run_all(other)

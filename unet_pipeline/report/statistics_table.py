@@ -1,11 +1,25 @@
-"""The statistics of all label maps of a run, as CSV: one line for each label of each case."""
+"""The statistics of all label maps of a run as tables: one line for each label of each case."""
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.table import cell_text, label_order, name_of
+from unet_pipeline.texts import shown
+
+_DIGITS = 9  # of a label that is a 32-bit integer
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A label of a case, and the value of each statistic, or None."""
+
+    case: str
+    label: str
+    name: str
+    values: tuple[float | str | None, ...]
 
 
 def statistics_csv(records: Sequence[CaseRecord], names: Mapping[str, str]) -> str:
@@ -19,25 +33,65 @@ def statistics_csv(records: Sequence[CaseRecord], names: Mapping[str, str]) -> s
     names
         Name of each label, by its number as text.
     """
-    columns = list(
-        dict.fromkeys(
-            column
-            for record in records
-            for values in record.statistics.values()
-            for column in values
-        )
-    )
+    columns = _columns(records)
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(["case", "label", "name", *map(cell_text, columns)])
-    for record in records:
-        for label in sorted(record.statistics, key=label_order):
-            values = record.statistics[label]
-            numbers = [_cell(values.get(name, "")) for name in columns]
-            name = cell_text(name_of(label, names))
-            writer.writerow([cell_text(record.case), cell_text(label), name, *numbers])
+    for line in _lines(records, names, columns):
+        texts = map(cell_text, (line.case, line.label, line.name))
+        writer.writerow([*texts, *map(_cell, line.values)])
     return out.getvalue()
 
 
-def _cell(value: float | str) -> str:
-    return cell_text(value) if isinstance(value, str) else f"{value:.10g}"
+def statistics_parquet(records: Sequence[CaseRecord], names: Mapping[str, str]) -> bytes | None:
+    """Return the same as Parquet; None where pyarrow (extra ``parquet``) is not installed.
+
+    Numbers are doubles, and texts as they are; a label is an integer, and null where it is none.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        return None
+    columns = _columns(records)
+    lines = list(_lines(records, names, columns))
+    labels = [int(line.label) if _is_label(line.label) else None for line in lines]
+    table = {
+        "case": pa.array([shown(line.case) for line in lines], pa.string()),
+        "label": pa.array(labels, pa.int32()),
+        "name": pa.array([line.name for line in lines], pa.string()),
+    }
+    for index, column in enumerate(columns):
+        values = [line.values[index] for line in lines]
+        if any(isinstance(value, str) for value in values):
+            texts = [None if value is None else shown(str(value)) for value in values]
+            table[shown(column)] = pa.array(texts, pa.string())
+        else:
+            numbers = [None if value is None else float(value) for value in values]
+            table[shown(column)] = pa.array(numbers, pa.float64())
+    out = io.BytesIO()
+    parquet.write_table(pa.table(table), out, compression="zstd")
+    return out.getvalue()
+
+
+def _columns(records: Sequence[CaseRecord]) -> list[str]:
+    """Return the names of all statistics that any record has, in their order."""
+    every = (values for record in records for values in record.statistics.values())
+    return list(dict.fromkeys(column for values in every for column in values))
+
+
+def _lines(
+    records: Sequence[CaseRecord], names: Mapping[str, str], columns: Sequence[str]
+) -> Iterator[_Line]:
+    for record in records:
+        for label in sorted(record.statistics, key=label_order):
+            values = tuple(map(record.statistics[label].get, columns))
+            yield _Line(record.case, label, name_of(label, names), values)
+
+
+def _is_label(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS
+
+
+def _cell(value: float | str | None) -> str:
+    return cell_text(value) if value is None or isinstance(value, str) else f"{value:.10g}"
