@@ -62,7 +62,7 @@ def _segment(job: VolumeJob, executor: Executor) -> Sidecar:
     tiles, stats = _map_tiles(staged, prepared, plan, job, executor)
     claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, stats, job))
     finished: Sidecar = sidecar.within(sum(job.seconds.values()) + perf_counter() - begin)
-    with_retries(lambda: claim.write_record(job.store, write_sidecar(finished)))
+    with_retries(lambda: claim.write_record(job.store, write_sidecar(finished, job.said)))
     return finished
 
 

@@ -19,6 +19,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.inference.choice import EngineChoice
+from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
 from unet_pipeline.model import Model, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
@@ -63,6 +64,8 @@ class Run:
         What became of all files that were listed.
     mask_faults
         Why cases have no mask though masks were asked for, by case name.
+    layout
+        How label maps are called.
     """
 
     run_id: str
@@ -75,6 +78,7 @@ class Run:
     engine: EngineChoice | None = None
     accounting: Accounting | None = None
     mask_faults: Mapping[str, MaskFault] = field(default_factory=dict)
+    layout: Layout = SIMPLE
 
     @property
     def folder(self) -> str:
@@ -83,7 +87,7 @@ class Run:
 
     def output_of(self, case: Case) -> str:
         """Return the URL of a case's output, without suffix."""
-        return join(self.settings.output, case.output_name)
+        return join(self.settings.output, self.layout.name_of(case))
 
     @property
     def endings(self) -> tuple[str, str]:
@@ -103,10 +107,12 @@ def open_segment(settings: SegmentSettings) -> Run:
     store = open_store(settings.storage)
     model = open_model(settings, store)
     open_network(model)  # so that not every worker finds out that weights do not fit
-    cohort = cohort_of(settings, store, model.bundle)
+    layout, cohort = open_layout(
+        settings, store, model.bundle, cohort_of(settings, store, model.bundle)
+    )
     refuse_inputs(
         (
-            f"{join(settings.output, case.output_name)}{ending}"
+            f"{join(settings.output, layout.name_of(case))}{ending}"
             for case in cohort.cases
             for ending in LABEL_MAPS.values()
         ),
@@ -115,6 +121,7 @@ def open_segment(settings: SegmentSettings) -> Run:
     store.check_writable(settings.output)
     run_id = new_run_id()
     facts = _facts(run_id, model, settings)
+    write_dataset(settings, store, model.bundle, layout)
     return Run(
         run_id,
         settings,
@@ -129,6 +136,7 @@ def open_segment(settings: SegmentSettings) -> Run:
             for case, error in cohort.mask_faults
             if case.images
         },
+        layout=layout,
     )
 
 

@@ -66,6 +66,8 @@ class VolumeJob:
         That of the label map.
     seconds
         Seconds per stage that the case took before the workers.
+    said
+        What the record says for other programs, besides.
     """
 
     case: str
@@ -87,6 +89,7 @@ class VolumeJob:
     output_format: OutputFormat = "nifti"
     scratch: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
+    said: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
+from unet_pipeline.choices import OutputLayout
 from unet_pipeline.config.fields import (
     IgnorePostprocessing,
     Images,
@@ -107,6 +108,12 @@ class SegmentSettings(Settings):
     ignore_postprocessing: IgnorePostprocessing = False
     postprocess: Postprocess = ()
     output_format: LabelFormat = "nifti"
+    output_layout: OutputLayout = Field(
+        "auto",
+        description="Names of the label maps. simple: the image's, with _dseg. bids: derivatives "
+        "of the BIDS tree that the images are, with what BIDS asks for beside them. auto: bids for "
+        "a BIDS tree; simple where the output has simple names already, and for OME-Zarr.",
+    )
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )
@@ -116,6 +123,15 @@ class SegmentSettings(Settings):
     budget: CaseBudget = Budget()
     cost: Annotated[CostSettings, Field(description="What a worker costs.")] = CostSettings()
     storage: Storage = StorageSettings()
+
+    @model_validator(mode="after")
+    def _bids_is_nifti(self) -> "SegmentSettings":
+        if self.output_layout == "bids" and self.output_format != "nifti":
+            raise ValueError(
+                "takes label maps as nifti with output_layout bids: BIDS has no segmentations in "
+                "OME-Zarr; take output_layout simple for them"
+            )
+        return self
 
 
 class PlanSettings(SegmentSettings):

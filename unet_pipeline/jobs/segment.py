@@ -142,8 +142,9 @@ def _passed(run: Run, case: Case, executor: Executor) -> CaseRecord:
         return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
     ours = claim(run.store, output, run.run_id, there, run.endings)
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
+    job = replace(job, seconds={"gate": gated}, said=run.layout.said.get(case.name, {}))
     try:
-        sidecar = _segment(replace(job, seconds={"gate": gated}), header, executor)
+        sidecar = _segment(job, header, executor)
     finally:
         executor.give_up()
     return _record(run, case, examined, sidecar.within(perf_counter() - begin), "done")

@@ -123,6 +123,7 @@ def segment_settings(
         output=join(settings.output, "labels", name),
         depth=depth,
         output_format=settings.output_format,
+        output_layout="simple",
         trust=settings.trust,
         ignore_postprocessing=settings.ignore_postprocessing,
         postprocess=settings.postprocess,

@@ -37,6 +37,8 @@ class Cohort:
         What each file was taken for; of a manifest, nothing beyond its cases.
     channels
         Channels of an image, as the network or ``dataset.json`` says; None where neither does.
+    base
+        Folder that the names of the images start at; of a manifest, the folder that it lies in.
     """
 
     cases: tuple[Case, ...]
@@ -45,6 +47,7 @@ class Cohort:
     files: tuple[ClassifiedFile, ...] = field(default=(), compare=False)
     asks_for_masks: bool = field(default=False, compare=False)
     channels: int | None = None
+    base: str = field(default="", compare=False)
 
     @property
     def accounting(self) -> Accounting:
@@ -118,6 +121,7 @@ class CohortBuilder:
             (*classify_all(self.listings, classify), *self._within_images()),
             len(self.listings) > 1,
             self.channels.count,
+            self.listings[0].survey.base,
         )
 
     def _within_images(self) -> Iterator[ClassifiedFile]:

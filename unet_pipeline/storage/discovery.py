@@ -26,7 +26,7 @@ from unet_pipeline.storage.parts import Labels
 from unet_pipeline.storage.sidecar import read_stamp
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.survey import survey
-from unet_pipeline.storage.urls import redact, relative_to
+from unet_pipeline.storage.urls import parent, redact, relative_to
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +79,9 @@ def discover(
     """
     pattern = None if mask_pattern is None else MaskPattern(mask_pattern)
     if is_manifest(images):
-        return Cohort(_manifest_cases(store, images, masks or mask_pattern), ())
+        return Cohort(
+            _manifest_cases(store, images, masks or mask_pattern), (), base=parent(images)
+        )
     if pattern is not None and masks is None:
         masks = images
     listed = _list(store, images)

@@ -61,6 +61,17 @@ class OwnFiles:
             self.store.write(url, data, over=self.store.find(url))
         self._record(known | new)
 
+    def write_where_ours(self, files: Mapping[str, Data]) -> None:
+        """Write those of the files that change and have nothing of another hand in their place."""
+        known = self._known()
+        new = {
+            path: data
+            for path, data in files.items()
+            if not self._is_foreign(path, known) and not self._holds(path, data)
+        }
+        if new:
+            self.write(new)
+
     def remove(self, paths: Iterable[str]) -> None:
         """Remove those of the files that are ours; others stay."""
         known = self._known()
@@ -78,6 +89,10 @@ class OwnFiles:
         if self.store.find(url) is None:
             return False
         return path not in known or digest_object(self.store, url) not in known[path]
+
+    def _holds(self, path: str, data: Data) -> bool:
+        url = join(self.folder, path)
+        return self.store.find(url) is not None and self.store.read(url) == data
 
     def _known(self) -> dict[str, list[str]]:
         try:

@@ -256,11 +256,17 @@ class Sidecar:
         )
 
 
-def write_sidecar(sidecar: Sidecar) -> bytes:
-    """Return the record as it is stored: facts of the run and of the case in one table."""
+def write_sidecar(sidecar: Sidecar, also: Mapping[str, Any] | None = None) -> bytes:
+    """Return the record as it is stored: facts of the run and of the case in one table.
+
+    Parameters
+    ----------
+    also
+        Keys for other programs, which nothing of ours reads.
+    """
     said = asdict(sidecar)
     first = {"state": DONE, "written": said.pop("written")}
-    return stamped(**first, **said.pop("run"), **said)
+    return stamped(**first, **said.pop("run"), **said, **(also or {}))
 
 
 def read_sidecar(data: bytes) -> Sidecar | None:
