@@ -9,7 +9,7 @@ JOBS ?= 2
 QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_urls.py docs api/test_windows.py)
 
 .DEFAULT_GOAL := help
-.PHONY: quick help site pins settings venv demo bench pictures test lint types contract unit soak dist clean
+.PHONY: niivue quick help site pins settings venv demo bench pictures test lint types contract unit soak dist clean
 
 help:  ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,9 @@ pins: venv  ## Write the image's packages with their hashes (deploy/requirements
 
 dist:  ## Build sdist and wheel, try them in an empty environment (docs/releasing.md)
 	deploy/release $(PYTHON)
+
+niivue:  ## Fetch the viewer's NiiVue anew; needs npm
+	deploy/niivue
 
 settings: venv  ## Write the tables of docs/settings.md
 	$(BIN)/python -m unet_pipeline.cli.settings_page docs/settings.md

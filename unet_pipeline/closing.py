@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from shlex import quote
 
 import unet_pipeline
 from unet_pipeline import stopping
@@ -20,6 +21,8 @@ from unet_pipeline.request import Run, rate_of
 from unet_pipeline.storage.outage import write_somewhere
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
+from unet_pipeline.viewing.index import NAME as INDEX
+from unet_pipeline.viewing.index import RunIndex, index_bytes, index_of
 
 
 def close_segment(
@@ -97,8 +100,9 @@ def _write_report(
     store: Store,
 ) -> None:
     figures = _figures(run, records, reviews)
-    page = report_html(summary, records, figures, _context(run), reviews)
     folder = parent(summary.report)
+    context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
+    page = report_html(summary, records, figures, context, reviews)
     store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
     store.write(summary.report, page.encode())
     of_labels = statistics_csv(records, summary.labels)
@@ -107,8 +111,17 @@ def _write_report(
     if parquet is not None:
         store.write(join(folder, "statistics.parquet"), parquet)
     store.write(join(folder, "review.csv"), review_csv(reviews, summary.labels).encode())
+    store.write(join(folder, INDEX), index_bytes(_index(run, records, reviews, summary.labels)))
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))
+
+
+def _index(
+    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review], names: Mapping[str, str]
+) -> RunIndex:
+    """Return the list that the viewer goes by."""
+    output, model = run.settings.output, run.model.bundle.name
+    return index_of(run.run_id, model, output, run.cases, records, reviews, names)
 
 
 def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:

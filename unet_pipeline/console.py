@@ -24,6 +24,7 @@ from unet_pipeline.report.cost import cost_sentence
 from unet_pipeline.report.quantities import bytes_text
 from unet_pipeline.report.table import attention_order, dice_sentence
 from unet_pipeline.storage.accounting import Accounting, ClassifiedFile
+from unet_pipeline.storage.urls import parent
 from unet_pipeline.texts import shown
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
@@ -220,6 +221,9 @@ def print_summary(summary: RunSummary) -> None:
         out.print(f"Cost  {cost_sentence(summary.cost)}")
     out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
     out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+    if summary.counts["done"] or summary.counts["skipped"]:
+        view = f"unet-pipeline view {shlex.quote(parent(summary.report))}"
+        out.print(Text(f"View    {view}"), soft_wrap=True)
 
 
 def _counts(counts: Mapping[str, int], styles: Mapping[str, str]) -> Text:

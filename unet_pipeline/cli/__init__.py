@@ -24,6 +24,7 @@ from unet_pipeline.cli import (
     selection,
     servers,
     train,
+    view,
 )
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import prepare_process
@@ -46,6 +47,7 @@ for command in (
     selection.depths,
     selection.compare,
     differences.differences,
+    view.view,
     layers.layers,
     servers.demo,
     servers.up,

@@ -18,6 +18,7 @@ from unet_pipeline.config.evaluation import (
     DifferencesSettings,
     LayersSettings,
     ScoringSettings,
+    ViewSettings,
 )
 from unet_pipeline.config.fields import Settings, Voxels
 from unet_pipeline.config.parts import (
@@ -48,6 +49,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "compare": CompareSettings,
     "layers": LayersSettings,
     "differences": DifferencesSettings,
+    "view": ViewSettings,
     "bundle inspect": InspectSettings,
     "bundle verify": InspectSettings,
     "bundle make": MakeSettings,
@@ -85,6 +87,7 @@ __all__ = [
     "StorageSettings",
     "TrainSettings",
     "ValidationSettings",
+    "ViewSettings",
     "Voxels",
     "WindowSettings",
 ]

@@ -160,6 +160,17 @@ class DifferencesSettings(Settings):
     storage: Access = AccessSettings()
 
 
+class ViewSettings(Settings):
+    """The cases of a run are shown in a browser of this machine."""
+
+    run: Annotated[Place, Option(argument=True)] = Field(
+        description="Folder of a run, such as s3://results/runs/20261121T013000Z-3f2a, or the "
+        "output that it wrote to, for its latest run."
+    )
+    port: int = Field(0, ge=0, le=65535, description="Port on 127.0.0.1. 0: a free one.")
+    storage: Access = AccessSettings()
+
+
 class LayersSettings(Settings):
     """The layers of a network are probed and replaced, one by one, on a cohort with masks."""
 
