@@ -27,11 +27,12 @@ from unet_pipeline.records import Case, Rate
 from unet_pipeline.scratch import scratch_path
 from unet_pipeline.storage.accounting import Accounting
 from unet_pipeline.storage.cases import Cohort
-from unet_pipeline.storage.claims import Claim, refuse_inputs
+from unet_pipeline.storage.claims import RECORD, Claim, refuse_inputs
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.formats import LABEL_MAPS
 from unet_pipeline.storage.label_maps import endings_of
 from unet_pipeline.storage.ledger import digest_json
+from unet_pipeline.storage.other_models import refuse_other_models
 from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
 from unet_pipeline.storage.store import StorageOptions, Store, join
 from unet_pipeline.tasks import VolumeJob, is_alone, plan_volume
@@ -102,8 +103,10 @@ def open_segment(settings: SegmentSettings) -> Run:
     ------
     RequestError
         For storage that cannot be reached or written, a bundle that cannot be used, settings that
-        do not fit it, a cohort without a case, or an output that is also an input.
+        do not fit it, a cohort without a case, or an output that is also an input, or that has
+        label maps of another model.
     """
+    settings = settings.in_version()
     store = open_store(settings.storage)
     model = open_model(settings, store)
     open_network(model)  # so that not every worker finds out that weights do not fit
@@ -121,6 +124,10 @@ def open_segment(settings: SegmentSettings) -> Run:
     store.check_writable(settings.output)
     run_id = new_run_id()
     facts = _facts(run_id, model, settings)
+    if not settings.replace:
+        names = (layout.name_of(case) for case in cohort.cases)
+        records = (join(settings.output, f"{name}{RECORD}") for name in names)
+        refuse_other_models(store, facts, records)
     write_dataset(settings, store, model.bundle, layout)
     return Run(
         run_id,

@@ -117,12 +117,30 @@ class SegmentSettings(Settings):
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )
+    replace: bool = Field(
+        False,
+        description="Let label maps of this model take the place of those that another one made. "
+        "Default: such a request is refused.",
+    )
+    version_name: Annotated[str | None, Option(metavar="NAME")] = Field(
+        None,
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        description="Folder below the output that everything goes to, so that several models have "
+        "their results beside each other. Default: the output itself.",
+    )
     windows: Windows = WindowSettings()
     cluster: Cluster = ClusterSettings()
     gate: Gate = GateSettings()
     budget: CaseBudget = Budget()
     cost: Annotated[CostSettings, Field(description="What a worker costs.")] = CostSettings()
     storage: Storage = StorageSettings()
+
+    def in_version(self) -> "SegmentSettings":
+        """Return the settings with the folder of their version as the output."""
+        if not self.version_name:
+            return self
+        output = f"{self.output.rstrip('/')}/{self.version_name}"
+        return self.model_copy(update={"output": output, "version_name": None})
 
     @model_validator(mode="after")
     def _bids_is_nifti(self) -> "SegmentSettings":

@@ -24,6 +24,7 @@ from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of, open_
 from unet_pipeline.storage.claims import RECORD, claim
 from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.ledger import finished, read_record
+from unet_pipeline.storage.other_models import refuse_another_model
 from unet_pipeline.storage.outage import find_outage
 from unet_pipeline.storage.sidecar import Sidecar
 from unet_pipeline.tasks import VolumeJob
@@ -140,6 +141,8 @@ def _passed(run: Run, case: Case, executor: Executor) -> CaseRecord:
         again = sum(one.size for one in known.inputs if not one.etag)
         record = _record(run, case, examined, known, "skipped")
         return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
+    if not run.settings.replace:
+        refuse_another_model(there, run.facts, f"{output}{RECORD}")
     ours = claim(run.store, output, run.run_id, there, run.endings)
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
     job = replace(job, seconds={"gate": gated}, said=run.layout.said.get(case.name, {}))

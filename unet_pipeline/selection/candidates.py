@@ -124,6 +124,7 @@ def segment_settings(
         depth=depth,
         output_format=settings.output_format,
         output_layout="simple",
+        replace=True,  # what they write is scored, and no result that anybody keeps
         trust=settings.trust,
         ignore_postprocessing=settings.ignore_postprocessing,
         postprocess=settings.postprocess,
