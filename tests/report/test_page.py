@@ -1,11 +1,15 @@
 import base64
 import hashlib
+import json
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from io import BytesIO
 
 import numpy as np
 import pytest
+from browsing import BROWSER, browser
+from PIL import Image
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import CaseRecord, Rate, RunCost, RunSummary
@@ -175,16 +179,22 @@ def test_worst_dice_comes_first_in_pictures_and_table(parsed):
 def test_pictures_are_in_the_page(parsed, png):
     sources = [image["src"] for image in parsed.all("img")]
     assert len(sources) == 2
-    assert base64.b64decode(sources[0].removeprefix("data:image/png;base64,")) == png
+    assert len(sources[0]) < len(png)
+    shown, stored = (
+        np.asarray(Image.open(BytesIO(data)).convert("RGB"), int)
+        for data in (base64.b64decode(sources[0].removeprefix("data:image/webp;base64,")), png)
+    )
+    assert np.abs(shown - stored).mean() < 5
 
 
-def test_the_page_asks_no_other_place_for_anything(parsed):
+def test_the_page_asks_no_other_place_for_anything(html, parsed):
     for _, attrs in parsed.tags:
         assert attrs.get("src", "data:").startswith("data:")
         assert attrs.get("href", "#").startswith(("#", "./"))
         assert not attrs.keys() & {"srcset", "style", "action", "onclick", "onload"}
     assert not {tag for tag, _ in parsed.tags} & {"link", "iframe", "object", "form", "base"}
-    inline = "".join(data for tag, data in parsed.texts if tag in ("style", "script"))
+    inline = "".join(re.findall(r"<(?:style|script)>(.*?)</", html, re.DOTALL))
+    assert len(inline) > 1000
     assert not re.search(r"https?:|//[a-z]|url\(|@import|fetch|XMLHttp|import\(", inline)
 
 
@@ -293,13 +303,47 @@ def test_a_large_cohort_makes_a_small_page(png):
     text = parsed.text()
     assert "500 of 5,000 cases need a look" in text
     assert f"{500 - page.MAX_QUARANTINED} more quarantined cases are in cases.csv" in text
-    assert f"{4500 - page.MAX_ROWS:,} more cases are in cases.csv" in text
     assert f"{5000 - page.MAX_FIGURES:,} more pictures" in text
     assert "53 more labels are in cases.csv" in text
-    assert len(parsed.all("tr")) == page.MAX_ROWS + 1
+    assert len(parsed.all("tr")) == page.ROWS_AT_ONCE + 1
     assert len(parsed.all("img")) == page.MAX_FIGURES
     assert "case-0001" in text
     assert "case-4999" not in text
+    assert [row[0][0] for row in all_rows(html)] == [r.case for r in records if r.dice]
+
+
+def all_rows(html):
+    (text,) = re.findall(r'<script type="application/json"[^>]*>(.*?)</script>', html)
+    return json.loads(text)
+
+
+def test_a_cohort_beyond_all_bounds(png):
+    records = [CaseRecord(f"{index:05d}", "done") for index in range(page.MAX_ROWS + 7)]
+    html = report_html(SUMMARY, records, {}, {})
+    assert len(all_rows(html)) == page.MAX_ROWS
+    assert "7 more cases are in cases.csv" in Page(html).text()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
+def test_a_browser_pages_sorts_and_finds_among_all_cases(tmp_path):
+    records = [a_case_of_many(index, ["1", "2"]) for index in range(1, 3001)]
+    (tmp_path / "page.html").write_text(report_html(SUMMARY, records, {}, {}))
+    with browser() as chromium:
+        shown = chromium.new_page()
+        faults = []
+        shown.on("pageerror", lambda error: faults.append(str(error)))
+        shown.goto((tmp_path / "page.html").as_uri())
+        rows = shown.locator("table[data-rows] tbody tr")
+        assert rows.count() == page.ROWS_AT_ONCE
+        assert rows.first.inner_text().split() == ["case-0001", "done", *["0.000"] * 3, "\u2013"]
+        shown.get_by_role("button", name="Mean Dice").click()
+        assert rows.first.inner_text().startswith("case-299")
+        shown.get_by_role("button", name="Later").click()
+        assert shown.locator(".pager [role=status]").inner_text() == "101 to 200 of 2,700"
+        shown.get_by_label("Find").fill("case-12")
+        assert shown.locator(".pager [role=status]").inner_text() == "1 to 90 of 90"
+    assert faults == []
 
 
 @pytest.mark.parametrize("run_id", ["r", "", "20269999T000000Z-x"])

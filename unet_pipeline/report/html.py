@@ -31,9 +31,9 @@ def render(template: str, **values: Any) -> str:
     )
 
 
-def data_uri(png: bytes) -> Markup:
+def data_uri(picture: bytes, kind: str = "png") -> Markup:
     """Return a picture as text that stands in the page."""
-    return Markup("data:image/png;base64,") + base64.b64encode(png).decode("ascii")
+    return Markup(f"data:image/{kind};base64,") + base64.b64encode(picture).decode("ascii")  # noqa: S704
 
 
 def started(run_id: str) -> str:

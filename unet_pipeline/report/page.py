@@ -13,18 +13,19 @@ from pathlib import PurePosixPath
 from markupsafe import Markup
 
 from unet_pipeline.evaluation.review import Review
-from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.records import CaseRecord, RunSummary, json_text
 from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.label_sizes import label_sizes
-from unet_pipeline.report.overlay import HEIGHT, WIDTH
+from unet_pipeline.report.overlay import HEIGHT, WIDTH, smaller
 from unet_pipeline.report.palette import label_colour
 from unet_pipeline.report.review_table import reasons
 from unet_pipeline.report.table import attention_order, label_order, labels_of, name_of, number
+from unet_pipeline.texts import shown
 
 MAX_QUARANTINED = 200
-MAX_ROWS = 300
-MAX_FIGURES = 48
+MAX_ROWS, ROWS_AT_ONCE = 10_000, 100
+MAX_FIGURES, MOST_PICTURE_BYTES = 48, 2_500_000
 MAX_LABEL_COLUMNS = 8
 MAX_SIZES = 120
 MAX_REVIEWS, MAX_REASONS = 100, 4
@@ -74,8 +75,8 @@ def report_html(
     """Return the report of a run as one self-contained HTML page.
 
     The page stays small however large the cohort: it shows at most ``MAX_QUARANTINED`` quarantined
-    cases, ``MAX_ROWS`` others and ``MAX_FIGURES`` pictures, worst Dice first, and names the table
-    beside it (``summary.table``) for the rest.
+    cases, ``MAX_ROWS`` others, ``ROWS_AT_ONCE`` of them at a time, and ``MAX_FIGURES`` pictures,
+    worst Dice first, and names the table beside it (``summary.table``) for the rest.
 
     Parameters
     ----------
@@ -136,24 +137,62 @@ def _cases(
     bad_masks = [r for r in others if r.mask_code not in {"", "mask_missing"}]
     drawn = [record for record in ordered if record.case in figures]
     labels = labels_of(ordered)
-    pictures = [
-        _Figure(record, f"picture-{index}", data_uri(figures[record.case]))
-        for index, record in enumerate(drawn[:MAX_FIGURES], start=1)
-    ]
+    pictures = _pictures(drawn, figures)
+    anchors = {figure.record.case: figure.anchor for figure in pictures}
     return {
         "faults": [_fault(record) for record in faulty[:MAX_QUARANTINED]],
         "fault_counts": Counter(record.code for record in faulty).most_common(),
         "more_faults": max(len(faulty) - MAX_QUARANTINED, 0),
         "mask_faults": bad_masks[:MAX_QUARANTINED],
         "more_mask_faults": max(len(bad_masks) - MAX_QUARANTINED, 0),
-        "rows": others[:MAX_ROWS],
+        "rows": others[:ROWS_AT_ONCE],
+        "all_rows": _data(others[:MAX_ROWS], anchors, labels[:MAX_LABEL_COLUMNS]),
         "more_rows": max(len(others) - MAX_ROWS, 0),
         "labels": [_label(name, names) for name in labels[:MAX_LABEL_COLUMNS]],
         "more_labels": max(len(labels) - MAX_LABEL_COLUMNS, 0),
         "pictures": pictures,
         "more_pictures": len(drawn) - len(pictures),
-        "anchors": {figure.record.case: figure.anchor for figure in pictures},
+        "anchors": anchors,
     }
+
+
+def _pictures(drawn: Sequence[CaseRecord], figures: Mapping[str, bytes]) -> list[_Figure]:
+    """Return the pictures of the first cases, as many as the page has room for."""
+    found: list[_Figure] = []
+    left = MOST_PICTURE_BYTES
+    for index, record in enumerate(drawn[:MAX_FIGURES], start=1):
+        uri = data_uri(*smaller(figures[record.case]))
+        left -= len(uri)
+        if left < 0:
+            break
+        found.append(_Figure(record, f"picture-{index}", uri))
+    return found
+
+
+def _data(
+    records: Sequence[CaseRecord], anchors: Mapping[str, str], labels: Sequence[str]
+) -> Markup:
+    """Return the rows of all cases as JSON that can stand in the page; its script shows a part."""
+    rows = [
+        [
+            [shown(record.case), anchors.get(record.case, "")],
+            [record.status, shown(record.code)],
+            *([_rounded(record.mean_dice)] if labels else []),
+            *(_rounded((record.dice or {}).get(label)) for label in labels),
+            _rounded(record.seconds.get("total"), 1),
+            shown(record.output or ""),
+        ]
+        for record in records
+    ]
+    text = json_text(rows, separators=(",", ":"))
+    for mark in "<>&":
+        text = text.replace(mark, f"\\u{ord(mark):04x}")
+    return Markup(text)  # noqa: S704 - nothing in it ends the element
+
+
+def _rounded(value: float | None, places: int = 3) -> float | None:
+    finite = number(value)
+    return None if finite is None else round(finite, places)
 
 
 def _fault(record: CaseRecord) -> _Fault:
