@@ -69,6 +69,7 @@ def close_segment(
         cost=cost,
         files=None if run.accounting is None else run.accounting.as_dict(),
         to_review=len(reviews),
+        model=run.model_name,
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
     )
 

@@ -162,9 +162,10 @@ def advance(progress: Progress, record: CaseRecord) -> None:
         )
 
 
-def cases_table(records: Sequence[CaseRecord]) -> Table:
+def cases_table(records: Sequence[CaseRecord], model: str = "") -> Table:
     """Return a table of cases: those that want a look first, at most ``MAX_ROWS``."""
-    table = Table(title="Cases", title_justify="left", header_style="bold")
+    title = f"Cases by {shown(model)}" if model else "Cases"
+    table = Table(title=title, title_justify="left", header_style="bold")
     for name in ("case", "status", "Dice", "windows", "seconds", "label map, or reason"):
         table.add_column(name, overflow="fold", justify="right" if name in _RIGHT else "left")
     for record in attention_order(records)[:MAX_ROWS]:

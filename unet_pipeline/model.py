@@ -150,6 +150,49 @@ def open_network(model: Model) -> nn.Module:
     return network
 
 
+def names_of(models: Sequence[Model]) -> list[str]:
+    """Return the folders of the models of one request below its output; none for an only one.
+
+    Raises
+    ------
+    RequestError
+        ``models_alike`` for two of one name, ``models_differ`` for two that take different images.
+    """
+    if len(models) == 1:
+        return [""]
+    bundles = [model.bundle for model in models]
+    names, first = [bundle.name for bundle in bundles], bundles[0]
+    for index, bundle in enumerate(bundles):
+        if bundle.name in names[:index]:
+            raise RequestError(
+                "models_alike",
+                subject=bundle.url,
+                found=f"a second model named {bundle.name}",
+                wanted="a name for each model: the folder of its results",
+                remedy="Copy or link one of them under another name",
+            )
+        if _takes(bundle) != _takes(first):
+            raise RequestError(
+                "models_differ",
+                subject=bundle.url,
+                found=f"a model of {_images_of(bundle)}",
+                wanted=f"{_images_of(first)}, as {first.name} takes",
+                remedy="Run it by itself",
+            )
+    return names
+
+
+def _takes(bundle: Bundle) -> tuple[object, ...]:
+    names = bundle.channel_names if bundle.in_channels > 1 else ()
+    return (bundle.in_channels, names, bundle.slice_axis is not None)
+
+
+def _images_of(bundle: Bundle) -> str:
+    kind = "volumes" if bundle.slice_axis is None else "slices"
+    names = ", ".join(bundle.channel_names) if bundle.in_channels > 1 else ""
+    return f"{kind} of {bundle.in_channels} channels" + (f" ({names})" if names else "")
+
+
 def open_bundle(url: str, store: Store, *, trust: bool = False) -> tuple[Bundle, nn.Module]:
     """Open a bundle as a run does that sets nothing: what ``segment`` would refuse is refused."""
     nowhere = "memory://nothing"

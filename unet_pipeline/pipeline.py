@@ -1,16 +1,18 @@
 """The path of one case: read, plan, infer, merge, write.
 
-``segment_volume`` knows neither Prefect nor Dask: it is given an executor. The serial executor and
+``segment_volumes`` knows neither Prefect nor Dask: it is given an executor. The serial executor and
 the Dask executor give byte-identical label maps.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.finishing import finish_case
+from unet_pipeline.shared_volume import SharedVolume
+from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import Sidecar, write_sidecar
 from unet_pipeline.tasks import (
@@ -20,7 +22,6 @@ from unet_pipeline.tasks import (
     prepared_of,
     read_tile,
     remove_scratch,
-    stage_case,
 )
 from unet_pipeline.tiles import (
     label_tile,
@@ -35,27 +36,43 @@ from unet_pipeline.volume.steps import Prepared
 
 CLEANING_SECONDS = 10.0
 
+Outcome = Sidecar | PipelineError  # of a job: its record, or why there is none
 
-def segment_volume(job: VolumeJob, executor: Executor) -> Sidecar:
-    """Segment one case, and write its label map, picture and sidecar.
 
-    Raises
-    ------
-    CaseError
-        If the case cannot be segmented. Then no sidecar says that it is done.
+def segment_volumes(jobs: Sequence[VolumeJob], executor: Executor) -> list[Outcome]:
+    """Segment one case by each of several models; write label map, picture and sidecar of each.
+
+    The files are read once, and what the models' preprocessing begins with is done once.
+
+    Returns
+    -------
+    list of Sidecar or PipelineError
+        For each job; with an error no sidecar says that it is done.
     """
+    volume = SharedVolume(jobs, executor)
     try:
-        return _segment(job, executor)
+        return [_outcome(job, volume, executor) for job in volume.jobs]
     finally:  # patients' voxels stay nowhere, whatever happened
-        remove_scratch(job)
+        first = volume.jobs[0]
+        remove_scratch(first)
         last = executor.with_time_limit(CLEANING_SECONDS)
         with suppress(PipelineError, RunStopped):  # no worker is left that could
-            last.result(last.submit(remove_scratch, job))
+            last.result(last.submit(remove_scratch, first))
 
 
-def _segment(job: VolumeJob, executor: Executor) -> Sidecar:
+def _outcome(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Outcome:
+    try:
+        with of_case(job.case):
+            return _segment(job, volume, executor)
+    except RunStopped:
+        raise
+    except PipelineError as error:
+        return error
+
+
+def _segment(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Sidecar:
     begin = perf_counter()
-    staged = executor.submit(stage_case, job)
+    staged = volume.staged(job)
     prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
     hold_scratch(job)
     plan: TilePlan = executor.result(executor.submit(plan_volume, prepared, job))

@@ -113,6 +113,8 @@ class CaseRecord:
     statistics
         Numbers about each label of the label map, by its number as text and the name of the
         statistic, such as ``volume_ml`` (``evaluation/label_statistics.py``).
+    model
+        The model, where a run has several; else empty.
     """
 
     case: str
@@ -129,6 +131,7 @@ class CaseRecord:
     mask_code: str = ""
     mask_message: str = ""
     statistics: Mapping[str, Mapping[str, float | str]] = field(default_factory=dict)
+    model: str = ""
 
     @property
     def mean_dice(self) -> float | None:
@@ -222,6 +225,8 @@ class RunSummary:
         Name of each label, by its number as text.
     to_review
         Label maps that want a look, as they are unlike the others.
+    model
+        The model, where a run has several; else empty.
     """
 
     run_id: str
@@ -238,6 +243,7 @@ class RunSummary:
     stopped: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     to_review: int = 0
+    model: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""

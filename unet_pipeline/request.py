@@ -20,7 +20,7 @@ from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
-from unet_pipeline.model import Model, open_model, open_network
+from unet_pipeline.model import Model, names_of, open_model, open_network
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import Case, Rate
@@ -67,6 +67,10 @@ class Run:
         Why cases have no mask though masks were asked for, by case name.
     layout
         How label maps are called.
+    also
+        Runs of further models over the same cases.
+    model_name
+        Folder of the model's results below the output; empty for the only model.
     """
 
     run_id: str
@@ -80,6 +84,13 @@ class Run:
     accounting: Accounting | None = None
     mask_faults: Mapping[str, MaskFault] = field(default_factory=dict)
     layout: Layout = SIMPLE
+    also: tuple["Run", ...] = ()
+    model_name: str = ""
+
+    @property
+    def each(self) -> tuple["Run", ...]:
+        """The runs of all models, this one first."""
+        return (self, *self.also)
 
     @property
     def folder(self) -> str:
@@ -108,21 +119,40 @@ def open_segment(settings: SegmentSettings) -> Run:
     """
     settings = settings.in_version()
     store = open_store(settings.storage)
-    model = open_model(settings, store)
-    open_network(model)  # so that not every worker finds out that weights do not fit
-    layout, cohort = open_layout(
-        settings, store, model.bundle, cohort_of(settings, store, model.bundle)
-    )
+    asked = [settings.with_model(model) for model in (settings.model, *settings.also)]
+    models = [open_model(one, store) for one in asked]
+    for model in models:
+        open_network(model)  # so that not every worker finds out that weights do not fit
+    cohort = cohort_of(settings, store, models[0].bundle)
+    opened = []
+    for one, model, name in zip(asked, models, names_of(models), strict=True):
+        output = join(settings.output, name) if name else settings.output
+        store.check_writable(output)
+        mine = one.model_copy(update={"output": output})
+        opened.append((mine, model, name, *open_layout(mine, store, model.bundle, cohort)))
     refuse_inputs(
         (
-            f"{join(settings.output, layout.name_of(case))}{ending}"
+            f"{join(mine.output, layout.name_of(case))}{ending}"
+            for mine, _, _, layout, cohort in opened
             for case in cohort.cases
             for ending in LABEL_MAPS.values()
         ),
         (url for case in cohort.cases for url in (*case.images, *case.mask_files)),
     )
-    store.check_writable(settings.output)
     run_id = new_run_id()
+    first, *also = (_run(run_id, store, *one) for one in opened)
+    return replace(first, also=tuple(also))
+
+
+def _run(
+    run_id: str,
+    store: Store,
+    settings: SegmentSettings,
+    model: Model,
+    name: str,
+    layout: Layout,
+    cohort: Cohort,
+) -> Run:
     facts = _facts(run_id, model, settings)
     if not settings.replace:
         names = (layout.name_of(case) for case in cohort.cases)
@@ -144,6 +174,7 @@ def open_segment(settings: SegmentSettings) -> Run:
             if case.images
         },
         layout=layout,
+        model_name=name,
     )
 
 

@@ -33,7 +33,7 @@ from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
 from unet_pipeline.volume.formats import objects_by_role
-from unet_pipeline.volume.staging import Decoded, Staged, decode, stage
+from unet_pipeline.volume.staging import Decoded, Staged, decode, stage, stage_further
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
 
@@ -184,6 +184,16 @@ def known_case(read: ReadCase) -> ReadCase:
 def stage_volume(read: ReadCase, steps: Sequence[Step], memory_bytes: int) -> Staged:
     """Make of a case what a network sees."""
     return stage(read.volume, steps, memory_bytes)
+
+
+def stage_further_steps(volume: Staged, steps: Sequence[Step], memory_bytes: int) -> Staged:
+    """Make of what several networks begin with what one of them sees."""
+    return stage_further(volume, steps, memory_bytes)
+
+
+def known_volume(volume: Staged) -> Staged:
+    """Return what several networks begin with for a further model: it takes nothing more."""
+    return replace(volume, seconds={})
 
 
 def look_at_case(read: ReadCase, volume: Staged, job: VolumeJob) -> StagedCase:

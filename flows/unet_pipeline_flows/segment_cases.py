@@ -1,7 +1,9 @@
 """The cases of a run as task runs: what the flow ``segment`` does once its request is checked."""
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
 
@@ -22,12 +24,12 @@ from unet_pipeline.errors import RunStopped
 from unet_pipeline.jobs.segment import (
     LOST,
     TRANSIENT,
-    close_segment,
+    close_models,
     faults_of,
-    lost_cases,
     open_segment,
+    segment_again,
     segment_alone,
-    segment_case,
+    segment_models,
     with_engine,
 )
 from unet_pipeline.records import Case, CaseRecord, RunSummary
@@ -47,7 +49,29 @@ from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 UNFINISHED = {"cluster_closed", stopping.CODE}  # codes of cases that a run's end cut short
 STATE_NAMES = {"done": "Completed", "skipped": "Skipped", "quarantined": "Quarantined"}
 
-UnderWay = dict[Future[Any], PrefectConcurrentFuture[CaseRecord | None]]
+Tried = list[CaseRecord]  # of one case, by each model
+UnderWay = dict[Future[Any], PrefectConcurrentFuture[Tried | None]]
+
+
+@dataclass(frozen=True)
+class OfModels:
+    """The summaries of a run with several models, as one result."""
+
+    summaries: Sequence[RunSummary]
+
+    @property
+    def stopped(self) -> str:
+        """Why the run did not come to its end; empty if it did."""
+        return next((one.stopped for one in self.summaries if one.stopped), "")
+
+    @property
+    def report(self) -> str:
+        """URLs of the reports."""
+        return ", ".join(one.report for one in self.summaries)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the summary of each model as plain JSON types."""
+        return {one.model: one.as_dict() for one in self.summaries}
 
 
 class TransientError(RuntimeError):
@@ -61,13 +85,26 @@ class CaseWork:
         self.run, self.executor = run, executor
         self.records = faults_of(run)
         self.stopped: RunStopped | None = None  # by a fault that concerns all cases
-        self.segment = segment_case
-        self.lost: list[CaseRecord] = []  # whose workers died: tried once more, alone
+        self.tried: dict[str, Tried] = {}  # what became of each case so far
+        self.lost: list[Case] = []  # whose workers died: tried once more, alone
+        self.alone = False
         self.begin = perf_counter()
 
-    def close(self, stopped: RunStopped | None) -> RunSummary:
-        """Write table and report of what was done."""
-        return close_segment(
+    def segment(self, case: Case) -> Tried:
+        """Segment a case by all models, or once more by those that failed."""
+        run, executor, before = self.run, self.executor, self.tried.get(case.name)
+        if before is None:
+            records = segment_models(run, case, executor)
+        elif self.alone:
+            records = segment_alone(run, case, executor, before)
+        else:
+            records = segment_again(run, case, executor, before, TRANSIENT)
+        self.tried[case.name] = records
+        return records
+
+    def close(self, stopped: RunStopped | None) -> list[RunSummary]:
+        """Write table and report of what was done by each model."""
+        return close_models(
             self.run,
             self.records,
             seconds=perf_counter() - self.begin,
@@ -82,24 +119,33 @@ class CaseWork:
     persist_result=False,
     retry_jitter_factor=0.5,
 )
-def segment_one(case: Case, work: CaseWork) -> State[CaseRecord | None]:
+def segment_one(case: Case, work: CaseWork) -> State[Tried | None]:
     """Segment one case. A quarantined case is a result; a fault that may pass is tried again."""
     if work.stopped is not None:
         return Completed(name="Stopped", message="not begun")
     try:
-        record = work.segment(work.run, case, work.executor)
+        records = work.segment(case)
     except RunStopped as error:
         work.stopped = error
         return Completed(name="Stopped", message=str(error))
     context = TaskRunContext.get()
     tries = context.task_run.run_count if context else 1
-    if record.code in TRANSIENT and tries <= work.run.settings.budget.retries:
-        raise TransientError(record.message)
-    if record.code == LOST and work.segment is segment_case:
-        work.lost.append(record)
-        return Completed(name="TriedAgain", message=_outcome(record))
-    name = "Stopped" if record.code in UNFINISHED else STATE_NAMES[record.status]
-    return Completed(name=name, message=_outcome(record), data=record)
+    passing = [record for record in records if record.code in TRANSIENT]
+    if passing and tries <= work.run.settings.budget.retries:
+        raise TransientError(passing[0].message)
+    said = _outcomes(records)
+    if not work.alone and any(record.code == LOST for record in records):
+        work.lost.append(case)
+        return Completed(name="TriedAgain", message=said)
+    return Completed(name=_state_name(records), message=said, data=records)
+
+
+def _state_name(records: Tried) -> str:
+    """Return the state of a case: the worst that a model made of it."""
+    if any(record.code in UNFINISHED for record in records):
+        return "Stopped"
+    found = {record.status for record in records}
+    return next(STATE_NAMES[one] for one in ("quarantined", "done", "skipped") if one in found)
 
 
 def segment_cases(settings: SegmentSettings) -> End:
@@ -110,9 +156,12 @@ def segment_cases(settings: SegmentSettings) -> End:
         work = CaseWork(run, executor)
         with cancellable(work.close):
             _with_progress(work)
-            summary = work.close(work.stopped)
-    _publish(summary, work.records)
-    return ended(summary, _counts(summary), faults=bool(summary.counts["quarantined"]))
+            summaries = work.close(work.stopped)
+    for summary in summaries:
+        _publish(summary, [one for one in work.records if one.model == summary.model])
+    faults = any(summary.counts["quarantined"] for summary in summaries)
+    said = "; ".join(map(_counts, summaries))
+    return ended(summaries[0] if len(summaries) == 1 else OfModels(summaries), said, faults=faults)
 
 
 def _with_progress(work: CaseWork) -> None:
@@ -122,14 +171,14 @@ def _with_progress(work: CaseWork) -> None:
     except RunStopped as error:
         work.stopped = error
         return
-    bar = Bar(len(run.cases) + len(work.records), f"Cases of run {run.run_id}")
-    bar.move_to(len(work.records))
-    for record in _records(work):
-        work.records.append(record)
+    bar = Bar(len(run.cases) + len(run.faults), f"Cases of run {run.run_id}")
+    bar.move_to(len(run.faults))
+    for records in _records(work):
+        work.records.extend(records)
         bar.advance()
 
 
-def _records(work: CaseWork) -> Iterator[CaseRecord]:
+def _records(work: CaseWork) -> Iterator[Tried]:
     """Yield records as they are ready; only so many cases are under way as keep workers busy."""
     run, executor, under_way = work.run, work.executor, UnderWay()
     one = segment_one.with_options(
@@ -140,33 +189,38 @@ def _records(work: CaseWork) -> Iterator[CaseRecord]:
             yield from _finished(under_way)
         if work.stopped is not None:
             break
-        future = cast(PrefectConcurrentFuture[CaseRecord | None], one.submit(case, work))
+        future = cast(PrefectConcurrentFuture[Tried | None], one.submit(case, work))
         under_way[future.wrapped_future] = future
     while under_way:
         yield from _finished(under_way)
     if work.stopped is None:
         yield from _segment_lost(work)
     else:
-        yield from work.lost
+        yield from (work.tried[case.name] for case in work.lost)
 
 
-def _segment_lost(work: CaseWork) -> Iterator[CaseRecord]:
+def _segment_lost(work: CaseWork) -> Iterator[Tried]:
     """Try cases whose workers died once more, one by one; yield their records."""
-    work.segment = segment_alone
-    for case in lost_cases(work.run, work.lost):
-        future = cast(PrefectConcurrentFuture[CaseRecord | None], segment_one.submit(case, work))
-        record = future.result()
-        if record is not None:
-            yield record
+    work.alone = True
+    for case in sorted(work.lost, key=lambda one: one.name):
+        future = cast(PrefectConcurrentFuture[Tried | None], segment_one.submit(case, work))
+        if (records := future.result()) is not None:
+            yield records
 
 
-def _finished(under_way: UnderWay) -> Iterator[CaseRecord]:
-    """Wait until some case has ended, and yield its record."""
+def _finished(under_way: UnderWay) -> Iterator[Tried]:
+    """Wait until some case has ended, and yield its records."""
     ended, _ = wait(under_way, return_when=FIRST_COMPLETED)
     for future in ended:
-        record = under_way.pop(future).result()
-        if record is not None:
-            yield record
+        if (records := under_way.pop(future).result()) is not None:
+            yield records
+
+
+def _outcomes(records: Tried) -> str:
+    """Say in a few words what became of a case, by each model if there are several."""
+    if len(records) == 1:
+        return _outcome(records[0])
+    return "; ".join(f"{record.model}: {_outcome(record) or record.status}" for record in records)
 
 
 def _outcome(record: CaseRecord) -> str:
@@ -179,15 +233,23 @@ def _outcome(record: CaseRecord) -> str:
 
 
 def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
-    ordered = attention_order(records)[:TABLE_ROWS]
+    ordered, behind = attention_order(records)[:TABLE_ROWS], _key(summary.model)
+    of_model = f" by {summary.model}" if summary.model else ""
     create_table_artifact(
         table=table_rows(ordered, summary.labels),
-        key="cases",
-        description=f"Cases of run {summary.run_id}",
+        key=f"cases{behind}",
+        description=f"Cases of run {summary.run_id}{of_model}",
     )
-    create_markdown_artifact(_headline(summary) + markdown_table(ordered, 50), key="summary")
-    create_markdown_artifact(cost_markdown(summary.cost), key="cost")
-    show_link(summary.report, "Report of the run")
+    text = _headline(summary) + markdown_table(ordered, 50)
+    create_markdown_artifact(text, key=f"summary{behind}")
+    create_markdown_artifact(cost_markdown(summary.cost), key=f"cost{behind}")
+    show_link(summary.report, f"Report of the run{of_model}", f"report{behind}")
+
+
+def _key(model: str) -> str:
+    """Return what the keys of a model's artifacts end with: Prefect takes small letters only."""
+    name = re.sub("[^a-z0-9]+", "-", model.lower()).strip("-")
+    return f"-{name}" if name else ""
 
 
 def _headline(summary: RunSummary) -> str:
@@ -205,4 +267,5 @@ def _headline(summary: RunSummary) -> str:
 
 
 def _counts(summary: RunSummary) -> str:
-    return ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    return f"{summary.model}: {counts}" if summary.model else counts

@@ -25,16 +25,17 @@ def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_
         images=str(tmp_path / "images"), model="phantom", output=str(tmp_path / "out"),
         cluster=ClusterSettings(kind="serial", threads=1), budget=Budget(memory_gb=2.0, retries=2),
     )  # fmt: skip
-    tried, one = [], segment.segment_case
+    tried, one = [], segment.segment_models
 
     def dying(run, case, executor):
         tried.append((case.name[-2:], run.settings.budget.memory_gb))
         if case.name.endswith("01") or tried[-1] == ("02", 2.0):
             error = CaseError(segment.LOST, found="a death", wanted="none", remedy="Look")
-            return segment.quarantined(case, error)
+            return [segment.quarantined(case, error)]
         return one(run, case, executor)
 
-    monkeypatch.setattr(segment, "segment_case", dying)
+    monkeypatch.setattr(segment, "segment_models", dying)
+    monkeypatch.setattr(segment, "segment_again", lambda *asked: dying(*asked[:3]))
     records = {r.case[-2:]: r for r in run_segment(open_segment(settings), SerialExecutor())}
     assert tried == [("01", 2.0), ("02", 2.0), ("03", 2.0), ("01", 1.0), ("02", 1.0)]
     assert {name: r.code or r.status for name, r in records.items()} == {

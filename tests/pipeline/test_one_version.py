@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from bundles import random_bundle
 
-from unet_pipeline import pipeline
+from unet_pipeline import pipeline, shared_volume
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.gate.examine import Policy, examine
@@ -53,9 +53,10 @@ def labels_of(url):
     return np.asarray(image.dataobj), image.affine
 
 
-def replaced_before(monkeypatch, name, root, times):
+def replaced_before(monkeypatch, where, root, times):
     """Put the later version in place before a call of the workers, as often as ``times`` says."""
-    called, act = [], getattr(pipeline, name)
+    module, name = where
+    called, act = [], getattr(module, name)
     versions = ["later", "first"]
 
     def after(*arguments):
@@ -66,10 +67,10 @@ def replaced_before(monkeypatch, name, root, times):
         called.append(name)
         return act(*arguments)
 
-    monkeypatch.setattr("unet_pipeline.pipeline." + name, after)
+    monkeypatch.setattr(module, name, after)
 
 
-@pytest.mark.parametrize("when", ["stage_case", "finish_case"])
+@pytest.mark.parametrize("when", [(shared_volume, "read_case"), (pipeline, "finish_case")])
 def test_a_replaced_input_is_begun_again_once_with_the_new_one(place, monkeypatch, when):
     root, bundle = place
     wanted = root / "wanted"
@@ -97,7 +98,7 @@ def test_an_input_that_is_replaced_again_and_again_costs_its_case(place, monkeyp
     root, bundle = place
     shutil.copytree(root / "now", root / "first")
     run, case = opened(root, bundle, root / "out")
-    replaced_before(monkeypatch, "stage_case", root, times=2)
+    replaced_before(monkeypatch, (shared_volume, "read_case"), root, times=2)
     assert segment_case(run, case, SerialExecutor()).code == "input_changed"
     assert not list((root / "out").glob("*_dseg*"))
 

@@ -6,6 +6,7 @@ says why in its record.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -20,7 +21,7 @@ from unet_pipeline.errors import RunStopped
 from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.jobs.plan import CasePlan, close_plan, open_plan, run_plan
 from unet_pipeline.jobs.segment import (
-    close_segment,
+    close_models,
     faults_of,
     open_segment,
     run_segment,
@@ -29,7 +30,8 @@ from unet_pipeline.jobs.segment import (
 from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.networks import loading
 from unet_pipeline.networks.bundle import Bundle
-from unet_pipeline.records import CaseRecord, CheckRecord
+from unet_pipeline.records import CaseRecord, CheckRecord, RunSummary
+from unet_pipeline.request import Run
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.report import TrainReport
 
@@ -55,7 +57,8 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
     Returns
     -------
     Segmented
-        A record for each case; ``result.labels(case)`` reads a label map.
+        A record for each case; ``result.labels(case)`` reads a label map. What further models
+        (``also=``) made is in ``result.also[name]``.
 
     Raises
     ------
@@ -77,7 +80,8 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
     with open_executor(asked.cluster.spec(asked.windows.batch)) as executor:
         run = open_segment(asked)
         records, begin, stopped = faults_of(run), perf_counter(), None
-        with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
+        total = len(run.each) * len(run.cases) + len(records)
+        with console.case_progress(total, "Segmenting") as progress:
             for record in records:
                 console.advance(progress, record)
             try:
@@ -88,10 +92,19 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
             except RunStopped as error:
                 stopped = error
         seconds, workers = perf_counter() - begin, executor.workers
-        summary = close_segment(run, records, seconds=seconds, workers=workers, stopped=stopped)
+        ending = {"seconds": seconds, "workers": workers, "stopped": stopped}
+        summaries = close_models(run, records, **ending)
     if stopped is not None:
         raise stopped
-    return Segmented(_by_name(records), summary, run.model.bundle.labels, run.store)
+    first, *further = (
+        _segmented(one, records, summary) for one, summary in zip(run.each, summaries, strict=True)
+    )
+    return replace(first, also={one.summary.model: one for one in further})
+
+
+def _segmented(run: Run, records: Iterable[CaseRecord], summary: RunSummary) -> Segmented:
+    mine = _by_name(record for record in records if record.model == summary.model)
+    return Segmented(mine, summary, run.model.bundle.labels, run.store)
 
 
 def check(images: str, masks: str | None = None, **settings: Any) -> Checked:

@@ -98,11 +98,14 @@ class Segmented(Records[CaseRecord]):
         Counts, mean Dice, cost, and where report and table lie.
     names
         Names of the labels.
+    also
+        What further models did, by their names.
     """
 
     summary: RunSummary
     names: Mapping[int, str]
     store: Store = field(repr=False)
+    also: Mapping[str, "Segmented"] = field(default_factory=dict)
 
     def to_review(self) -> list[Review]:
         """Return the label maps that are unlike the others, worst first, with the reasons."""

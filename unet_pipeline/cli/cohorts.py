@@ -52,7 +52,7 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
     with starting(settings.cluster.spec(settings.windows.batch)) as opened:
         with lasting_imports():  # while the workers start and do the same
             from unet_pipeline.jobs.segment import (
-                close_segment,
+                close_models,
                 faults_of,
                 open_segment,
                 run_segment,
@@ -62,7 +62,8 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
             run = open_segment(settings)
         records = faults_of(run)
         begin = perf_counter()
-        with console.case_progress(len(run.cases) + len(records), "Segmenting") as progress:
+        total = len(run.each) * len(run.cases) + len(records)
+        with console.case_progress(total, "Segmenting") as progress:
             executor = opened()
             for record in records:
                 console.advance(progress, record)
@@ -75,18 +76,21 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
                     print_json(record.as_dict(), when=as_json)
             seconds, workers = perf_counter() - begin, executor.workers
         # before the cluster ends: that may take longer than a signal leaves
-        summary = close_segment(run, records, seconds=seconds, workers=workers, stopped=stop.why)
-        if as_json:
-            print_json(summary.as_dict())
-        else:
-            console.out.print(console.cases_table(records))
+        summaries = close_models(run, records, seconds=seconds, workers=workers, stopped=stop.why)
+        for summary in summaries:
+            if as_json:
+                print_json(summary.as_dict())
+            else:
+                of_model = [one for one in records if one.model == summary.model]
+                console.out.print(console.cases_table(of_model, summary.model))
+                console.print_summary(summary)
+        if not as_json:
             console.print_accounting(run.accounting)
-            console.print_summary(summary)
-        if summary.stopped:
-            console.say_stopped(summary.stopped)
+        if any(summary.stopped for summary in summaries):
+            console.say_stopped(summaries[0].stopped)
             stop.go_on()
             return 3
-    return 1 if summary.counts["quarantined"] else 0
+    return 1 if any(summary.counts["quarantined"] for summary in summaries) else 0
 
 
 def _check(settings: CheckSettings, as_json: bool) -> int:

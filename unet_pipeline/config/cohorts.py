@@ -87,6 +87,12 @@ class SegmentSettings(Settings):
 
     images: Images
     model: Model
+    also: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True)] = Field(
+        (),
+        description="Another model over the same volumes, of which each is read and decoded once. "
+        "The results of each model then go to a folder of its name below the output. May be given "
+        "again.",
+    )
     output: Place = Field(description="Prefix that label maps, sidecars and reports go to.")
     masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
@@ -150,6 +156,10 @@ class SegmentSettings(Settings):
                 "OME-Zarr; take output_layout simple for them"
             )
         return self
+
+    def with_model(self, model: str) -> "SegmentSettings":
+        """Return the request for one of its models alone."""
+        return self.model_copy(update={"model": model, "also": ()})
 
 
 class PlanSettings(SegmentSettings):

@@ -15,9 +15,11 @@ from unet_pipeline.storage.store import StorageOptions, Store
 from unet_pipeline.storage.urls import canonical, fixed_part, is_below, protocol_of
 
 # Fields of all requests, by what they name.
-PLACES = frozenset({"images", "masks", "model", "models", "output", "fix", "allow", "scratch"})
+PLACES = frozenset(
+    {"images", "masks", "model", "models", "also", "output", "fix", "allow", "scratch"}
+)
 FILES = frozenset({"site", "tls"})
-BUNDLES = frozenset({"model", "models"})
+BUNDLES = frozenset({"model", "models", "also"})
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 

@@ -10,11 +10,11 @@ from math import prod
 from typing import Any
 
 from unet_pipeline import stopping
+from unet_pipeline.case_runs import quarantined
 from unet_pipeline.config import SegmentSettings
-from unet_pipeline.errors import PipelineError
+from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.workload import steps_by_header
-from unet_pipeline.jobs.segment import quarantined
 from unet_pipeline.model import Model, open_model
 from unet_pipeline.records import Case, CaseRecord, Rate
 from unet_pipeline.request import cohort_of, job_of, open_store, plan_from_header, rate_of
@@ -190,6 +190,12 @@ def open_plan(settings: SegmentSettings) -> PlanRun:
     RequestError
         As ``open_segment``.
     """
+    if settings.also:
+        raise RequestError(
+            "setting_invalid", subject="--also", found=f"{1 + len(settings.also)} models",
+            wanted="one: what each takes is planned by itself",
+            remedy="Plan each model alone; a run of all reads the volumes once",
+        )  # fmt: skip
     store = open_store(settings.storage)
     model = open_model(settings, store)
     cohort = cohort_of(settings, store, model.bundle)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from unet_pipeline.cost import Stopwatch
+from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
@@ -183,7 +183,8 @@ def stage_further(staged: Staged, steps: Sequence[Step], budget_bytes: int) -> S
     prepared = replace(
         staged.prepared, model=more.model, steps=(*staged.prepared.steps, *more.steps)
     )
-    return replace(staged, model=model, prepared=prepared, seconds=stopwatch.seconds)
+    seconds = added([staged.seconds, stopwatch.seconds])
+    return replace(staged, model=model, prepared=prepared, seconds=seconds)
 
 
 def _onto(first: StoredView, other: StoredView, allowed_mm: float) -> StoredView:

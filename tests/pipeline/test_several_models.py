@@ -1,0 +1,137 @@
+"""Several models over one volume: it is read once; label maps are those of runs by themselves."""
+
+import json
+from pathlib import Path
+
+import pytest
+from bundles import CT, random_bundle, transform
+from cohorts import write_tiny
+
+import unet_pipeline as up
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.plan import open_plan
+from unet_pipeline.jobs.segment import close_models, faults_of, open_segment, run_segment
+from unet_pipeline.storage.store import Store
+from unet_pipeline.volume import staging
+
+SPACING = (*CT[:3], transform("Spacingd", pixdim=[2.0, 2.0, 2.0]))
+STEPS = {
+    "liver": (*SPACING, transform("NormalizeIntensityd")),
+    "ribs": (*SPACING, transform("ScaleIntensityRanged", a_min=-100, a_max=300, b_min=0, b_max=1)),
+    "skin": CT,
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    write_tiny(Store(), str(folder), 3)
+    for seed, (name, steps) in enumerate(STEPS.items()):
+        random_bundle(folder / name, features=(4, 8), preprocessing=steps, seed=seed)
+    return folder
+
+
+def done(place: Path, output: Path, *names: str, tile=None, **changes):
+    model, *also = (str(place / name) for name in names)
+    settings = SegmentSettings(
+        images=str(place / "images"), model=model, also=tuple(also), output=str(output),
+        windows=WindowSettings(tile=tile), cluster=ClusterSettings(kind="serial", threads=1),
+        **changes,
+    )  # fmt: skip
+    run = open_segment(settings)
+    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
+    close_models(run, records, seconds=1.0, workers=1)
+    return records
+
+
+def label_maps(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*_dseg.nii.gz")}
+
+
+@pytest.fixture(scope="module")
+def alone(place, tmp_path_factory) -> dict[str, dict[str, bytes]]:
+    """The label maps of a run by each model by itself."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in STEPS:
+        done(place, folder / name, name)
+    return {name: label_maps(folder / name) for name in STEPS}
+
+
+@pytest.mark.parametrize("tile", [None, (20, 30, 17)], ids=["one tile", "fanned out"])
+def test_each_volume_is_read_once_for_the_same_label_maps(
+    place, alone, tmp_path, monkeypatch, tile
+):
+    read, prepared = [], []
+    volume, prepare = staging.read_volume, staging.prepare
+
+    def counted(store, url, **asked):
+        read.append(url)
+        return volume(store, url, **asked)
+
+    def counted_steps(steps, *asked):
+        prepared.append(len(steps))
+        return prepare(steps, *asked)
+
+    monkeypatch.setattr(staging, "read_volume", counted)
+    monkeypatch.setattr(staging, "prepare", counted_steps)
+    records = done(place, tmp_path, *STEPS, tile=tile)
+    assert {(r.model, r.status) for r in records} == {(name, "done") for name in STEPS}
+    assert len(records) == 9
+    assert len(read) == 3
+    assert sorted(prepared[:4]) == [1, 1, 4, len(CT)]  # two begin with 4
+    assert {name: label_maps(tmp_path / name) for name in STEPS} == alone
+    reports = {name: list((tmp_path / name / "runs").glob("*/report.html")) for name in STEPS}
+    assert all(len(found) == 1 for found in reports.values())
+    first, *further = (record.bytes_read for record in records[:3])
+    assert first > 2 * max(further)  # which are headers
+
+
+def test_a_further_model_is_the_only_one_that_is_run(place, alone, tmp_path):
+    done(place, tmp_path, "liver", "skin")
+    kept = tmp_path / "skin" / "phantom-02_dseg.json"
+    kept.write_text(kept.read_text().replace('"done"', '"begun"'))  # as a killed run leaves it
+    records = done(place, tmp_path, "liver", "skin", "ribs")
+    found = {(r.model, r.case[-1]) for r in records if r.status == "done"}
+    assert found == {("skin", "2"), ("ribs", "1"), ("ribs", "2"), ("ribs", "3")}
+    assert {name: label_maps(tmp_path / name) for name in STEPS} == alone
+
+
+def test_a_fault_of_one_model_is_none_of_the_others(place, tmp_path):
+    (tmp_path / "skin").mkdir()
+    (tmp_path / "skin" / "phantom-01_dseg.nii.gz").write_bytes(b"somebody's")
+    records = done(place, tmp_path, "liver", "skin", "ribs")
+    faulty = [(r.model, r.case, r.code) for r in records if r.status != "done"]
+    assert faulty == [("skin", "phantom-01", "output_foreign")]
+    (run,) = (tmp_path / "skin" / "runs").iterdir()
+    counts = json.loads((run / "run.json").read_text())["counts"]
+    assert counts == {"done": 2, "skipped": 0, "quarantined": 1}
+
+
+@pytest.mark.parametrize(("names", "code"), [
+    (("liver", "liver"), "models_alike"), (("liver", "two"), "models_differ"),
+])  # fmt: skip
+def test_models_that_cannot_share_are_refused_before_any_work(place, tmp_path, names, code):
+    random_bundle(place / "two", features=(4, 8), channels=2)
+    with pytest.raises(RequestError) as caught:
+        done(place, tmp_path / "out", *names)
+    assert caught.value.code == code
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_models_are_not_planned_together(place):
+    both = {"model": str(place / "liver"), "also": (str(place / "skin"),)}
+    with pytest.raises(RequestError, match="Plan each model alone"):
+        open_plan(SegmentSettings(images=str(place / "images"), output="memory://none", **both))
+
+
+def test_python_returns_what_each_model_did(place, alone, tmp_path):
+    result = up.segment(
+        str(place / "images"), model=str(place / "liver"), also=[str(place / "skin")],
+        output=str(tmp_path), threads=1,
+    )  # fmt: skip
+    assert [record.model for record in result] == ["liver"] * 3
+    assert result.also["skin"].summary.counts["done"] == 3
+    assert result.also["skin"].labels("phantom-01").names[1] == "label 1"
+    assert label_maps(tmp_path / "skin") == alone["skin"]

@@ -1,0 +1,215 @@
+"""One case of a run: gate, ledger, workers, record; by one model, or by several at once."""
+
+import logging
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from time import perf_counter
+
+from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.errors import CaseError, PipelineError, RunStopped
+from unet_pipeline.gate.examine import Examined, examine
+from unet_pipeline.pipeline import Outcome, segment_volumes
+from unet_pipeline.records import Case, CaseRecord, Status
+from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of
+from unet_pipeline.storage.claims import RECORD, claim
+from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.ledger import finished, read_record
+from unet_pipeline.storage.other_models import refuse_another_model
+from unet_pipeline.storage.outage import find_outage
+from unet_pipeline.storage.sidecar import Sidecar
+from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.volume.formats import objects_by_role, writer_of
+from unet_pipeline.volume.header import Header
+
+log = logging.getLogger(__name__)
+
+CHANGED = "input_changed"
+
+
+@dataclass(frozen=True)
+class Entered:
+    """A case that has passed the gate of one run and is not done yet.
+
+    Attributes
+    ----------
+    run, case
+        The run of one model; the case without a mask that is at fault.
+    begin
+        Moment of ``perf_counter`` at which the case began.
+    """
+
+    run: Run
+    case: Case
+    examined: Examined
+    header: Header
+    job: VolumeJob
+    begin: float
+
+
+def segment_models(run: Run, case: Case, executor: Executor) -> list[CaseRecord]:
+    """Segment one case by each model of a run, or skip what is done; its faults become records.
+
+    A case whose files are replaced meanwhile is begun again, once, with the new ones.
+
+    Returns
+    -------
+    list of CaseRecord
+        In the order of ``run.each``.
+
+    Raises
+    ------
+    RunStopped
+        For a fault that concerns all cases.
+    """
+    return _segment_or_stop(run.each, case, executor)
+
+
+def segment_again(
+    run: Run, case: Case, executor: Executor, records: Sequence[CaseRecord], codes: Container[str]
+) -> list[CaseRecord]:
+    """Segment a case once more by the models that failed by one of some codes.
+
+    Parameters
+    ----------
+    records
+        What became of the case by each model.
+    """
+    pairs = list(zip(run.each, records, strict=True))
+    again = [one for one, record in pairs if record.code in codes]
+    fresh = iter(_segment_or_stop(again, case, executor) if again else [])
+    return [next(fresh) if record.code in codes else record for _, record in pairs]
+
+
+def _segment_or_stop(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRecord]:
+    records = _segment(runs, case, executor)
+    pairs = list(zip(runs, records, strict=True))
+    if changed := [one for one, record in pairs if record.code == CHANGED]:
+        fresh = iter(_segment(changed, case, executor))
+        records = [next(fresh) if record.code == CHANGED else record for record in records]
+    for one, record in zip(runs, records, strict=True):
+        settings = one.settings
+        read = (settings.images, settings.masks)
+        outage = find_outage(one.store, record.code, record.message, read, settings.output)
+        if outage is not None:
+            raise outage
+    return records
+
+
+def quarantined(case: Case, error: PipelineError, model: str = "") -> CaseRecord:
+    """Return the record of a case that is at fault."""
+    message = str(error.about(case.name))
+    return CaseRecord(case.name, "quarantined", code=error.code, message=message, model=model)
+
+
+def _segment(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRecord]:
+    """Take a case through the gates of all models, through the workers once, and to its records."""
+    seen = [_entered_or_record(run, case) for run in runs]
+    entered = [one for one in seen if isinstance(one, Entered)]
+    outcomes = iter(_outcomes(entered, executor))
+    return [
+        _record_of(one, next(outcomes), alone=len(runs) == 1) if isinstance(one, Entered) else one
+        for one in seen
+    ]
+
+
+def _entered_or_record(run: Run, case: Case) -> Entered | CaseRecord:
+    try:
+        with of_case(case.name):
+            return _entered(run, case)
+    except RunStopped:
+        raise
+    except PipelineError as error:
+        return _faulty(run, case, error)
+
+
+def _faulty(run: Run, case: Case, error: PipelineError) -> CaseRecord:
+    """Quarantine a case for whatever it suffers, but for what stops the run."""
+    log.warning("%s is quarantined: %s", case.name, error.code)
+    return quarantined(case, error, run.model_name)
+
+
+def _entered(run: Run, case: Case) -> Entered | CaseRecord:
+    """Take a case through the gate of one model, or find that it is done already."""
+    begin = perf_counter()
+    examined = examine(run.store, case, run.model.policy)
+    header = examined.sound_header()
+    writer_of(run.settings.output_format).check(header)
+    gated = perf_counter() - begin
+    if examined.mask_fault is not None:
+        case = replace(case, mask=None)
+    output = run.output_of(case)
+    there = read_record(run.store, f"{output}{RECORD}")
+    if run.settings.resume and (known := _finished(run, case, there)) is not None:
+        again = sum(one.size for one in known.inputs if not one.etag)
+        record = _record(run, case, examined, known, "skipped")
+        return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
+    if not run.settings.replace:
+        refuse_another_model(there, run.facts, f"{output}{RECORD}")
+    ours = claim(run.store, output, run.run_id, there, run.endings)
+    job = job_of(run.settings, run.model, case, examined, run.facts, ours)
+    job = replace(job, seconds={"gate": gated}, said=run.layout.said.get(case.name, {}))
+    return Entered(run, case, examined, header, job, begin)
+
+
+def _outcomes(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
+    """Return what the workers make of a case, for each model."""
+    if not entered:
+        return []
+    first = entered[0]
+    minutes = first.run.settings.budget.case_minutes * len(entered)
+    calls = executor.for_case(60 * minutes)
+    try:
+        with of_case(first.case.name):
+            return _on_workers(entered, calls)
+    except RunStopped:
+        raise
+    except PipelineError as error:
+        return [error] * len(entered)
+    finally:
+        calls.give_up()
+
+
+def _on_workers(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
+    """Fan out tiles where there are several; a case of one tile is one call on one worker."""
+    jobs = [one.job for one in entered]
+    if not all(_is_alone(one, executor) for one in entered):
+        return segment_volumes(jobs, executor)
+    done: list[Outcome] = executor.result(executor.submit(segment_volumes, jobs, SerialExecutor()))
+    return done
+
+
+def _is_alone(one: Entered, executor: Executor) -> bool:
+    alone = fits_one_tile(one.job, one.header)
+    if alone is None:  # only a plan can tell: it is made where the case's time counts
+        alone = bool(executor.result(executor.submit(is_one_tile, one.job, one.header)))
+    return alone
+
+
+def _record_of(one: Entered, outcome: Outcome, *, alone: bool) -> CaseRecord:
+    """Return the record of a case; its wall time, too, where it was that of one model."""
+    if isinstance(outcome, PipelineError):
+        return _faulty(one.run, one.case, outcome)
+    sidecar = outcome.within(perf_counter() - one.begin) if alone else outcome
+    return _record(one.run, one.case, one.examined, sidecar, "done")
+
+
+def _finished(run: Run, case: Case, there: bytes | None) -> Sidecar | None:
+    """Return what is known of a case that is done already, as what lies there says; else None."""
+    if there is None:
+        return None
+    try:
+        inputs = objects_by_role(run.store, case, run.model.policy.level)
+    except CaseError:  # one is not there
+        return None
+    label_map = f"{run.output_of(case)}{run.endings[0]}"
+    return finished(run.store, inputs, there, run.facts, label_map)
+
+
+def _record(
+    run: Run, case: Case, examined: Examined, sidecar: Sidecar, status: Status
+) -> CaseRecord:
+    """Return the record of a case that has a label map, with what this run says of its mask."""
+    why = run.mask_faults.get(case.name) or examined.mask_note or sidecar.mask_fault
+    known, output = replace(sidecar, case=case.name, mask_fault=why), run.output_of(case)
+    label_map, picture = (f"{output}{ending}".rstrip("/") for ending in run.endings)
+    return replace(known.record(status, label_map, picture), model=run.model_name)

@@ -1,0 +1,93 @@
+"""A case that several models look at: read once, and prepared once where they begin alike."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from unet_pipeline.cluster.executor import Executor, Handle
+from unet_pipeline.tasks import (
+    VolumeJob,
+    known_case,
+    known_volume,
+    look_at_case,
+    read_case,
+    stage_further_steps,
+    stage_volume,
+)
+from unet_pipeline.volume.deskew import HandlesShear
+from unet_pipeline.volume.steps import Identity, Step
+
+Steps = tuple[Step, ...]
+
+
+class SharedVolume:
+    """The volume of a case on the workers, for the jobs of its models one after the other.
+
+    Reading is tried again by the next job where it failed for one.
+
+    Attributes
+    ----------
+    jobs
+        As they are to be done: all with the scratch of the first.
+    """
+
+    def __init__(self, jobs: Sequence[VolumeJob], executor: Executor) -> None:
+        self.jobs = tuple(replace(job, scratch=jobs[0].scratch) for job in jobs)
+        chains = [job.steps for job in self.jobs]
+        self._firsts = list(zip(chains, shared_steps(chains), strict=True))
+        self._executor = executor
+        self._read: Handle | None = None
+        self._beginnings: list[tuple[Steps, Handle]] = []
+
+    def staged(self, job: VolumeJob) -> Handle:
+        """Return the handle of the ``StagedCase`` of a job."""
+        submit = self._executor.submit
+        read = self._read_by(job)
+        first = next((first for steps, first in self._firsts if steps == job.steps), ())
+        if first:
+            volume, rest = self._beginning(first, read, job), job.steps[len(first) :]
+            if rest:
+                volume = submit(stage_further_steps, volume, rest, job.memory_bytes)
+        else:
+            volume = submit(stage_volume, read, job.steps, job.memory_bytes)
+        return submit(look_at_case, read, volume, job)
+
+    def _read_by(self, job: VolumeJob) -> Handle:
+        if self._read is not None:
+            return self._executor.submit(known_case, self._read)
+        read = self._executor.submit(read_case, job)
+        if len(self.jobs) > 1:
+            self._read = read
+        return read
+
+    def _beginning(self, first: Steps, read: Handle, job: VolumeJob) -> Handle:
+        for steps, volume in self._beginnings:
+            if steps == first:
+                return self._executor.submit(known_volume, volume)
+        volume = self._executor.submit(stage_volume, read, first, job.memory_bytes)
+        self._beginnings.append((first, volume))
+        return volume
+
+
+def shared_steps(chains: Sequence[Steps]) -> list[Steps]:
+    """Return for each chain the longest beginning that another one shares, if it moves voxels.
+
+    Values alone are changed as fast as they are copied. A step that brings a sheared volume to
+    right angles in its own way must be among the first, for ``prepare`` would else do so.
+    """
+    firsts = []
+    for index, steps in enumerate(chains):
+        others = (*chains[:index], *chains[index + 1 :])
+        most = max((_common(steps, other) for other in others), default=0)
+        first, rest = steps[:most], steps[most:]
+        moves = any(not isinstance(step, Identity) for step in first)
+        late = any(isinstance(step, HandlesShear) for step in rest)
+        firsts.append(first if moves and not late else ())
+    return [first if firsts.count(first) > 1 else () for first in firsts]
+
+
+def _common(steps: Sequence[Step], others: Sequence[Step]) -> int:
+    """Return how many steps two chains begin with alike."""
+    for index, (one, other) in enumerate(zip(steps, others, strict=False)):
+        if one != other:
+            return index
+    return min(len(steps), len(others))
