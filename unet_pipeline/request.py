@@ -120,7 +120,7 @@ def open_segment(settings: SegmentSettings) -> Run:
     settings = settings.in_version()
     store = open_store(settings.storage)
     asked = [settings.with_model(model) for model in (settings.model, *settings.also)]
-    models = [open_model(one, store) for one in asked]
+    models = [_keeping(len(asked), open_model(one, store)) for one in asked]
     for model in models:
         open_network(model)  # so that not every worker finds out that weights do not fit
     cohort = cohort_of(settings, store, models[0].bundle)
@@ -142,6 +142,10 @@ def open_segment(settings: SegmentSettings) -> Run:
     run_id = new_run_id()
     first, *also = (_run(run_id, store, *one) for one in opened)
     return replace(first, also=tuple(also))
+
+
+def _keeping(networks: int, model: Model) -> Model:
+    return replace(model, spec=replace(model.spec, kept=networks))
 
 
 def _run(

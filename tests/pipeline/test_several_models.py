@@ -11,6 +11,7 @@ import unet_pipeline as up
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.inference import predictor
 from unet_pipeline.jobs.plan import open_plan
 from unet_pipeline.jobs.segment import close_models, faults_of, open_segment, run_segment
 from unet_pipeline.storage.store import Store
@@ -76,10 +77,13 @@ def test_each_volume_is_read_once_for_the_same_label_maps(
 
     monkeypatch.setattr(staging, "read_volume", counted)
     monkeypatch.setattr(staging, "prepare", counted_steps)
+    predictor._predictors.clear()
     records = done(place, tmp_path, *STEPS, tile=tile)
     assert {(r.model, r.status) for r in records} == {(name, "done") for name in STEPS}
     assert len(records) == 9
     assert len(read) == 3
+    assert [one.spec.bundle.name for one in predictor._predictors.values()] == list(STEPS)
+    assert all(record.seconds["load"] < 1e-3 for record in records[3:])  # each is loaded once
     assert sorted(prepared[:4]) == [1, 1, 4, len(CT)]  # two begin with 4
     assert {name: label_maps(tmp_path / name) for name in STEPS} == alone
     reports = {name: list((tmp_path / name / "runs").glob("*/report.html")) for name in STEPS}

@@ -64,6 +64,8 @@ class ModelSpec:
         Axes of the model grid that windows are mirrored along, for the mean of their scores.
     engine
         What executes the network.
+    kept
+        Networks that a process keeps: as many as the request runs on each case.
     """
 
     bundle: Bundle
@@ -76,6 +78,7 @@ class ModelSpec:
     depth: Depth | None = None
     mirror: tuple[int, ...] = ()
     engine: EngineName = "eager"
+    kept: int = 1
 
     @property
     def key(self) -> tuple[object, ...]:
@@ -297,13 +300,16 @@ _loading = Lock()
 
 
 def predictor_for(spec: ModelSpec) -> Predictor:
-    """Return this process's predictor, loaded at the first call; one model is kept at a time."""
+    """Return this process's predictor, loaded at the first call; the last ``kept`` are kept."""
     with _loading:
-        if spec.key not in _predictors:
-            _predictors.clear()
-            _predictors[spec.key] = Predictor(spec)
-            log.info("loaded %s on %s", spec.bundle.name, _predictors[spec.key].device)
-        return _predictors[spec.key]
+        known = _predictors.pop(spec.key, None)
+        if known is None:
+            for oldest in list(_predictors)[: max(0, len(_predictors) + 1 - spec.kept)]:
+                del _predictors[oldest]
+            known = Predictor(spec)
+            log.info("loaded %s on %s", spec.bundle.name, known.device)
+        _predictors[spec.key] = known
+        return known
 
 
 def device_of(wanted: str) -> torch.device:
