@@ -5,7 +5,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	command -v $$p >/dev/null && $$p -c 'import sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& { echo $$p; break; }; done)
 BIN := $(VENV)/bin
-JOBS ?= 2
+JOBS ?= 3
+# bytecode of tests is kept, also where an image says otherwise: each process would compile them all
+PYTEST := PYTHONDONTWRITEBYTECODE= OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest
 QUICK := $(addprefix tests/,tiling evaluation report gate storage/test_names.py storage/test_urls.py docs api/test_windows.py)
 
 .DEFAULT_GOAL := help
@@ -64,14 +66,14 @@ contract: venv  ## Check that imports go one way
 	$(BIN)/lint-imports
 
 unit: venv  ## Run the tests, JOBS of them at a time
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST) -n $(JOBS) --dist loadfile
 
 quick: venv lint contract  ## Check style, imports, and what needs no server and no process
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m "not slow and not soak" $(QUICK)
+	$(PYTEST) -q -n $(JOBS) --dist loadfile -m "not slow and not soak" $(QUICK)
 
 soak: venv  ## Run the long forms of what goes wrong again and again, for many minutes
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m soak
-	OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -m "hypothesis and not soak" --hypothesis-profile soak
+	$(PYTEST) -m soak
+	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile soak
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from multiprocessing.util import get_temp_dir
 from pathlib import Path
@@ -18,6 +18,7 @@ from examples import ALL
 
 from unet_pipeline.local.s3_server import S3Server, serve_s3
 from unet_pipeline.private import UMASK_VARIABLE
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.storage.store import StorageOptions, Store
 
 # A busy machine is no failure of a property.
@@ -48,6 +49,13 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[TEMPORARY] = Path(tempfile.mkdtemp(prefix="unet-tests-"))
     config.stash[TEMPORARY].chmod(0o755)  # munge wants folders that all may enter
     os.environ["TMPDIR"] = tempfile.tempdir = str(config.stash[TEMPORARY])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Spare Python's collector what all tests import: seconds for each process of pytest-xdist."""
+    with lasting_imports():
+        return (yield)
 
 
 # What takes longest begins first, or one core would wait for it at the end; all flows have one

@@ -6,14 +6,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+from uuid import uuid4
 
 from cohorts import SmallCohort
 
 from unet_pipeline.local.prefect_server import PrefectServer
 from unet_pipeline.storage.store import join
 
+SCRIPT = Path(__file__).with_name("copies_of_flows.py")
 OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 
@@ -29,13 +32,22 @@ def settings_of(bucket: str, small: SmallCohort, **changes: Any) -> dict[str, An
     }
 
 
+class Flow(Protocol):
+    """A flow that runs in a process of its own."""
+
+    returncode: int | None
+
+    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, Any]:
+        """Wait for its end, and return what it said."""
+
+
 def start_flow(
     server: PrefectServer,
     settings: Mapping[str, Any],
     folder: Path,
     module: str = "unet_pipeline_flows.segment",
-) -> subprocess.Popen[str]:
-    """Start the flow as plain Python, in a process of its own."""
+) -> Flow:
+    """Start the flow as plain Python."""
     request = folder / "settings.json"
     request.write_text(json.dumps(settings))
     return subprocess.Popen(
@@ -45,6 +57,66 @@ def start_flow(
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+class Copies:
+    """Flows in processes that are copies of one that has imported (``copies_of_flows.py``)."""
+
+    def __init__(self, server: PrefectServer) -> None:
+        self.server = server
+        self.process = subprocess.Popen(
+            [sys.executable, SCRIPT],
+            env={**server.env, "OPENBLAS_NUM_THREADS": "1"},
+            stdin=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(
+        self,
+        settings: Mapping[str, Any],
+        folder: Path,
+        module: str = "unet_pipeline_flows.segment",
+    ) -> Flow:
+        """Do as ``start_flow``."""
+        request = folder / "settings.json"
+        request.write_text(json.dumps(settings))
+        return self.run(folder, "-m", module, str(request))
+
+    def run(self, folder: Path, *words: str, env: Mapping[str, str] | None = None) -> "Copy":
+        """Start ``python WORDS``, with the server's variables and those of the store."""
+        copy = Copy(folder / f"{uuid4()}.said", folder / f"{uuid4()}.code", self.process)
+        order = {
+            "words": words, "env": {**self.server.env, **aws_variables(), **(env or {})},
+            "said": str(copy.said), "code": str(copy.code),
+        }  # fmt: skip
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(order) + "\n")
+        self.process.stdin.flush()
+        return copy
+
+    def close(self) -> None:
+        """End the process; those of its copies that still run end by themselves."""
+        self.process.communicate()
+
+
+@dataclass
+class Copy:
+    """A flow that runs in a copy; files of what it said and of its exit status."""
+
+    said: Path
+    code: Path
+    parent: subprocess.Popen[str]
+    returncode: int | None = None
+
+    def communicate(self, input: None = None, timeout: float | None = None) -> tuple[str, None]:
+        """Wait for its end, and return what it said."""
+
+        def ended() -> str:
+            assert self.parent.poll() is None, "the process whose copy it is has ended"
+            return self.code.read_text() if self.code.exists() else ""
+
+        self.returncode = int(wait_until(ended, timeout or 200))
+        return self.said.read_text(), None
 
 
 def aws_variables() -> dict[str, str]:

@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.errors import RunStopped
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.records import CheckRecord, CheckSummary
 from unet_pipeline.report.check_table import attention_order, check_markdown, check_rows
 from unet_pipeline.report.table import as_code
@@ -30,7 +31,8 @@ def check(settings: CheckSettings) -> End:
 
 
 def _check(settings: CheckSettings) -> End:
-    from unet_pipeline.jobs.check import close_check, open_check, run_check  # imports networks
+    with lasting_imports():  # of networks, too
+        from unet_pipeline.jobs.check import close_check, open_check, run_check
 
     run = open_check(settings)
     total = len(run.cases) + len(run.faults)

@@ -3,6 +3,7 @@
 from prefect import flow
 
 from unet_pipeline.config import CompareSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 from unet_pipeline_flows.scoring import score
 
@@ -19,7 +20,8 @@ def compare(settings: CompareSettings) -> End:
 
 
 def _compare(settings: CompareSettings) -> End:
-    from unet_pipeline.jobs.compare import open_compare, run_compare  # imports networks
+    with lasting_imports():  # of networks, too
+        from unet_pipeline.jobs.compare import open_compare, run_compare
 
     return score(settings, open_compare, run_compare)
 

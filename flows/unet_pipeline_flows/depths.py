@@ -3,6 +3,7 @@
 from prefect import flow
 
 from unet_pipeline.config import DepthsSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 from unet_pipeline_flows.scoring import score
 
@@ -19,7 +20,8 @@ def depths(settings: DepthsSettings) -> End:
 
 
 def _depths(settings: DepthsSettings) -> End:
-    from unet_pipeline.jobs.depths import open_depths, run_depths  # imports networks
+    with lasting_imports():  # of networks, too
+        from unet_pipeline.jobs.depths import open_depths, run_depths
 
     return score(settings, open_depths, run_depths)
 

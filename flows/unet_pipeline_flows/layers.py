@@ -7,6 +7,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store
@@ -26,7 +27,8 @@ def layers(settings: LayersSettings) -> End:
 
 
 def _layers(settings: LayersSettings) -> End:
-    from unet_pipeline.jobs.layers import open_layers, run_layers  # imports networks
+    with lasting_imports():  # of networks, too
+        from unet_pipeline.jobs.layers import open_layers, run_layers
 
     run = open_layers(settings)
     get_run_logger().info("run %s: %d layers", run.run_id, len(run.chosen))

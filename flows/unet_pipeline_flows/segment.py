@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from unet_pipeline.config import SegmentSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 
 
@@ -24,7 +25,8 @@ def segment(settings: SegmentSettings) -> End:
 
 
 def _segment(settings: SegmentSettings) -> End:
-    from unet_pipeline_flows.segment_cases import segment_cases  # imports networks
+    with lasting_imports():  # of networks, too
+        from unet_pipeline_flows.segment_cases import segment_cases
 
     return segment_cases(settings)
 

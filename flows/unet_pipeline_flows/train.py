@@ -9,6 +9,7 @@ from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.config import TrainSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.table import as_code
 from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
@@ -31,7 +32,8 @@ def train(settings: TrainSettings) -> End:
 
 
 def _train(settings: TrainSettings) -> End:
-    from unet_pipeline.jobs.train import open_train, run_train  # imports networks
+    with lasting_imports():  # of networks, too
+        from unet_pipeline.jobs.train import open_train, run_train
 
     run = open_train(settings)
     bar, curves = Bar(settings.steps, "Steps of training"), _Curves(settings)

@@ -53,4 +53,3 @@ def test_what_is_imported_for_good_is_nothing_to_the_collector():
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() > before
-    gc.unfreeze()

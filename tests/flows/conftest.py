@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from cohorts import SmallCohort, tiny_cohort
-from flow_runs import latest_run, start_flow
+from flow_runs import Copies, latest_run
 from planted_names import write_planted
 
 from unet_pipeline.config.allowed import VARIABLE
@@ -36,6 +36,14 @@ def deployed(server, worker_process):
     return server
 
 
+@pytest.fixture(scope="session")
+def copies(server):
+    """Flows as plain Python, each in a process that is a copy of one that has imported."""
+    running = Copies(server)
+    yield running
+    running.close()
+
+
 @pytest.fixture
 def cohort(s3_env) -> tuple[str, SmallCohort]:
     """A bucket, and a small cohort in it."""
@@ -44,7 +52,7 @@ def cohort(s3_env) -> tuple[str, SmallCohort]:
 
 
 @pytest.fixture(scope="session")
-def on_dask(server, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
+def on_dask(server, copies, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
     """A run of the flow on Dask over a cohort with planted names and faults, and what it said."""
     bucket = s3.bucket("planted")
     write_planted(s3.store, join(bucket, "in"))
@@ -57,7 +65,7 @@ def on_dask(server, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.server.environment().items():
             patch.setenv(name, value)
-        flow = start_flow(server, settings, tmp_path_factory.mktemp("planted"))
+        flow = copies.start(settings, tmp_path_factory.mktemp("planted"))
     said, _ = flow.communicate(timeout=280)
     assert flow.returncode == 0, said
     return latest_run(server), said

@@ -4,13 +4,13 @@ import json
 import re
 
 from cohorts import write_tiny
-from flow_runs import latest_run, of_run, start_flow
+from flow_runs import latest_run, of_run
 from hostile_texts import HOSTILE, MARKUP, hostile_bundle, obeyed
 
 from unet_pipeline.storage.store import Store
 
 
-def test_artifacts_and_logs_of_a_run(server, tmp_path):
+def test_artifacts_and_logs_of_a_run(server, copies, tmp_path):
     write_tiny(Store(), str(tmp_path / "in"), 1)
     for name in (HOSTILE, f"=1+1 {MARKUP}"):
         (tmp_path / "in/images" / f"{name}.nii.gz").write_bytes(b"no volume")
@@ -19,7 +19,7 @@ def test_artifacts_and_logs_of_a_run(server, tmp_path):
         "model": hostile_bundle(tmp_path / f"bundle {MARKUP}\x1b[2J"),
         "cluster": {"kind": "serial", "threads": 1},
     }  # fmt: skip
-    flow = start_flow(server, settings, tmp_path)
+    flow = copies.start(settings, tmp_path)
     said, _ = flow.communicate(timeout=120)
     assert flow.returncode == 0, said
     artifacts = of_run(server, "artifacts", latest_run(server))

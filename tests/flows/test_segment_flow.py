@@ -54,7 +54,7 @@ def test_a_wrong_request_fails_the_flow_with_its_sentence(server, cohort, tmp_pa
     assert run["state"]["message"] == f"[bundle_missing] {said.splitlines()[-1]}"
 
 
-def test_a_fault_that_passes_is_tried_again(server, tmp_path):
+def test_a_fault_that_passes_is_tried_again(server, copies, tmp_path):
     """The image is a link to itself, which no system can open, until a first try has failed."""
     (name,) = write_cohort(Store(), str(tmp_path), 1)
     image = tmp_path / "images" / f"{name}.nii.gz"
@@ -69,7 +69,7 @@ def test_a_fault_that_passes_is_tried_again(server, tmp_path):
         "output": str(tmp_path / "out"),
         "cluster": {"kind": "serial", "threads": 1},
     }
-    flow = start_flow(server, settings, tmp_path)
+    flow = copies.start(settings, tmp_path)
 
     def waits_for_another_try():
         states = {"state": {"name": {"any_": ["AwaitingRetry"]}}}
@@ -94,7 +94,7 @@ def test_a_fault_that_passes_is_tried_again(server, tmp_path):
     ],
 )
 def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
-    server, s3_env, monkeypatch, tmp_path, module
+    server, copies, s3_env, monkeypatch, tmp_path, module
 ):
     bucket, over = s3_env.bucket("stopped"), []
     write_tiny(Store(), bucket, 2)
@@ -112,7 +112,7 @@ def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
     with faulty_s3(s3_env.endpoint_url) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
         proxy.restart(rule)
-        flow = start_flow(server, settings, tmp_path, module)
+        flow = copies.start(settings, tmp_path, module)
         said, _ = flow.communicate(timeout=100)
     assert flow.returncode == 3, said
     assert "Traceback" not in said

@@ -1,8 +1,6 @@
 """A run that names what its worker was not allowed ends as a refused request, with its code."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -32,7 +30,7 @@ def model(mark):
 
 
 @pytest.fixture(scope="module")
-def states(server, model, mark):
+def states(server, copies, model, mark):
     """Run all flows, in a process that is none of theirs, and return their final states."""
     place = str(mark.parent)
     given = {"images": f"{place}/scans", "output": f"{place}/out"}
@@ -43,8 +41,9 @@ def states(server, model, mark):
     requests += [(flow, {**given, **own}) for flow, (own, _) in OTHERS.items()]
     file = mark.parent / "requests.json"
     file.write_text(json.dumps(requests))
-    environment = {**server.env, VARIABLE["prefix"]: place}
-    subprocess.run([sys.executable, SCRIPT, file], env=environment, check=True, timeout=200)
+    ran = copies.run(mark.parent, str(SCRIPT), str(file), env={VARIABLE["prefix"]: place})
+    said, _ = ran.communicate(timeout=200)
+    assert ran.returncode == 0, said
     return {name: _last(server, name) for name in (*WITH_TRUST, *OTHERS)}
 
 

@@ -1,13 +1,10 @@
 """A wrong request fails the run of any flow with its sentence."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from cohorts import tiny_cohort
-from flow_runs import aws_variables
 
 from unet_pipeline.storage.store import join
 
@@ -28,7 +25,7 @@ REQUESTS = {
 
 
 @pytest.fixture(scope="module")
-def states(server, s3, tmp_path_factory):
+def states(server, copies, s3, tmp_path_factory):
     """Run all of them, and return the final state of each by the name of its flow."""
     bucket = s3.bucket("wrong")
     small = tiny_cohort(s3.store, join(bucket, "scans"))
@@ -36,12 +33,9 @@ def states(server, s3, tmp_path_factory):
     requests = [(flow, {**given, **changes}) for flow, (changes, _) in REQUESTS.items()]
     file = tmp_path_factory.mktemp("wrong") / "requests.json"
     file.write_text(json.dumps(requests))
-    variables = {**aws_variables(), **s3.server.environment()}
-    ran = subprocess.run(
-        [sys.executable, SCRIPT, file], env={**server.env, **variables},
-        capture_output=True, check=False, text=True, timeout=200,
-    )  # fmt: skip
-    assert ran.returncode == 0, ran.stderr
+    ran = copies.run(file.parent, str(SCRIPT), str(file), env=s3.server.environment())
+    said, _ = ran.communicate(timeout=200)
+    assert ran.returncode == 0, said
     assert not [url for url in s3.store.list_files(bucket) if "/out" in url]
     return {name: _last_state(server, name) for name in REQUESTS}
 
