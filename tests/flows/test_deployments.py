@@ -22,7 +22,6 @@ from unet_pipeline.local.prefect_server import close_abandoned_runs
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
-NIGHTLY = "segment/nightly"
 
 
 def test_nightly_is_registered_and_off(deployed):
@@ -59,7 +58,9 @@ def test_a_cohort_switches_nightly_on_and_without_one_it_stays_as_it_is(deployed
     assert deployment(deployed, "nightly")["schedules"] == after["schedules"]
     assert deployment(deployed, "on-demand")["parameters"] != after["parameters"]
     (schedule,) = after["schedules"]
-    deployed.prefect("deployment", "schedule", "pause", NIGHTLY, schedule["id"])
+    off = f"/deployments/{after['id']}/schedules/{schedule['id']}"
+    deployed.api(off, {"active": False}, method="PATCH")
+    assert deployment(deployed, "nightly")["schedules"][0]["active"] is False
 
 
 def test_a_worker_runs_a_cohort(deployed, cohort):

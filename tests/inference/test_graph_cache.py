@@ -1,6 +1,7 @@
 """Converted networks that are kept: the same bits as new ones, and never a wrong or damaged one."""
 
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
@@ -38,6 +39,23 @@ def spec(tmp_path_factory) -> ModelSpec:
     folder = random_bundle(tmp_path_factory.mktemp("bundle"), features=(4, 8), roi_size=ROI)
     bundle = load_bundle(folder, Store())
     return ModelSpec(bundle, Store(), ROI, batch=2, threads=1, device="cpu", engine="openvino")
+
+
+@pytest.fixture(scope="module")
+def converted(spec, tmp_path_factory) -> tuple[bytes, Path]:
+    """Scores of the network that was just converted, and what was kept of it."""
+    cache = tmp_path_factory.mktemp("converted")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("UNET_PIPELINE_CACHE", str(cache))
+        return scores(spec), cache / "graphs"
+
+
+@pytest.fixture
+def kept(converted, folder) -> tuple[bytes, Path]:
+    """Scores of the converted network, and the file that is kept of it."""
+    shutil.copytree(converted[1], folder)  # with times and modes
+    (path,) = folder.iterdir()
+    return converted[0], path
 
 
 def scores(spec: ModelSpec) -> bytes:
@@ -117,18 +135,15 @@ def test_where_there_can_be_no_folder_graphs_are_kept_as_long_as_the_process(tmp
 
 
 @needs_openvino
-def test_a_kept_network_gives_the_bits_of_one_that_was_converted(spec, folder, request):
-    converted = scores(spec)
-    (path,) = folder.iterdir()
+def test_a_kept_network_gives_the_bits_of_one_that_was_converted(spec, kept, no_conversion):
+    converted, path = kept
     assert path.stat().st_mode & 0o077 == 0  # weights may be nobody else's business
-    request.getfixturevalue("no_conversion")
     assert scores(spec) == converted
 
 
 @needs_openvino
-def test_a_damaged_network_is_converted_anew(spec, folder, request):
-    converted = scores(spec)
-    (path,) = folder.iterdir()
+def test_a_damaged_network_is_converted_anew(spec, kept, request):
+    converted, path = kept
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     assert scores(spec) == converted
@@ -137,8 +152,8 @@ def test_a_damaged_network_is_converted_anew(spec, folder, request):
 
 
 @needs_openvino
-def test_a_graph_that_openvino_cannot_read_is_converted_anew(spec, folder):
-    expected = scores(spec)
+def test_a_graph_that_openvino_cannot_read_is_converted_anew(spec, kept):
+    expected, _ = kept
     key = engine_module._key(spec.made_from)
     save_graph(key, Graph(b"<net>", b""))
     assert scores(spec) == expected

@@ -144,7 +144,7 @@ def test_a_killed_worker_loses_nothing(long_cohort):
     from unet_pipeline.jobs.segment import segment_case
 
     bucket, small = long_cohort
-    windows = WindowSettings(tile=(24, 24, 24), overlap=0.6)
+    windows = WindowSettings(tile=(24, 24, 24), overlap=0.5)
     settings = settings_of(bucket, small, windows=windows, resume=False)
     run = open_segment(settings)
     case = next(c for c in run.cases if c.name == small.sound[0])
