@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from shlex import quote
+from time import monotonic
 
 import unet_pipeline
 from unet_pipeline import stopping
@@ -13,7 +14,8 @@ from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
-from unet_pipeline.report.page import MAX_FIGURES, report_html
+from unet_pipeline.report.doubt_pictures import doubt_png
+from unet_pipeline.report.page import MAX_DOUBTS, MAX_FIGURES, report_html
 from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
 from unet_pipeline.report.table import attention_order, cases_csv
@@ -23,6 +25,8 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
 from unet_pipeline.viewing.index import NAME as INDEX
 from unet_pipeline.viewing.index import RunIndex, index_bytes, index_of
+
+_DRAWING_SECONDS = 60.0  # for pictures of doubts
 
 
 def close_segment(
@@ -101,6 +105,8 @@ def _write_report(
     store: Store,
 ) -> None:
     figures = _figures(run, records, reviews)
+    if not summary.stopped:  # a signal leaves no time
+        figures |= _of_doubts(run, records, reviews)
     folder = parent(summary.report)
     context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
     page = report_html(summary, records, figures, context, reviews)
@@ -146,6 +152,25 @@ def _figures(
         with suppress(PipelineError):  # a report without a picture is better than none
             if record.figure is not None and run.store.exists(record.figure):
                 figures[record.case] = run.store.read(record.figure)
+    return figures
+
+
+def _of_doubts(
+    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review]
+) -> dict[str, bytes]:
+    """Draw the most doubtful cases where the doubt is, as many as there is time for."""
+    cases = {case.name: case for case in run.cases}
+    outputs = {record.case: record.output for record in records}
+    names, deadline = run.model.bundle.labels, monotonic() + _DRAWING_SECONDS
+    figures = {}
+    for one in reviews[:MAX_DOUBTS]:
+        case, output = cases.get(one.case), outputs.get(one.case)
+        if case is None or not output or monotonic() > deadline:
+            continue
+        with suppress(PipelineError):  # it keeps the picture that it has
+            png = doubt_png(run.store, case.images[0], output, one.doubts[0], names)
+            if png is not None:
+                figures[one.case] = png
     return figures
 
 

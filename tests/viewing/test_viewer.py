@@ -12,6 +12,7 @@ import sys
 from contextlib import closing
 from dataclasses import replace
 from http.client import HTTPConnection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import nibabel as nib
@@ -104,6 +105,29 @@ def test_a_run_is_found_by_its_folder_and_by_its_output(made):
     with pytest.raises(RequestError) as raised:
         open_view(ViewSettings(run=str(made / "images")))
     assert raised.value.code == "run_missing"
+
+
+def test_a_doubtful_case_comes_first_in_list_and_report(made, tmp_path):
+    run = open_segment(
+        SegmentSettings(
+            images=f"{made}/images", model=str(made / "bundle"), output=str(tmp_path),
+            cluster=ClusterSettings(kind="serial", threads=1),
+        )
+    )  # fmt: skip
+    records = sorted(run_segment(run, SerialExecutor()), key=lambda one: one.case)
+    others = [replace(records[0], case=f"other-{index}") for index in range(30)]
+    small = {"1": {**records[1].statistics["1"], "largest_part": 0.2}}
+    records[1] = replace(records[1], statistics={**records[1].statistics, **small})
+    summary = close_segment(run, [*records, *others], seconds=1.0, workers=1)
+    listed = told(viewer(tmp_path), "cases.json")["cases"]
+    assert [bool(one["reasons"]) for one in listed] == [True] + 31 * [False]
+    assert listed[0]["case"] == records[1].case
+    assert "label 1: share outside of its largest part 80%" in listed[0]["reasons"][0]
+    known = told(viewer(tmp_path), "case/0.json")
+    assert known["doubts"][0] == "1"
+    page = Path(summary.report).read_text()
+    first = page[page.index('id="review"') : page.index('id="sizes"')]
+    assert first.index("largest part 80%") < first.index("data:image/webp")
 
 
 def test_nothing_else_is_handed_on(made):

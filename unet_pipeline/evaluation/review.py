@@ -18,6 +18,7 @@ LEAST_CASES = 20  # with a label, from which its distribution is known
 DOUBTFUL = 3.5  # robust z
 _USUAL = 0.95  # share of cases that have a label which is missed where it is absent
 _MOST = 99.0  # score of what cannot be measured in deviations
+SCATTERED = "share outside of its largest part"
 _MAD = 1.4826  # of a normal distribution: standard deviation / MAD
 
 Case = Mapping[str, Mapping[str, float | str]]  # statistics of each label
@@ -183,7 +184,7 @@ def _mm(value: float) -> str:
 
 _MEASURES = (
     _Measure("volume", _log_volume, 0.05, lambda value: f"{np.exp(value):.3g} ml"),
-    _Measure("share outside of its largest part", _scattered, 0.01, lambda value: f"{value:.0%}"),
+    _Measure(SCATTERED, _scattered, 0.01, lambda value: f"{value:.0%}"),
     _Measure("length from left to right", _log_length("x"), 0.05, _mm),
     _Measure("length from back to front", _log_length("y"), 0.05, _mm),
     _Measure("length from foot to head", _log_length("z"), 0.05, _mm),

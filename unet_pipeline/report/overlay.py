@@ -23,6 +23,7 @@ from unet_pipeline.report.planes import (
     View,
     busiest_voxel,
     grey_levels,
+    index_in_ras,
     picture,
     ras_axes,
     to_ras,
@@ -38,7 +39,6 @@ _LETTER = 20
 _TITLE_Y, _LEGEND_Y = HEIGHT - 34, HEIGHT - 12
 _BOX = (_CELL - 2 * _LETTER, _TITLE_Y - 12 - 2 * _LETTER)
 _FILL = 0.3
-_WEBP_QUALITY = 75
 _PNG_LEVEL = 3  # half the time of the usual 6, for files a twentieth larger
 _TEXT, _FAINT, _BACKGROUND = (235, 235, 235), (160, 160, 160), (0, 0, 0)
 _LONGEST_NAME = 28
@@ -73,6 +73,7 @@ def overlay_png(
     axcodes: Sequence[str] = ("R", "A", "S"),
     dashed: str = "reference",
     names: Mapping[int, str] = MappingProxyType({}),
+    place: Sequence[int] | None = None,
 ) -> bytes:
     """Return a PNG of 900 x 340 pixels with an axial, a coronal and a sagittal plane.
 
@@ -96,6 +97,8 @@ def overlay_png(
         What the legend calls the reference.
     names
         Names of labels for the legend; it shows the number of a label without one.
+    place
+        Voxel that the planes go through, as index of the arrays. Default: as above.
 
     Raises
     ------
@@ -108,18 +111,8 @@ def overlay_png(
     labels = to_ras(labels_XYZ, axcodes)
     reference = None if reference_XYZ is None else to_ras(reference_XYZ, axcodes)
     image = Sliced(image_XYZ, axcodes)
-    return _png(_draw(_panels(image, labels, reference, spacing), dashed, names))
-
-
-def smaller(png: bytes) -> tuple[bytes, str]:
-    """Return a picture for a page, a fifth as large, and its kind; as it is if it is no PNG."""
-    try:
-        with Image.open(BytesIO(png), formats=["PNG"]) as image:
-            buffer = BytesIO()
-            image.convert("RGB").save(buffer, "WEBP", quality=_WEBP_QUALITY, method=2)
-    except (OSError, ValueError):
-        return png, "png"
-    return buffer.getvalue(), "webp"
+    voxel = None if place is None else index_in_ras(place, image_XYZ.shape, axcodes)
+    return _png(_draw(_panels(image, labels, reference, spacing, voxel), dashed, names))
 
 
 def _check(
@@ -143,9 +136,14 @@ def _check(
 
 
 def _panels(
-    image: Sliced, labels: Array, reference: Array | None, spacing: Sequence[float]
+    image: Sliced,
+    labels: Array,
+    reference: Array | None,
+    spacing: Sequence[float],
+    voxel: tuple[int, ...] | None = None,
 ) -> list[_Panel]:
-    voxel = busiest_voxel(labels)
+    if voxel is None:
+        voxel = busiest_voxel(labels)
     if voxel is None and reference is not None:
         voxel = busiest_voxel(reference)
     if voxel is None:

@@ -17,9 +17,10 @@ from unet_pipeline.records import CaseRecord, RunSummary, json_text
 from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.label_sizes import label_sizes
-from unet_pipeline.report.overlay import HEIGHT, WIDTH, smaller
+from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.palette import label_colour
 from unet_pipeline.report.review_table import reasons
+from unet_pipeline.report.small_pictures import smaller
 from unet_pipeline.report.table import attention_order, label_order, labels_of, name_of, number
 from unet_pipeline.texts import shown
 
@@ -28,7 +29,7 @@ MAX_ROWS, ROWS_AT_ONCE = 10_000, 100
 MAX_FIGURES, MOST_PICTURE_BYTES = 48, 2_500_000
 MAX_LABEL_COLUMNS = 8
 MAX_SIZES = 120
-MAX_REVIEWS, MAX_REASONS = 100, 4
+MAX_REVIEWS, MAX_REASONS, MAX_DOUBTS = 100, 4, 12  # the last: with their picture
 
 _MESSAGE = re.compile(r"(?P<fault>found .*?; wanted .*?\.) (?P<remedy>[A-Z].*)", re.DOTALL)
 
@@ -119,7 +120,14 @@ def _headline(summary: RunSummary) -> dict[str, object]:
 
 def _reviews(reviews: Sequence[Review], names: Mapping[str, str]) -> dict[str, object]:
     shown = [(one.case, reasons(one, names)[:MAX_REASONS]) for one in reviews[:MAX_REVIEWS]]
-    return {"reviews": shown, "more_reviews": len(reviews) - len(shown)}
+    in_list = [one.case for one in reviews[:MAX_DOUBTS]]
+    more = len(reviews) - len(shown)
+    return {
+        "reviews": shown,
+        "more_reviews": more,
+        "max_doubts": MAX_DOUBTS,
+        "in_list": in_list,
+    }
 
 
 def _sizes(records: Sequence[CaseRecord], names: Mapping[str, str]) -> dict[str, object]:
@@ -151,6 +159,7 @@ def _cases(
         "labels": [_label(name, names) for name in labels[:MAX_LABEL_COLUMNS]],
         "more_labels": max(len(labels) - MAX_LABEL_COLUMNS, 0),
         "pictures": pictures,
+        "of_case": {figure.record.case: figure for figure in pictures},
         "more_pictures": len(drawn) - len(pictures),
         "anchors": anchors,
     }

@@ -87,6 +87,16 @@ def to_ras(array: Array, axcodes: Sequence[str]) -> Array:
     return np.transpose(array, axes)[flips]
 
 
+def index_in_ras(
+    index: Sequence[int], shape: Sequence[int], axcodes: Sequence[str]
+) -> tuple[int, ...]:
+    """Return where a voxel of an array is in ``to_ras`` of it."""
+    return tuple(
+        index[axis] if axcodes[axis] in "RAS" else shape[axis] - 1 - index[axis]
+        for axis in ras_axes(axcodes)
+    )
+
+
 def busiest_voxel(foreground_XYZ: Array) -> tuple[int, ...] | None:
     """Return, per axis, the index of the slice with most non-zero voxels; None if there are none.
 
