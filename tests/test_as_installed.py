@@ -8,7 +8,7 @@ import pytest
 from as_installed.sitecustomize import OF_TESTS
 from packaging.requirements import Requirement
 
-EXTRAS = ("", "demo", "cuda", "slurm", "kubernetes", "server", "nnunet", "openvino")
+EXTRAS = ("", "demo", "cuda", "slurm", "kubernetes", "server", "nnunet", "openvino", "parquet")
 
 
 def needed(name: str, extras: frozenset[str], found: set[tuple[str, frozenset[str]]]) -> None:
