@@ -13,10 +13,16 @@ from typing import Any, TypeVar
 from torch import nn
 
 from unet_pipeline import console
-from unet_pipeline.api.results import Checked, HasCase, Planned, Segmented
+from unet_pipeline.api.results import Checked, HasCase, Measured, Planned, Segmented
 from unet_pipeline.api.settings import settings_of
 from unet_pipeline.cluster.backends import open_executor
-from unet_pipeline.config import CheckSettings, PlanSettings, SegmentSettings, TrainSettings
+from unet_pipeline.config import (
+    CheckSettings,
+    PlanSettings,
+    SegmentSettings,
+    StatisticsSettings,
+    TrainSettings,
+)
 from unet_pipeline.errors import RunStopped
 from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.jobs.plan import CasePlan, close_plan, open_plan, run_plan
@@ -27,6 +33,7 @@ from unet_pipeline.jobs.segment import (
     run_segment,
     with_engine,
 )
+from unet_pipeline.jobs.statistics import close_statistics, open_statistics, run_statistics
 from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.networks import loading
 from unet_pipeline.networks.bundle import Bundle
@@ -168,6 +175,48 @@ def plan(images: str, *, model: str, **settings: Any) -> Planned:
     faults = [one for one in made if isinstance(one, CaseRecord)]
     found = close_plan(run, plans, len(faults), None)
     return Planned(_by_name(plans), tuple(faults), found)
+
+
+def statistics(labels: str, images: str | None = None, **settings: Any) -> Measured:
+    """Measure label maps that exist already, and say which of them want a look.
+
+    Parameters
+    ----------
+    labels
+        Whoever made them: a folder or prefix, a glob, a file, or an output of ``segment``.
+    images
+        That they lie on; then values under labels are measured, too.
+    **settings
+        As the options of ``unet-pipeline statistics``.
+
+    Returns
+    -------
+    Measured
+        A record for each label map, with ``statistics``; ``result.to_review()`` names those that
+        are unlike the others.
+
+    Raises
+    ------
+    RequestError
+        For what is wrong with the request.
+    """
+    asked = settings_of(StatisticsSettings, {"labels": labels, "images": images} | settings)
+    run, stopped = open_statistics(asked), None
+    records: list[CaseRecord] = []
+    with (
+        open_executor(asked.cluster.spec()) as executor,
+        console.case_progress(run.total, "Measuring") as progress,
+    ):
+        try:
+            for record in run_statistics(run, executor):
+                records.append(record)
+                console.advance(progress, record)
+        except RunStopped as error:
+            stopped = error
+    summary = close_statistics(run, records, stopped=stopped)
+    if stopped is not None:
+        raise stopped
+    return Measured(_by_name(records), summary)
 
 
 def train(images: str, masks: str | None = None, *, output: str, **settings: Any) -> TrainReport:

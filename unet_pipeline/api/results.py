@@ -8,10 +8,11 @@ import numpy.typing as npt
 from rich.console import RenderableType
 
 from unet_pipeline import console
-from unet_pipeline.api.tables import checks_table, html_of, plans_table
+from unet_pipeline.api.tables import checks_table, html_of, plans_table, statistics_table
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.jobs.plan import CasePlan, Estimate
+from unet_pipeline.jobs.statistics import StatisticsSummary
 from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSummary
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.axes import OF_LABELS
@@ -147,6 +148,26 @@ class Checked(Records[CheckRecord]):
 
     def _table(self) -> RenderableType:
         return checks_table(self.records)
+
+
+@dataclass(frozen=True)
+class Measured(Records[CaseRecord]):
+    """What ``statistics`` measured.
+
+    Attributes
+    ----------
+    summary
+        Each label over all label maps, names of labels, and where report and table lie.
+    """
+
+    summary: StatisticsSummary
+
+    def to_review(self) -> list[Review]:
+        """Return the label maps that are unlike the others, worst first, with the reasons."""
+        return review(self.records)
+
+    def _table(self) -> RenderableType:
+        return statistics_table(self.records, self.summary.labels)
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,17 @@
 """Records of cases as tables that a notebook shows."""
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from unet_pipeline.jobs.plan import CasePlan
-from unet_pipeline.records import CheckRecord
+from unet_pipeline.records import CaseRecord, CheckRecord
 from unet_pipeline.report.check_table import attention_order
 from unet_pipeline.report.quantities import bytes_text
+from unet_pipeline.report.table import label_order, name_of
 
 MOST_ROWS = 50
 
@@ -38,6 +39,25 @@ def plans_table(plans: Sequence[CasePlan]) -> Table:
         for one in plans
     )
     return _table("Plan", ("case", "windows", "tiles", "peak memory"), rows, len(plans))
+
+
+def statistics_table(records: Sequence[CaseRecord], names: Mapping[str, str]) -> Table:
+    """Return the size of each label of each label map that has it."""
+    rows = [
+        (one.case, name_of(label, names), *_size(one.statistics[label]))
+        for one in records
+        for label in sorted(one.statistics, key=label_order)
+        if one.statistics[label].get("voxels")
+    ]
+    headings = ("case", "label", "volume, ml", "surface, mm2", "parts", "cut")
+    return _table("Label maps", headings, rows, len(rows))
+
+
+def _size(values: Mapping[str, float | str]) -> tuple[str, ...]:
+    return tuple(
+        value if isinstance(value, str) else f"{value:.6g}"
+        for value in (values.get(name, "") for name in ("volume_ml", "surface_mm2", "parts", "cut"))
+    )
 
 
 def _table(title: str, names: Sequence[str], rows: Iterable[tuple[str, ...]], count: int) -> Table:

@@ -23,6 +23,7 @@ from unet_pipeline.cli import (
     plans,
     selection,
     servers,
+    statistics,
     train,
     view,
 )
@@ -48,6 +49,7 @@ for command in (
     selection.compare,
     differences.differences,
     view.view,
+    statistics.statistics,
     layers.layers,
     servers.demo,
     servers.up,

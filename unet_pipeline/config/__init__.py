@@ -18,6 +18,7 @@ from unet_pipeline.config.evaluation import (
     DifferencesSettings,
     LayersSettings,
     ScoringSettings,
+    StatisticsSettings,
     ViewSettings,
 )
 from unet_pipeline.config.fields import Settings, Voxels
@@ -50,6 +51,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "layers": LayersSettings,
     "differences": DifferencesSettings,
     "view": ViewSettings,
+    "statistics": StatisticsSettings,
     "bundle inspect": InspectSettings,
     "bundle verify": InspectSettings,
     "bundle make": MakeSettings,
@@ -84,6 +86,7 @@ __all__ = [
     "ScoringSettings",
     "SegmentSettings",
     "Settings",
+    "StatisticsSettings",
     "StorageSettings",
     "TrainSettings",
     "ValidationSettings",

@@ -37,6 +37,7 @@ from unet_pipeline.config.parts import (
     StorageSettings,
     Windows,
     WindowSettings,
+    WorkerSettings,
 )
 
 NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._+-]*)=(?P<model>.+)")  # a bundle with a name
@@ -169,6 +170,44 @@ class ViewSettings(Settings):
     )
     port: int = Field(0, ge=0, le=65535, description="Port on 127.0.0.1. 0: a free one.")
     storage: Access = AccessSettings()
+
+
+class StatisticsSettings(Settings):
+    """Label maps that exist already are measured, whoever made them."""
+
+    labels: Annotated[Place, Option(argument=True)] = Field(
+        description="Label maps: a prefix or folder, a glob or a file; an output of segment, too. "
+        "Of a folder where some are named like label maps (_seg, _mask, _dseg ...), these."
+    )
+    images: Url | None = Field(
+        None,
+        description="Images that they lie on, found by name: then the values under each label are "
+        "measured, too, and the report has pictures. Default: the label maps alone.",
+    )
+    mask_pattern: Annotated[
+        MaskPattern,
+        Field(
+            description="Where the label map of an image lies below the label maps, such as "
+            "{case}/segmentation.nii.gz. Default: they are found by name."
+        ),
+    ] = None
+    label_names: Url | None = Field(
+        None,
+        description="File with the names of the labels: a table of BIDS (dseg.tsv, with index and "
+        'name), or JSON ({"1": "liver"}, or a dataset.json). Default: the only dseg.tsv among '
+        "the label maps, or what the record of one of ours says.",
+    )
+    output: Url | None = Field(
+        None, description="Prefix of a report with pictures, and of tables. Default: none."
+    )
+    gate: Remedies = RemedySettings()
+    cluster: Annotated[
+        WorkerSettings,
+        Field(description="Where label maps are measured. Default: serial; local if anything else "
+        "is said of workers."),
+    ] = WorkerSettings(kind="serial")  # fmt: skip
+    limits: CaseLimits = Limits()
+    storage: Storage = StorageSettings()
 
 
 class LayersSettings(Settings):

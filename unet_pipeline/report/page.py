@@ -111,7 +111,7 @@ def _headline(summary: RunSummary) -> dict[str, object]:
         "started": started(summary.run_id),
         "total": sum(summary.counts.values()),
         "label_dice": [
-            _label(name, summary.labels, dice[name]) for name in sorted(dice, key=label_order)
+            label_shown(name, summary.labels, dice[name]) for name in sorted(dice, key=label_order)
         ],
         "overall_dice": sum(known) / len(known) if known else None,
         "shares": shares_of(summary.cost),
@@ -132,7 +132,7 @@ def _reviews(reviews: Sequence[Review], names: Mapping[str, str]) -> dict[str, o
 
 def _sizes(records: Sequence[CaseRecord], names: Mapping[str, str]) -> dict[str, object]:
     sizes = label_sizes(records)
-    shown = [(_label(size.label, names), size) for size in sizes[:MAX_SIZES]]
+    shown = [(label_shown(size.label, names), size) for size in sizes[:MAX_SIZES]]
     return {"sizes": shown, "more_sizes": len(sizes) - len(shown)}
 
 
@@ -156,7 +156,7 @@ def _cases(
         "rows": others[:ROWS_AT_ONCE],
         "all_rows": _data(others[:MAX_ROWS], anchors, labels[:MAX_LABEL_COLUMNS]),
         "more_rows": max(len(others) - MAX_ROWS, 0),
-        "labels": [_label(name, names) for name in labels[:MAX_LABEL_COLUMNS]],
+        "labels": [label_shown(name, names) for name in labels[:MAX_LABEL_COLUMNS]],
         "more_labels": max(len(labels) - MAX_LABEL_COLUMNS, 0),
         "pictures": pictures,
         "of_case": {figure.record.case: figure for figure in pictures},
@@ -212,6 +212,7 @@ def _fault(record: CaseRecord) -> _Fault:
     return _Fault(record.case, record.code, sentence[:1].upper() + sentence[1:], remedy)
 
 
-def _label(name: str, names: Mapping[str, str], dice: float | None = None) -> _Label:
+def label_shown(name: str, names: Mapping[str, str], dice: float | None = None) -> _Label:
+    """Return what a page shows of a label."""
     is_number = name.isascii() and name.isdigit()
     return _Label(name, name_of(name, names), label_colour(int(name)) if is_number else "", dice)

@@ -16,7 +16,12 @@ def reasons(one: Review, names: Mapping[str, str]) -> list[str]:
     names
         Name of each label, by its number as text.
     """
-    return [f"{name_of(doubt.label, names)}: {doubt.what}" for doubt in one.doubts]
+    return [f"{_called(doubt.label, names)}: {doubt.what}" for doubt in one.doubts]
+
+
+def _called(label: str, names: Mapping[str, str]) -> str:
+    name = name_of(label, names)
+    return f"label {name}" if name == label else name
 
 
 def review_csv(reviews: Sequence[Review], names: Mapping[str, str]) -> str:

@@ -45,6 +45,7 @@ def discover(
     channels: Channels | None = None,
     labels: Labels | None = None,
     require_masks: bool = True,
+    masks_may_be_ours: bool = False,
 ) -> Cohort:
     """Return the cases that ``images`` selects, each with its mask if ``masks`` is given.
 
@@ -69,6 +70,8 @@ def discover(
         Names of the labels: masks in parts, one structure a file, are joined by them.
     require_masks
         Whether a case is at fault whose mask is missing or ambiguous; else it goes on without.
+    masks_may_be_ours
+        Whether label maps of ours are masks, also beside those of others.
 
     Raises
     ------
@@ -85,7 +88,7 @@ def discover(
     if pattern is not None and masks is None:
         masks = images
     listed = _list(store, images)
-    listed_masks = None if masks is None else _list_masks(store, masks)
+    listed_masks = None if masks is None else _list_masks(store, masks, masks_may_be_ours)
     inner = labels_within(store, _holders(listed, listed_masks, pattern))
     sides = _apart(listed, listed_masks, pattern, inner)
     known = _known_channels(store, listed, channels)
@@ -122,8 +125,11 @@ def _list(store: Store, url: str) -> Listing:
     return Listing(found, frozenset(ours))
 
 
-def _list_masks(store: Store, url: str) -> Listing:
+def _list_masks(store: Store, url: str, may_be_ours: bool) -> Listing:
     """List masks; label maps of ours are masks only where whoever names them names no others."""
+    if may_be_ours:
+        found = survey(store, url)
+        return Listing(found, run_files(found))
     listed = _list(store, url)
     return listed if listed.volumes() else Listing(listed.survey, run_files(listed.survey))
 

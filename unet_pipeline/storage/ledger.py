@@ -147,6 +147,11 @@ def finished(
     return known if holds else None
 
 
+def still_describes(store: Store, label_url: str, known: Sidecar) -> bool:
+    """Say whether a label map is the one that its record was written with."""
+    return _is_unchanged(store, label_url, known.output.bytes, known.output)
+
+
 def _made_with(run: RunFacts) -> tuple[str, str]:
     return run.weights, run.settings_digest
 
