@@ -16,7 +16,7 @@ NAMES = {"1": "liver"}
 def test_the_table():
     assert review_csv(REVIEWS, NAMES).split("\r\n") == [
         "case,score,reasons",
-        'b,9.0,"liver: volume 3 ml, usually 17 to 25 ml; 7: absent"',
+        'b,9.0,"liver: volume 3 ml, usually 17 to 25 ml; label 7: absent"',
         '\'=c,4.0,"liver: volume 30 ml, usually 17 to 25 ml"',
         "",
     ]
