@@ -1,7 +1,8 @@
 """The end of a cohort run: its table, its report, and what it all came to."""
 
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from shlex import quote
@@ -9,8 +10,16 @@ from time import monotonic
 
 import unet_pipeline
 from unet_pipeline import stopping
+from unet_pipeline.comparing import (
+    LabelMapUrl,
+    compared,
+    paired,
+    summarised,
+    write_differences,
+)
 from unet_pipeline.cost import run_cost
 from unet_pipeline.errors import PipelineError, RunStopped
+from unet_pipeline.evaluation.differences import sentence_of
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
@@ -18,7 +27,7 @@ from unet_pipeline.report.doubt_pictures import doubt_png
 from unet_pipeline.report.page import MAX_DOUBTS, MAX_FIGURES, report_html
 from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
-from unet_pipeline.report.table import attention_order, cases_csv
+from unet_pipeline.report.table import attention_order, cases_csv, name_of
 from unet_pipeline.request import Run, rate_of
 from unet_pipeline.storage.outage import write_somewhere
 from unet_pipeline.storage.store import Store, join
@@ -27,6 +36,7 @@ from unet_pipeline.viewing.index import NAME as INDEX
 from unet_pipeline.viewing.index import RunIndex, index_bytes, index_of
 
 _DRAWING_SECONDS = 60.0  # for pictures of doubts
+log = logging.getLogger(__name__)
 
 
 def close_segment(
@@ -89,7 +99,33 @@ def close_segment(
     def write(said: RunSummary, store: Store) -> None:
         _write_report(run, records, reviews, said, store)
 
-    return write_somewhere(run.store, run.folder, lies_in, write)
+    said = write_somewhere(run.store, run.folder, lies_in, write)
+    return said if run.old is None or said.stopped else _held_against(run, records, said, write)
+
+
+def _held_against(
+    run: Run,
+    records: Sequence[CaseRecord],
+    said: RunSummary,
+    write: Callable[[RunSummary, Store], None],
+) -> RunSummary:
+    """Hold the label maps against the old ones, and say so in the report, which is there by now."""
+    labels = run.facts.labels
+    new = {one.case: LabelMapUrl(one.output, labels) for one in records if one.output}
+    pairs = paired(run.old or {}, new)
+    context = {"Old": str(run.settings.compare_with), "New": run.settings.output}
+    try:
+        summary, cases = summarised(pairs, compared(run.store, pairs))
+        folder = parent(said.report)
+        found = write_differences(run.store, folder, summary, cases, run.run_id, context)
+        lines = [sentence_of(one, name_of(one.label, found.labels)) for one in found.agreements]
+        lines += [f"{len(found.left_out)} cases could not be compared"] if found.left_out else []
+        said = replace(said, differences=found.report, changes=tuple(lines))
+        write(said, run.store)
+    except PipelineError as error:
+        log.error("not held against %s: %s", run.settings.compare_with, error)  # noqa: TRY400
+        return replace(said, changes=(f"not compared: {error}",))
+    return said
 
 
 def _stopped(run: Run, counts: Mapping[str, int], why: RunStopped) -> str:
@@ -182,6 +218,7 @@ def _context(run: Run) -> dict[str, str]:
         "Files": str(run.accounting or "not counted"),
         "Masks": masks_text(settings.masks, run.cases),
         "Output": settings.output,
+        **({"Compared with": settings.compare_with} if settings.compare_with else {}),
         "Cluster": settings.cluster.kind,
         "Windows": _windows(model),
         "Engine": _engine(run),

@@ -59,6 +59,7 @@ err = _Terminal(stderr=True)
 STATUS_STYLE = {"done": "green", "skipped": "cyan", "quarantined": "red"}
 VERDICT_STYLE = {"pass": "green", "warn": "yellow", "fail": "red"}
 MAX_ROWS = 60
+MOST_CHANGES = 12
 
 
 def say_error(error: PipelineError) -> None:
@@ -218,10 +219,14 @@ def print_summary(summary: RunSummary) -> None:
         out.print(f"No Dice    {codes}")
     if summary.to_review:
         out.print(f"To look at first  {summary.to_review} label maps that are unlike the others")
+    for line in summary.changes[:MOST_CHANGES]:
+        out.print(Text(f"Changed  {line}"), soft_wrap=True)
     if summary.counts["done"]:
         out.print(f"Cost  {cost_sentence(summary.cost)}")
     out.print(Text(f"Report  {summary.report}"), soft_wrap=True)
     out.print(Text(f"Table   {summary.table}"), soft_wrap=True)
+    if summary.differences:
+        out.print(Text(f"Differences  {summary.differences}"), soft_wrap=True)
     if summary.counts["done"] or summary.counts["skipped"]:
         view = f"unet-pipeline view {shlex.quote(parent(summary.report))}"
         out.print(Text(f"View    {view}"), soft_wrap=True)

@@ -227,6 +227,9 @@ class RunSummary:
         Label maps that want a look, as they are unlike the others.
     model
         The model, where a run has several; else empty.
+    differences, changes
+        URL of the page that holds the label maps against those of ``compare_with``, and a sentence
+        for each label, or why it could not be done; empty without.
     """
 
     run_id: str
@@ -244,6 +247,8 @@ class RunSummary:
     labels: Mapping[str, str] = field(default_factory=dict)
     to_review: int = 0
     model: str = ""
+    differences: str = ""
+    changes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""

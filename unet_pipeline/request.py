@@ -8,6 +8,7 @@ from importlib.metadata import version
 from secrets import token_hex
 
 import unet_pipeline
+from unet_pipeline.comparing import LabelMapUrl, finished_before
 from unet_pipeline.config import (
     AccessSettings,
     CheckSettings,
@@ -71,6 +72,8 @@ class Run:
         Runs of further models over the same cases.
     model_name
         Folder of the model's results below the output; empty for the only model.
+    old
+        The label maps that those of this run are held against, by case; None for none.
     """
 
     run_id: str
@@ -91,6 +94,8 @@ class Run:
     def each(self) -> tuple["Run", ...]:
         """The runs of all models, this one first."""
         return (self, *self.also)
+
+    old: Mapping[str, LabelMapUrl] | None = None
 
     @property
     def folder(self) -> str:
@@ -128,7 +133,7 @@ def open_segment(settings: SegmentSettings) -> Run:
     for one, model, name in zip(asked, models, names_of(models), strict=True):
         output = join(settings.output, name) if name else settings.output
         store.check_writable(output)
-        mine = one.model_copy(update={"output": output})
+        mine = one.model_copy(update={"output": output, "compare_with": _old_of(one, name, store)})
         opened.append((mine, model, name, *open_layout(mine, store, model.bundle, cohort)))
     refuse_inputs(
         (
@@ -141,7 +146,17 @@ def open_segment(settings: SegmentSettings) -> Run:
     )
     run_id = new_run_id()
     first, *also = (_run(run_id, store, *one) for one in opened)
+    for run in (first, *also):
+        write_dataset(run.settings, store, run.model.bundle, run.layout)
     return replace(first, also=tuple(also))
+
+
+def _old_of(settings: SegmentSettings, model: str, store: Store) -> str | None:
+    """Return what label maps are held against: of several models the folder of its name."""
+    if not settings.compare_with or not model:
+        return settings.compare_with
+    own = join(settings.compare_with, model)
+    return own if store.exists(own) else settings.compare_with
 
 
 def _keeping(networks: int, model: Model) -> Model:
@@ -158,11 +173,13 @@ def _run(
     cohort: Cohort,
 ) -> Run:
     facts = _facts(run_id, model, settings)
+    records = [join(settings.output, f"{layout.name_of(case)}{RECORD}") for case in cohort.cases]
     if not settings.replace:
-        names = (layout.name_of(case) for case in cohort.cases)
-        records = (join(settings.output, f"{name}{RECORD}") for name in names)
         refuse_other_models(store, facts, records)
-    write_dataset(settings, store, model.bundle, layout)
+    old = None
+    if settings.compare_with:
+        names = [case.name for case in cohort.cases]
+        old = finished_before(store, settings.compare_with, settings.output, records, names)
     return Run(
         run_id,
         settings,
@@ -179,6 +196,7 @@ def _run(
         },
         layout=layout,
         model_name=name,
+        old=old,
     )
 
 

@@ -244,6 +244,8 @@ def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
     create_markdown_artifact(text, key=f"summary{behind}")
     create_markdown_artifact(cost_markdown(summary.cost), key=f"cost{behind}")
     show_link(summary.report, f"Report of the run{of_model}", f"report{behind}")
+    if summary.differences:
+        show_link(summary.differences, f"What changed{of_model}", f"differences{behind}")
 
 
 def _key(model: str) -> str:
@@ -262,6 +264,7 @@ def _headline(summary: RunSummary) -> str:
         lines.append(f"No Dice: {codes}.")
     if summary.to_review:
         lines.append(f"{summary.to_review} label maps are unlike the others: see the report.")
+    lines += [f"Changed: {escape_markdown(line)}." for line in summary.changes[:TABLE_ROWS]]
     lines += [f"Cost: {cost_sentence(summary.cost)}"] if summary.counts["done"] else []
     return "\n\n".join([*lines, f"Report: {as_code(summary.report)}", ""]) + "\n"
 

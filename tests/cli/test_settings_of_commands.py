@@ -71,7 +71,7 @@ def test_commands_of_one_kind_have_the_same_settings():
         "--depth", "--resume", "--no-resume",  # all depths; what is done is never done again
         "--content", "--no-content", "--hourly-rate", "--currency",
         "--output-layout",  # theirs are to be scored, not published
-        "--replace", "--no-replace", "--version-name",  # nor kept
+        "--replace", "--no-replace", "--version-name", "--compare-with",  # nor kept
     }  # fmt: skip
     assert ask["segment"] - ask["check"] - ask["depths"] >= {"--hourly-rate"}
 

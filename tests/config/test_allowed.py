@@ -86,7 +86,7 @@ def test_every_text_of_a_request_is_asked_about_or_names_nothing():
         {"model": ".."}, {"model": "~"},
         {"output": "s3://results"}, {"output": "s3://results/nightly"},
         {"output": "s3://results/morning"}, {"budget": {"scratch": "/mnt/other"}},
-        {"storage": {"allow": ("s3://other",)}},
+        {"storage": {"allow": ("s3://other",)}}, {"compare_with": "s3://other/results"},
     ],
 )  # fmt: skip
 def test_a_place_that_is_not_allowed_is_refused(changes):

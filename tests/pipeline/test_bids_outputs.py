@@ -1,6 +1,7 @@
 """Label maps of a BIDS tree are derivatives that the standard's own validator has no fault with."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -143,6 +144,16 @@ def test_another_model_is_named_beside_the_first_and_what_somebody_edited_stays(
     description.write_text(edited)
     opened(tree, bundle, tmp_path / "out")
     assert description.read_text() == edited
+
+
+def test_two_models_of_one_output_are_held_against_each_other(made, tmp_path):
+    tree, _, output, _ = made
+    other = random_bundle(tmp_path / "other", features=(4, 8), seed=1)
+    shutil.copytree(output, tmp_path / "out")
+    run = opened(tree, other, tmp_path / "out", compare_with=str(tmp_path / "out"))
+    assert {case: one.url for case, one in run.old.items()} == {
+        case: f"{tmp_path}/out/{name}.nii.gz" for case, name in IMAGES.items()
+    }
 
 
 def test_an_output_with_simple_names_keeps_them(made, tmp_path):

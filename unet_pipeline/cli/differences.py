@@ -42,7 +42,10 @@ def _run(settings: DifferencesSettings, as_json: bool) -> int:
     with console.waiting("Listing both outputs"):
         run = open_differences(settings)
     found: list[CaseDifference | CaseError] = []
-    with console.case_progress(len(run.pairs), "Comparing") as progress, until_stopped() as stop:
+    with (
+        console.case_progress(len(run.pairs.both), "Comparing") as progress,
+        until_stopped() as stop,
+    ):
         for one in run_differences(run):
             found.append(one)
             progress.advance(progress.task_ids[0])

@@ -134,6 +134,11 @@ class SegmentSettings(Settings):
         description="Folder below the output that everything goes to, so that several models have "
         "their results beside each other. Default: the output itself.",
     )
+    compare_with: Annotated[Url | None, Option(metavar="URL")] = Field(
+        None,
+        description="Output of an earlier run, of another model or version: at the end the label "
+        "maps are held against those there, as differences does. Default: none.",
+    )
     windows: Windows = WindowSettings()
     cluster: Cluster = ClusterSettings()
     gate: Gate = GateSettings()

@@ -16,7 +16,18 @@ from unet_pipeline.storage.urls import canonical, fixed_part, is_below, protocol
 
 # Fields of all requests, by what they name.
 PLACES = frozenset(
-    {"images", "masks", "model", "models", "also", "output", "fix", "allow", "scratch"}
+    {
+        "images",
+        "masks",
+        "model",
+        "models",
+        "also",
+        "output",
+        "fix",
+        "allow",
+        "scratch",
+        "compare_with",
+    }
 )
 FILES = frozenset({"site", "tls"})
 BUNDLES = frozenset({"model", "models", "also"})

@@ -114,6 +114,16 @@ class DifferencesSummary:
         return asdict(self)
 
 
+def sentence_of(one: Agreement, name: str) -> str:
+    """Say in one line what changed of a label."""
+    said = f"{name}: Dice {one.mean_dice or 0.0:.3f}"
+    if one.percent is not None:
+        limits = f"{one.low_percent:+.1f} to {one.high_percent:+.1f}"
+        said += f", volume {one.percent:+.1f} % (limits of agreement {limits})"
+    came = [f"{count} {what}" for count, what in ((one.came, "came"), (one.went, "went")) if count]
+    return ", ".join([f"{said} in {one.both} cases", *came])
+
+
 def differences_of(
     old_XYZ: NDArray[Any], new_XYZ: NDArray[Any], voxel_ml: float, labels: Iterable[int]
 ) -> dict[str, LabelDifference]:
