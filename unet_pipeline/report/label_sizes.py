@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unet_pipeline.records import CaseRecord
+from unet_pipeline.report.spreads import Spread, spread_of
 from unet_pipeline.report.table import label_order
 
 
@@ -23,6 +24,8 @@ class LabelSize:
         Volume over the cases that have it: 5 %, median and 95 %. None without any.
     in_parts, cut
         Cases in which it has more than one part; in which it touches a side of the volume.
+    spread
+        Of its volume in ml over the cases that have it: of this run against earlier ones, if any.
     """
 
     label: str
@@ -33,6 +36,7 @@ class LabelSize:
     high_ml: float | None
     in_parts: int
     cut: int
+    spread: Spread | None = None
 
 
 def label_sizes(records: Sequence[CaseRecord]) -> list[LabelSize]:
@@ -42,9 +46,14 @@ def label_sizes(records: Sequence[CaseRecord]) -> list[LabelSize]:
 
 
 def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
-    every = [one.statistics[label] for one in records if label in one.statistics]
-    there = [one for one in every if one.get("voxels")]
+    every = [(one.statistics[label], one.status) for one in records if label in one.statistics]
+    there = [one for one, _ in every if one.get("voxels")]
     volumes_ml = [_number(one, "volume_ml", 0.0) for one in there]
+    before, now = (
+        [_number(one, "volume_ml", 0.0) for one, status in every
+         if one.get("voxels") and (status == "done") is is_now]
+        for is_now in (False, True)
+    )  # fmt: skip
     low, median, high = np.percentile(volumes_ml, (5, 50, 95)) if there else (None,) * 3
     return LabelSize(
         label,
@@ -55,6 +64,7 @@ def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
         high,
         sum(_number(one, "parts", 1.0) > 1 for one in there),
         sum(bool(one.get("cut")) for one in there),
+        spread_of(before, now) if before else spread_of(now, ()),
     )
 
 

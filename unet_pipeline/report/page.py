@@ -24,7 +24,7 @@ from unet_pipeline.report.small_pictures import smaller
 from unet_pipeline.report.table import attention_order, label_order, labels_of, name_of, number
 from unet_pipeline.texts import shown
 
-MAX_QUARANTINED = 200
+MAX_QUARANTINED, FAULTS_AT_ONCE = 200, 12
 MAX_ROWS, ROWS_AT_ONCE = 10_000, 100
 MAX_FIGURES, MOST_PICTURE_BYTES = 48, 2_500_000
 MAX_LABEL_COLUMNS = 8
@@ -149,6 +149,7 @@ def _cases(
     anchors = {figure.record.case: figure.anchor for figure in pictures}
     return {
         "faults": [_fault(record) for record in faulty[:MAX_QUARANTINED]],
+        "faults_at_once": FAULTS_AT_ONCE,
         "fault_counts": Counter(record.code for record in faulty).most_common(),
         "more_faults": max(len(faulty) - MAX_QUARANTINED, 0),
         "mask_faults": bad_masks[:MAX_QUARANTINED],
