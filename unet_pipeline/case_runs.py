@@ -103,13 +103,28 @@ def quarantined(case: Case, error: PipelineError, model: str = "") -> CaseRecord
 
 def _segment(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRecord]:
     """Take a case through the gates of all models, through the workers once, and to its records."""
-    seen = [_entered_or_record(run, case) for run in runs]
+    seen: list[Entered | CaseRecord] = []
+    for run in runs:
+        fault = _fault_of_first(run, runs, seen)
+        seen.append(fault or _entered_or_record(run, case))
     entered = [one for one in seen if isinstance(one, Entered)]
     outcomes = iter(_outcomes(entered, executor))
     return [
         _record_of(one, next(outcomes), alone=len(runs) == 1) if isinstance(one, Entered) else one
         for one in seen
     ]
+
+
+def _fault_of_first(
+    run: Run, runs: Sequence[Run], seen: Sequence[Entered | CaseRecord]
+) -> CaseRecord | None:
+    """Return the record of a case without the region that a run looks at."""
+    if run.region is None or run.first is None or not seen:
+        return None
+    first = seen[0]
+    if runs[0].model_name != run.first.model_name or not isinstance(first, CaseRecord):
+        return None
+    return replace(first, model=run.model_name) if first.status == "quarantined" else None
 
 
 def _entered_or_record(run: Run, case: Case) -> Entered | CaseRecord:
@@ -147,7 +162,8 @@ def _entered(run: Run, case: Case) -> Entered | CaseRecord:
         refuse_another_model(there, run.facts, f"{output}{RECORD}")
     ours = claim(run.store, output, run.run_id, there, run.endings)
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
-    job = replace(job, seconds={"gate": gated}, said=run.layout.said.get(case.name, {}))
+    said = run.layout.said.get(case.name, {})
+    job = replace(job, seconds={"gate": gated}, said=said, region=run.region_of(case))
     return Entered(run, case, examined, header, job, begin)
 
 

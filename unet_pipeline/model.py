@@ -25,11 +25,13 @@ from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import check_smallest_window, check_window, network_contract
 from unet_pipeline.networks.trusted import check_promise
 from unet_pipeline.postprocessing import LabelStep, read_steps
+from unet_pipeline.postprocessing.protocol import LabelNumbers
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.decision import Highest
 from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES
 from unet_pipeline.tiling.windows import in_volume
 from unet_pipeline.volume.preprocessing import check_channels, parse_preprocessing
+from unet_pipeline.volume.region import Region
 from unet_pipeline.volume.steps import Step
 
 
@@ -180,6 +182,27 @@ def names_of(models: Sequence[Model]) -> list[str]:
                 remedy="Run it by itself",
             )
     return names
+
+
+def region_of(within: str | None, bundle: Bundle) -> Region | None:
+    """Return the region that ``liver:20mm`` names, by the labels of a model.
+
+    Raises
+    ------
+    RequestError
+        ``region_invalid``.
+    """
+    if within is None:
+        return None
+    names, _, margin = within.rpartition(":")
+    try:
+        labels = LabelNumbers(bundle.labels).read(names)
+    except ValueError as error:
+        raise RequestError(
+            "region_invalid", subject="--within", found=str(error), wanted="its labels, and mm",
+            remedy="Name labels of the first model, as in --within liver:20",
+        ) from error  # fmt: skip
+    return Region(labels, float(margin.removesuffix("mm")))
 
 
 def _takes(bundle: Bundle) -> tuple[object, ...]:

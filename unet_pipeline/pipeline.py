@@ -51,13 +51,32 @@ def segment_volumes(jobs: Sequence[VolumeJob], executor: Executor) -> list[Outco
     """
     volume = SharedVolume(jobs, executor)
     try:
-        return [_outcome(job, volume, executor) for job in volume.jobs]
+        outcomes: list[Outcome] = []
+        for job in volume.jobs:
+            outcomes.append(
+                _fault_of_region(job, volume, outcomes) or _outcome(job, volume, executor)
+            )
+        return outcomes
     finally:  # patients' voxels stay nowhere, whatever happened
         first = volume.jobs[0]
         remove_scratch(first)
         last = executor.with_time_limit(CLEANING_SECONDS)
         with suppress(PipelineError, RunStopped):  # no worker is left that could
             last.result(last.submit(remove_scratch, first))
+
+
+def _fault_of_region(
+    job: VolumeJob, volume: SharedVolume, outcomes: Sequence[Outcome]
+) -> PipelineError | None:
+    """Return why the model has no label map in whose region a job would look."""
+    if job.region is None:
+        return None
+    for other, outcome in zip(volume.jobs, outcomes, strict=False):
+        if other.claim is None or not isinstance(outcome, PipelineError):
+            continue
+        if job.region.label_map.startswith(other.claim.output):
+            return outcome
+    return None
 
 
 def _outcome(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Outcome:

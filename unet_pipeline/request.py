@@ -21,7 +21,7 @@ from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
-from unet_pipeline.model import Model, names_of, open_model, open_network
+from unet_pipeline.model import Model, names_of, open_model, open_network, region_of
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import Case, Rate
@@ -40,6 +40,7 @@ from unet_pipeline.tasks import VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.header import Header
+from unet_pipeline.volume.region import Region
 from unet_pipeline.volume.steps import Prepared, prepare
 from unet_pipeline.volume.views import ShapeOnly
 
@@ -70,6 +71,10 @@ class Run:
         How label maps are called.
     also
         Runs of further models over the same cases.
+    region
+        Where the model looks, of each case; None for whole volumes.
+    first
+        The run whose label maps say so.
     model_name
         Folder of the model's results below the output; empty for the only model.
     old
@@ -88,6 +93,8 @@ class Run:
     mask_faults: Mapping[str, MaskFault] = field(default_factory=dict)
     layout: Layout = SIMPLE
     also: tuple["Run", ...] = ()
+    region: Region | None = None
+    first: "Run | None" = None
     model_name: str = ""
 
     @property
@@ -105,6 +112,13 @@ class Run:
     def output_of(self, case: Case) -> str:
         """Return the URL of a case's output, without suffix."""
         return join(self.settings.output, self.layout.name_of(case))
+
+    def region_of(self, case: Case) -> Region | None:
+        """Return where the model looks at a case."""
+        if self.region is None or self.first is None:
+            return None
+        label_map = f"{self.first.output_of(case)}{self.first.endings[0]}"
+        return replace(self.region, label_map=label_map)
 
     @property
     def endings(self) -> tuple[str, str]:
@@ -128,6 +142,7 @@ def open_segment(settings: SegmentSettings) -> Run:
     models = [_keeping(len(asked), open_model(one, store)) for one in asked]
     for model in models:
         open_network(model)  # so that not every worker finds out that weights do not fit
+    region = region_of(settings.within, models[0].bundle)
     cohort = cohort_of(settings, store, models[0].bundle)
     opened = []
     for one, model, name in zip(asked, models, names_of(models), strict=True):
@@ -145,7 +160,8 @@ def open_segment(settings: SegmentSettings) -> Run:
         (url for case in cohort.cases for url in (*case.images, *case.mask_files)),
     )
     run_id = new_run_id()
-    first, *also = (_run(run_id, store, *one) for one in opened)
+    first = _run(run_id, store, *opened[0])
+    also = [_run(run_id, store, *one, region=region, first=first) for one in opened[1:]]
     for run in (first, *also):
         write_dataset(run.settings, store, run.model.bundle, run.layout)
     return replace(first, also=tuple(also))
@@ -171,8 +187,12 @@ def _run(
     name: str,
     layout: Layout,
     cohort: Cohort,
+    region: Region | None = None,
+    first: Run | None = None,
 ) -> Run:
     facts = _facts(run_id, model, settings)
+    if region is not None and first is not None:
+        facts = _within(facts, region, first.facts)
     records = [join(settings.output, f"{layout.name_of(case)}{RECORD}") for case in cohort.cases]
     if not settings.replace:
         refuse_other_models(store, facts, records)
@@ -195,6 +215,8 @@ def _run(
             if case.images
         },
         layout=layout,
+        region=region,
+        first=None if region is None else first,
         model_name=name,
         old=old,
     )
@@ -318,6 +340,18 @@ def _prepared(job: VolumeJob, header: Header) -> Prepared | None:
     shape = ShapeOnly(header.grid.shape, max(len(job.images), header.volumes))
     geometry = [step for step in job.steps if not step.measures]
     return prepare(geometry, shape, header.grid)
+
+
+def _within(facts: RunFacts, region: Region, first: RunFacts) -> RunFacts:
+    """Add what decides the region: the first model, as it is run."""
+    within = {
+        "labels": list(region.labels),
+        "margin_mm": region.margin_mm,
+        "weights": first.weights,
+        "settings": first.settings_digest,
+    }
+    settings = {**facts.settings, "within": within}
+    return replace(facts, settings=settings, settings_digest=digest_json(settings))
 
 
 def _facts(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:

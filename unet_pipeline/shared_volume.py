@@ -6,12 +6,14 @@ from dataclasses import replace
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.tasks import (
     VolumeJob,
+    grid_of,
     known_case,
     known_volume,
     look_at_case,
     read_case,
     stage_further_steps,
     stage_volume,
+    steps_within,
 )
 from unet_pipeline.volume.deskew import HandlesShear
 from unet_pipeline.volume.steps import Identity, Step
@@ -42,6 +44,12 @@ class SharedVolume:
         """Return the handle of the ``StagedCase`` of a job."""
         submit = self._executor.submit
         read = self._read_by(job)
+        if job.region is not None:
+            grid = submit(grid_of, read)
+            steps = submit(steps_within, job, grid)
+            return submit(
+                look_at_case, read, submit(stage_volume, read, steps, job.memory_bytes), job
+            )
         first = next((first for steps, first in self._firsts if steps == job.steps), ())
         if first:
             volume, rest = self._beginning(first, read, job), job.steps[len(first) :]

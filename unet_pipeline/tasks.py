@@ -5,6 +5,7 @@ They are plain functions of plain values, so they can be pickled and run anywher
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import ceil
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -32,7 +33,10 @@ from unet_pipeline.tiles import TileValues
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
+from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.formats import objects_by_role
+from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.region import CropTo, Region, box_of_labels
 from unet_pipeline.volume.staging import Decoded, Staged, decode, stage, stage_further
 from unet_pipeline.volume.steps import Prepared, Step
 from unet_pipeline.volume.views import ShapeOnly, read_with_margin
@@ -68,6 +72,8 @@ class VolumeJob:
         Seconds per stage that the case took before the workers.
     said
         What the record says for other programs, besides.
+    region
+        Where the network looks; None for the whole volume.
     """
 
     case: str
@@ -90,6 +96,7 @@ class VolumeJob:
     scratch: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     said: Mapping[str, Any] = field(default_factory=dict)
+    region: Region | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +191,41 @@ def known_case(read: ReadCase) -> ReadCase:
 def stage_volume(read: ReadCase, steps: Sequence[Step], memory_bytes: int) -> Staged:
     """Make of a case what a network sees."""
     return stage(read.volume, steps, memory_bytes)
+
+
+def steps_within(job: VolumeJob, grid: VoxelGrid) -> tuple[Step, ...]:
+    """Return the steps of a job that looks at a region only, the crop to it first.
+
+    Parameters
+    ----------
+    grid
+        That of the file.
+
+    Raises
+    ------
+    CaseError
+        ``region_empty`` if the first model found none of the labels.
+    """
+    region = job.region
+    if region is None:
+        return job.steps
+    labels_XYZ, _ = read_labels(job.store, region.label_map, budget_bytes=job.memory_bytes)
+    margin = [ceil(region.margin_mm / mm) for mm in grid.spacing_mm]
+    box = box_of_labels(labels_XYZ, region.labels, margin)
+    if box is None:
+        raise CaseError(
+            "region_empty",
+            found=f"no voxel of label {', '.join(map(str, region.labels))} in the label map of "
+            "the first model",
+            wanted="some, around which this model looks",
+            remedy="Look at that label map; without --within the whole volume is looked at",
+        )
+    return (CropTo(box, grid), *job.steps)
+
+
+def grid_of(read: ReadCase) -> VoxelGrid:
+    """Return the grid of the file."""
+    return read.volume.header.grid
 
 
 def stage_further_steps(volume: Staged, steps: Sequence[Step], memory_bytes: int) -> Staged:

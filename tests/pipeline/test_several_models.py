@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from bundles import CT, random_bundle, transform
 from cohorts import write_tiny
@@ -34,10 +36,10 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def done(place: Path, output: Path, *names: str, tile=None, **changes):
-    model, *also = (str(place / name) for name in names)
+def done(place: Path, output: Path, *names: str, tile=None, images="", **changes):
+    model, *also = (name if name == "phantom" else str(place / name) for name in names)
     settings = SegmentSettings(
-        images=str(place / "images"), model=model, also=tuple(also), output=str(output),
+        images=str(place / "images" / images), model=model, also=tuple(also), output=str(output),
         windows=WindowSettings(tile=tile), cluster=ClusterSettings(kind="serial", threads=1),
         **changes,
     )  # fmt: skip
@@ -139,3 +141,64 @@ def test_python_returns_what_each_model_did(place, alone, tmp_path):
     assert result.also["skin"].summary.counts["done"] == 3
     assert result.also["skin"].labels("phantom-01").names[1] == "label 1"
     assert label_maps(tmp_path / "skin") == alone["skin"]
+
+
+@pytest.mark.parametrize("tile", [None, (20, 30, 17)], ids=["one tile", "fanned out"])
+def test_a_region_is_looked_at_as_a_volume_that_was_cropped_before(place, tmp_path, tile):
+    """What lies in the box is what a run on the cropped file finds; around it is background."""
+    records = done(place, tmp_path, "phantom", "skin", within="2:4.5mm", tile=tile)
+    assert {record.status for record in records} == {"done"}
+    for name in ("phantom-01", "phantom-02", "phantom-03"):
+        first = nib.load(tmp_path / "phantom" / f"{name}_dseg.nii.gz")
+        hit = np.argwhere(np.asarray(first.dataobj) == 2)
+        margin = np.ceil(4.5 / np.array(first.header.get_zooms())).astype(int)
+        low = np.maximum(hit.min(axis=0) - margin, 0)
+        high = np.minimum(hit.max(axis=0) + 1 + margin, first.shape)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        assert first.shape != tuple(high - low)
+        cropped = tmp_path / "cropped"
+        cropped.mkdir(exist_ok=True)
+        nib.save(nib.load(place / "images" / f"{name}.nii.gz").slicer[box], cropped / f"{name}.nii")
+        found = np.asarray(nib.load(tmp_path / "skin" / f"{name}_dseg.nii.gz").dataobj)
+        cases = SegmentSettings(
+            images=str(cropped / f"{name}.nii"), model=str(place / "skin"),
+            output=str(tmp_path / "of-cropped"),
+            cluster=ClusterSettings(kind="serial", threads=1),
+        )  # fmt: skip
+        (record,) = run_segment(open_segment(cases), SerialExecutor())
+        np.testing.assert_array_equal(found[box], np.asarray(nib.load(record.output).dataobj))
+        outside = found.copy()
+        outside[box] = 0
+        assert not outside.any()
+        assert found.any()
+
+
+def test_another_region_or_first_model_makes_a_case_again(place, tmp_path):
+    def statuses(within, first="liver"):
+        records = done(place, tmp_path, first, "skin", within=within)
+        return {record.status for record in records if record.model == "skin"}
+
+    assert statuses("1,2:5") == {"done"}
+    assert statuses("label 1,label 2:5mm") == {"skipped"}
+    assert statuses("1,2:6") == {"done"}
+    assert statuses("1,2:6", first="ribs") == {"done"}
+    assert statuses(None) == {"done"}
+
+
+def test_a_case_without_the_region_or_without_the_first_label_map_is_named(place, tmp_path):
+    (tmp_path / "liver").mkdir()
+    (tmp_path / "liver" / "phantom-01_dseg.nii.gz").write_bytes(b"somebody's")
+    asked = {"within": "1:5", "postprocess": ("keep:2",), "images": "phantom-0[12]*"}
+    records = done(place, tmp_path, "liver", "skin", **asked)
+    assert [(r.model, r.case[-1], r.code) for r in records] == [
+        ("liver", "1", "output_foreign"), ("skin", "1", "output_foreign"),
+        ("liver", "2", ""), ("skin", "2", "region_empty"),
+    ]  # fmt: skip
+
+
+def test_a_region_of_no_label_is_refused_before_any_work(place, tmp_path):
+    with pytest.raises(RequestError, match="a label 'heart', and the model has") as caught:
+        done(place, tmp_path / "out", "liver", "skin", within="heart:5")
+    assert caught.value.code == "region_invalid"
+    with pytest.raises(ValueError, match="within only with also"):
+        done(place, tmp_path / "out", "liver", within="1:5")

@@ -93,6 +93,14 @@ class SegmentSettings(Settings):
         "The results of each model then go to a folder of its name below the output. May be given "
         "again.",
     )
+    within: Annotated[str | None, Option(metavar="LABEL:MM")] = Field(
+        None,
+        pattern=r"^[^:]+:\d{1,4}(\.\d{1,3})?(mm)?$",
+        max_length=1000,
+        description="Let the models of --also look only around labels of the first one: liver:20 "
+        "is the box of the liver and 20 mm on each side. Outside of it their label maps are "
+        "background.",
+    )
     output: Place = Field(description="Prefix that label maps, sidecars and reports go to.")
     masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
@@ -162,9 +170,15 @@ class SegmentSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _within_another(self) -> "SegmentSettings":
+        if self.within and not self.also:
+            raise ValueError("takes within only with also: models that look within the first one's")
+        return self
+
     def with_model(self, model: str) -> "SegmentSettings":
         """Return the request for one of its models alone."""
-        return self.model_copy(update={"model": model, "also": ()})
+        return self.model_copy(update={"model": model, "also": (), "within": None})
 
 
 class PlanSettings(SegmentSettings):
