@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from unet_pipeline.choices import NetworkName
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import build_network
@@ -30,7 +31,7 @@ CT = (
 def random_bundle(
     folder: Path,
     *,
-    network: str = "unet",
+    network: NetworkName = "unet",
     classes: int = 3,
     channels: int = 1,
     features: Sequence[int] = (8, 16, 32),
@@ -39,11 +40,11 @@ def random_bundle(
     overlap: float = 0.5,
     seed: int = 0,
 ) -> str:
-    """Write a bundle and return its folder."""
+    """Write a bundle and return its folder; ``unetpp`` is MONAI's, of five levels."""
     made = (
         unetpp_def(channels, classes, features)
         if network == "unetpp"
-        else network_def("unet", channels, classes, features)
+        else network_def(network, channels, classes, features)
     )
     write_bundle(
         str(folder),

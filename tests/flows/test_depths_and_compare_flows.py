@@ -17,9 +17,12 @@ SERIAL = {"kind": "serial", "threads": 1}
 def models(tmp_path_factory):
     folder = tmp_path_factory.mktemp("models")
     nested = random_bundle(
-        folder / "nested", network="unetpp", features=(2, 2, 4, 4, 4), roi_size=(32, 16, 16),
+        folder / "nested",
+        network="unetplus",
+        features=(2, 2, 4),
+        roi_size=(32, 16, 16),
         overlap=0.0,
-    )  # fmt: skip
+    )
     return nested, random_bundle(folder / "plain", features=(4, 8))
 
 
@@ -34,7 +37,7 @@ def test_a_depth_is_chosen_from_its_deployment(deployed, cohort, models):
     artifacts = {one["key"]: one for one in of_run(deployed, "artifacts", run)}
     rows = json.loads(artifacts["depths"]["data"])
     names = [row["depth"].removesuffix(" (chosen)") for row in rows]
-    assert names == ["L1", "L2", "L3", "L4", "mean", "adaptive"]
+    assert names == ["L1", "L2", "mean", "adaptive"]
     assert artifacts["speed"]["data"].startswith("data:image/png;base64,")
     assert "origin_mismatch" in artifacts["summary"]["data"].replace("\\", "")
     (page,) = [url for url in Store().list_files(bucket) if url.endswith("report.html")]
