@@ -3,6 +3,10 @@
 import gc
 import multiprocessing
 import signal
+import sys
+from contextlib import redirect_stdout
+from importlib import import_module
+from io import StringIO
 
 import pytest
 
@@ -47,9 +51,14 @@ def test_a_cluster_whose_package_takes_signals_for_its_own_does_not_keep_them():
     assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_what_is_imported_for_good_is_nothing_to_the_collector():
+def test_what_is_imported_for_good_is_nothing_to_the_collector(monkeypatch):
     before = gc.get_freeze_count()
     with lasting_imports():
         assert not gc.isenabled()
+    assert gc.isenabled()
+    assert gc.get_freeze_count() == before, "nothing was imported"
+    monkeypatch.delitem(sys.modules, "this", raising=False)
+    with lasting_imports(), redirect_stdout(StringIO()):
+        import_module("this")
     assert gc.isenabled()
     assert gc.get_freeze_count() > before

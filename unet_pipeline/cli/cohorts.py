@@ -96,8 +96,10 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
 def _check(settings: CheckSettings, as_json: bool) -> int:
     """Check a cohort; return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.cluster.backends import open_executor
-    from unet_pipeline.jobs.check import close_check, open_check, run_check
+
+    with lasting_imports():
+        from unet_pipeline.cluster.backends import open_executor
+        from unet_pipeline.jobs.check import close_check, open_check, run_check
 
     with console.waiting("Listing the cohort"):
         run = open_check(settings)

@@ -10,6 +10,7 @@ from unet_pipeline.cli.common import print_json, until_stopped
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json
 from unet_pipeline.config import DifferencesSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.table import digits, name_of
 
 if TYPE_CHECKING:  # these import numpy and scipy
@@ -33,11 +34,13 @@ def differences(settings: DifferencesSettings, as_json: Json = False) -> None:
 def _run(settings: DifferencesSettings, as_json: bool) -> int:
     from unet_pipeline import console
     from unet_pipeline.errors import CaseError
-    from unet_pipeline.jobs.differences import (
-        close_differences,
-        open_differences,
-        run_differences,
-    )
+
+    with lasting_imports():
+        from unet_pipeline.jobs.differences import (
+            close_differences,
+            open_differences,
+            run_differences,
+        )
 
     with console.waiting("Listing both outputs"):
         run = open_differences(settings)

@@ -11,6 +11,7 @@ from unet_pipeline.cli.options import Json
 from unet_pipeline.config import LayersSettings
 from unet_pipeline.config.cohorts import NOWHERE
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
+from unet_pipeline.processes import lasting_imports
 
 
 @from_settings_unless("list_only", {"images": NOWHERE, "output": NOWHERE})
@@ -40,7 +41,9 @@ def layers(
 def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
     """Show the layers of a bundle; no case is looked at. Return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.jobs.layers import bundle_layers
+
+    with lasting_imports():
+        from unet_pipeline.jobs.layers import bundle_layers
 
     with console.waiting("Running one window"):
         found = [one for one in bundle_layers(settings) if every or one.block]
@@ -54,7 +57,9 @@ def _list(settings: LayersSettings, every: bool, as_json: bool) -> int:
 def _inspect(settings: LayersSettings, as_json: bool) -> int:
     """Look into the layers; return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.jobs.layers import open_layers, run_layers
+
+    with lasting_imports():
+        from unet_pipeline.jobs.layers import open_layers, run_layers
 
     with console.waiting("Running one window, listing the cohort"):
         inspection = open_layers(settings)

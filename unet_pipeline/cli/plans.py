@@ -11,6 +11,7 @@ from unet_pipeline.cli.common import print_json, show_files
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json, ListFiles
 from unet_pipeline.config import PlanSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.quantities import bytes_text, duration_text, money_text
 
@@ -41,7 +42,8 @@ def plan(
 
     Example: `unet-pipeline plan s3://scans/ --model hippocampus --workers 8 --hourly-rate 1.20`
     """
-    from unet_pipeline.jobs.plan import is_one_image
+    with lasting_imports():
+        from unet_pipeline.jobs.plan import is_one_image
 
     if list_files:
         faults = show_files(settings, as_json)
@@ -53,8 +55,10 @@ def plan(
 
 def _plan_image(settings: PlanSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.jobs.plan import close_plan, plan_one
-    from unet_pipeline.speed import measure_speed
+
+    with lasting_imports():
+        from unet_pipeline.jobs.plan import close_plan, plan_one
+        from unet_pipeline.speed import measure_speed
 
     planning, case, tiles = plan_one(settings)
     with console.waiting("Timing a window"):
@@ -71,8 +75,10 @@ def _plan_image(settings: PlanSettings, measure: bool, as_json: bool) -> int:
 
 def _plan_cohort(settings: PlanSettings, measure: bool, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.jobs.plan import close_plan, largest_window, open_plan, run_plan
-    from unet_pipeline.speed import measure_speed
+
+    with lasting_imports():
+        from unet_pipeline.jobs.plan import close_plan, largest_window, open_plan, run_plan
+        from unet_pipeline.speed import measure_speed
 
     with console.waiting("Listing the cohort"):
         planning = open_plan(settings)

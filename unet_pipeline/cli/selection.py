@@ -9,6 +9,7 @@ from unet_pipeline.cli.common import print_json
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json
 from unet_pipeline.config import CompareSettings, DepthsSettings
+from unet_pipeline.processes import lasting_imports
 
 if TYPE_CHECKING:  # these import torch, which takes seconds
     from unet_pipeline.evaluation.records import Evaluation
@@ -29,7 +30,8 @@ def depths(settings: DepthsSettings, as_json: Json = False) -> None:
     Example: `unet-pipeline depths s3://scans/val --masks s3://masks --model hippocampus
     --output s3://results/depths`
     """
-    from unet_pipeline.jobs.depths import open_depths, run_depths
+    with lasting_imports():
+        from unet_pipeline.jobs.depths import open_depths, run_depths
 
     raise typer.Exit(_run(settings, open_depths, run_depths, as_json))
 
@@ -45,7 +47,8 @@ def compare(settings: CompareSettings, as_json: Json = False) -> None:
     Example: `unet-pipeline compare s3://scans/val full=s3://models/a half=s3://models/b
     --masks s3://masks --output s3://results/compare`
     """
-    from unet_pipeline.jobs.compare import open_compare, run_compare
+    with lasting_imports():
+        from unet_pipeline.jobs.compare import open_compare, run_compare
 
     raise typer.Exit(_run(settings, open_compare, run_compare, as_json))
 

@@ -11,6 +11,7 @@ from unet_pipeline.cli.common import print_json, until_stopped
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json
 from unet_pipeline.config import StatisticsSettings
+from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.table import digits, name_of
 
 if TYPE_CHECKING:  # these import numpy and scipy
@@ -37,8 +38,10 @@ def statistics(settings: StatisticsSettings, as_json: Json = False) -> None:
 
 def _run(settings: StatisticsSettings, as_json: bool) -> int:
     from unet_pipeline import console
-    from unet_pipeline.cluster.backends import open_executor
-    from unet_pipeline.jobs.statistics import close_statistics, open_statistics, run_statistics
+
+    with lasting_imports():
+        from unet_pipeline.cluster.backends import open_executor
+        from unet_pipeline.jobs.statistics import close_statistics, open_statistics, run_statistics
 
     with console.waiting("Listing the label maps"):
         run = open_statistics(settings)

@@ -8,6 +8,7 @@ from unet_pipeline.cli.common import print_json
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json
 from unet_pipeline.config import TrainSettings
+from unet_pipeline.processes import lasting_imports
 
 if TYPE_CHECKING:  # it imports torch, which takes seconds
     from unet_pipeline.training.report import TrainReport
@@ -30,7 +31,9 @@ def train(settings: TrainSettings, as_json: Json = False) -> None:
 
 def _train(settings: TrainSettings, as_json: bool) -> "TrainReport":
     from unet_pipeline import console
-    from unet_pipeline.jobs.train import open_train, run_train
+
+    with lasting_imports():
+        from unet_pipeline.jobs.train import open_train, run_train
 
     with console.step_progress(settings.steps) as (on_step, on_history):
         report = run_train(open_train(settings), on_step, on_history)
