@@ -14,7 +14,6 @@ from unet_pipeline.comparing import (
     LabelMapUrl,
     compared,
     paired,
-    summarised,
     write_differences,
 )
 from unet_pipeline.cost import run_cost
@@ -96,8 +95,12 @@ def close_segment(
             stopped="" if why is None else _stopped(run, counts, why),
         )
 
+    pictures: list[dict[str, bytes]] = []
+
     def write(said: RunSummary, store: Store) -> None:
-        _write_report(run, records, reviews, said, store)
+        if not pictures:  # they take time, and the report may be written again
+            pictures.append(_pictures(run, records, reviews, said))
+        _write_report(run, records, reviews, said, store, pictures[0])
 
     said = write_somewhere(run.store, run.folder, lies_in, write)
     return said if run.old is None or said.stopped else _held_against(run, records, said, write)
@@ -115,9 +118,14 @@ def _held_against(
     pairs = paired(run.old or {}, new)
     context = {"Old": str(run.settings.compare_with), "New": run.settings.output}
     try:
-        summary, cases = summarised(pairs, compared(run.store, pairs))
-        folder = parent(said.report)
-        found = write_differences(run.store, folder, summary, cases, run.run_id, context)
+        found = write_differences(
+            run.store,
+            parent(said.report),
+            pairs,
+            compared(run.store, pairs),
+            context=context,
+            images={case.name: case.images[0] for case in run.cases},
+        )
         lines = [sentence_of(one, name_of(one.label, found.labels)) for one in found.agreements]
         lines += [f"{len(found.left_out)} cases could not be compared"] if found.left_out else []
         said = replace(said, differences=found.report, changes=tuple(lines))
@@ -139,10 +147,8 @@ def _write_report(
     reviews: Sequence[Review],
     summary: RunSummary,
     store: Store,
+    figures: Mapping[str, bytes],
 ) -> None:
-    figures = _figures(run, records, reviews)
-    if not summary.stopped:  # a signal leaves no time
-        figures |= _of_doubts(run, records, reviews)
     folder = parent(summary.report)
     context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
     page = report_html(summary, records, figures, context, reviews)
@@ -174,6 +180,15 @@ def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:
             if dice is not None:
                 values.setdefault(label, []).append(dice)
     return {label: sum(dice) / len(dice) for label, dice in sorted(values.items())}
+
+
+def _pictures(
+    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review], summary: RunSummary
+) -> dict[str, bytes]:
+    figures = _figures(run, records, reviews)
+    if not summary.stopped:  # a signal leaves no time
+        figures |= _of_doubts(run, records, reviews)
+    return figures
 
 
 def _figures(

@@ -7,11 +7,13 @@ output that ``--compare-with`` names.
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from time import monotonic
 from typing import cast
 
 from unet_pipeline import stopping
-from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.evaluation.differences import (
     CaseDifference,
     DifferencesSummary,
@@ -20,6 +22,7 @@ from unet_pipeline.evaluation.differences import (
 )
 from unet_pipeline.records import json_bytes
 from unet_pipeline.report.agreement_plot import agreement_png
+from unet_pipeline.report.change_pictures import change_png
 from unet_pipeline.report.differences_page import differences_html
 from unet_pipeline.report.differences_table import differences_csv
 from unet_pipeline.report.table import label_order
@@ -27,7 +30,7 @@ from unet_pipeline.storage.formats import LABEL_MAPS
 from unet_pipeline.storage.ledger import read_record
 from unet_pipeline.storage.sidecar import read_sidecar
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.storage.urls import canonical, is_below, redact
+from unet_pipeline.storage.urls import basename, canonical, is_below, redact
 from unet_pipeline.volume.axes import OF_LABELS
 from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.probe import probe_header
@@ -35,7 +38,8 @@ from unet_pipeline.volume.probe import probe_header
 _RECORD = "_dseg.json"
 _AT_ONCE = 4  # cases that are being read
 _RECORDS_AT_ONCE = 32
-MOST_CHANGED, MOST_PLOTS = 20, 12  # that the report shows
+MOST_CHANGED, MOST_PLOTS, MOST_PICTURES = 20, 12, 12  # that the report shows
+_DRAWING_SECONDS = 60.0
 _SAME_PLACE_MM = 1e-3
 _DIGITS = 5  # of a label
 _IN_BIDS = re.compile(r"/sub-[^/]+(/ses-[^/]+)?/[^/]+/[^/]+$")
@@ -203,21 +207,51 @@ def summarised(
 def write_differences(
     store: Store,
     folder: str,
-    summary: DifferencesSummary,
-    cases: Sequence[CaseDifference],
-    run_id: str,
+    pairs: LabelMapPairs,
+    found: Iterable[CaseDifference | CaseError],
+    *,
     context: Mapping[str, str],
+    images: Mapping[str, str] | None = None,
 ) -> DifferencesSummary:
-    """Write report and table into a folder, and return the summary with their URLs."""
+    """Write report and table into a folder, and return what changed over all cases.
+
+    Parameters
+    ----------
+    folder
+        Named like the run.
+    context
+        What was compared, as heading and text.
+    images
+        URL of the image of each case, for the pictures; without, they show both contours alone.
+    """
+    summary, cases = summarised(pairs, found)
     said = replace(
         summary, report=join(folder, "differences.html"), table=join(folder, "differences.csv")
     )
     plots = {one.label: agreement_png(one, cases) for one in said.agreements[:MOST_PLOTS]}
-    page = differences_html(said, run_id, plots, context)
+    pictures = _pictures(store, pairs, said, images or {})
+    page = differences_html(said, basename(folder), plots, context, pictures)
     store.write(said.table, differences_csv(cases, said.labels).encode())
     store.write(said.report, page.encode())
     store.write(join(folder, "differences.json"), json_bytes(said.as_dict()))
     return said
+
+
+def _pictures(
+    store: Store, pairs: LabelMapPairs, summary: DifferencesSummary, images: Mapping[str, str]
+) -> dict[str, bytes]:
+    """Draw the cases that changed most, as many as there is time for."""
+    names = {int(label): name for label, name in summary.labels.items()}
+    deadline, figures = monotonic() + _DRAWING_SECONDS, {}
+    for one in summary.changed_most[:MOST_PICTURES]:
+        if monotonic() > deadline:
+            break
+        old, new = pairs.both[one.case]
+        with suppress(PipelineError):  # a report without a picture is better than none
+            png = change_png(store, old.url, new.url, images.get(one.case), names)
+            if png is not None:
+                figures[one.case] = png
+    return figures
 
 
 def none_in_common(old: int, new: int, prefixes: tuple[str, str]) -> RequestError:

@@ -1,6 +1,7 @@
 """``differences``: two outputs of real runs, what is said of them, and what cannot be compared."""
 
 import json
+from io import BytesIO
 
 import nibabel as nib
 import numpy as np
@@ -8,10 +9,12 @@ import pytest
 from bundles import random_bundle
 from cohorts import write_tiny
 from command_line import cli
+from PIL import Image
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, DifferencesSettings, SegmentSettings
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.evaluation.differences import sentence_of
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.jobs.differences import (
     close_differences,
@@ -19,6 +22,7 @@ from unet_pipeline.jobs.differences import (
     run_differences,
 )
 from unet_pipeline.jobs.segment import close_segment, open_segment, run_segment
+from unet_pipeline.report.change_pictures import change_png
 from unet_pipeline.storage.store import Store
 
 
@@ -68,9 +72,26 @@ def test_what_the_largest_part_changed(made, tmp_path):
     table = (tmp_path / "out").rglob("differences.csv")
     assert next(table).read_text().startswith("case,label,name,old_ml,new_ml,change_percent,dice")
     (page,) = (tmp_path / "out").rglob("differences.html")
-    assert page.read_text().count("<img src=") == 2
+    sentence = sentence_of(summary.agreements[0], "label 1")
+    assert sentence in page.read_text()
+    assert "limits of agreement -" in sentence
+    assert page.read_text().count('alt="Change of the volume of ') == 2
+    assert page.read_text().count('alt="Both label maps of ') == 3
     (said,) = (tmp_path / "out").rglob("differences.json")
     assert json.loads(said.read_text())["cases"] == 3
+
+
+def test_a_picture_shows_both_label_maps_where_they_differ(made):
+    root, names = made
+    old, image = str(root / f"old/{names[0]}_dseg.nii.gz"), str(root / f"images/{names[0]}.nii.gz")
+    new = str(root / f"new/{names[0]}_dseg.ome.zarr")
+    pictures = [change_png(Store(), old, new, one, {}) for one in (image, None, old + "x")]
+    shown = [np.asarray(Image.open(BytesIO(png)).convert("RGB")).astype(int) for png in pictures]
+    assert pictures[1] == pictures[2] != pictures[0]  # without the image there are two contours
+    for picture in shown:
+        white = (picture.min(axis=2) == 255)[:300].sum()  # the old one, dashed
+        assert white > 20
+    assert change_png(Store(), old, old, image, {}) is None
 
 
 def test_an_output_is_like_itself(made):

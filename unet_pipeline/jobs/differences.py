@@ -65,9 +65,8 @@ def close_differences(
     run: DifferencesRun, found: Iterable[CaseDifference | CaseError]
 ) -> DifferencesSummary:
     """Write report and table, if there is an output, and return what changed over all cases."""
-    summary, cases = summarised(run.pairs, found)
     if run.settings.output is None:
-        return summary
+        return summarised(run.pairs, found)[0]
     folder = join(run.settings.output, "runs", run.run_id)
     context = {"Old": run.settings.old, "New": run.settings.new}
-    return write_differences(run.store, folder, summary, cases, run.run_id, context)
+    return write_differences(run.store, folder, run.pairs, found, context=context)
