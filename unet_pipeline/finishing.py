@@ -1,5 +1,6 @@
 """The last call of a case on a worker: from the labels of its tiles to what is stored."""
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.cost import Stopwatch, added
+from unet_pipeline.evaluation.confidence import TileConfidence, confidence_of, joined, sums_of
 from unet_pipeline.evaluation.label_statistics import label_statistics
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.predictor import WindowStats
@@ -27,11 +29,15 @@ from unet_pipeline.tasks import StagedCase, VolumeJob
 from unet_pipeline.tiles import TileLabels
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
+from unet_pipeline.tiling.margins import MOST, Margins
 from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.formats.nifti_voxels import encode_labels
 from unet_pipeline.volume.formats.protocol import Legend
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.layout import copy_into
+
+LabelStatistics = Mapping[str, Mapping[str, float | str]]
 
 
 def finish_case(
@@ -50,11 +56,14 @@ def finish_case(
         stopwatch.lap("postprocess")
     dice = _dice(labels_XYZ, staged.mask_XYZ, job)
     foreground = job.spec.bundle.foreground
-    statistics = label_statistics(labels_XYZ, volume.header.grid, foreground, volume.native.inner)
+    of_labels = label_statistics(labels_XYZ, volume.header.grid, foreground, volume.native.inner)
+    sure = [tile.confidence for tile in tiles if tile.confidence is not None]
+    statistics = _with_confidence(of_labels, labels_XYZ, sure, job)
     stopwatch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     stopwatch.lap("draw")
-    stored = _store(labels_XYZ, volume.header, figure, job)
+    margins_XYZ = joined(sure, volume.native.shape) if job.confidence == "map" else None
+    stored = _store(labels_XYZ, margins_XYZ, volume.header, figure, job)
     inputs = (*volume.inputs, *staged.mask_inputs)
     stopwatch.lap("write")
     merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
@@ -80,15 +89,33 @@ def finish_case(
     )
 
 
-def _store(labels_XYZ: Labels, header: Header, figure: bytes, job: VolumeJob) -> Stored:
-    """Store label map and picture, if the files that were read are still the same."""
+def _with_confidence(
+    statistics: LabelStatistics,
+    labels_XYZ: Labels,
+    tiles: Sequence[TileConfidence],
+    job: VolumeJob,
+) -> LabelStatistics:
+    """Return the statistics of each label with how sure the network is of it."""
+    if not tiles:
+        return statistics
+    bundle = job.spec.bundle
+    sums_L5 = sums_of(labels_XYZ, tiles, job.spec.threads or os.cpu_count() or 1)
+    found = confidence_of(sums_L5, bundle.foreground)
+    return {label: {**values, **found.get(label, {})} for label, values in statistics.items()}
+
+
+def _store(
+    labels_XYZ: Labels, margins_XYZ: Margins | None, header: Header, figure: bytes, job: VolumeJob
+) -> Stored:
+    """Store label map, maps beside it and picture, if what was read is still the same."""
     assert job.claim is not None  # noqa: S101  else the case is none to be written
     mine = job.claim
     with_retries(lambda: expect_all(job.store, job.examined.versions))
     names = job.spec.bundle.labels
     legend = Legend(names, {number: colour_of(number) for number in names if number})
     objects = writer_of(job.output_format).encode(labels_XYZ, header, legend)
-    return store_case(job.store, mine, job.output_format, objects, figure)
+    sure = None if margins_XYZ is None else encode_labels(margins_XYZ, header, slope=1 / MOST)
+    return store_case(job.store, mine, job.output_format, objects, figure, sure)
 
 
 def _grid(grid: VoxelGrid) -> Grid:

@@ -150,7 +150,7 @@ def _label(
 ) -> Handle:
     read_box = plan.cover_box(tile)
     values = executor.submit(read_tile, staged, read_box)
-    return executor.submit(label_tile, values, read_box, tile, prepared, job.spec)
+    return executor.submit(label_tile, values, read_box, tile, prepared, job.spec, job.margins)
 
 
 def _score(
@@ -172,4 +172,4 @@ def _merge(
 ) -> Handle:
     partials = [executor.submit(take_partial, scores[index], tile.index) for index in tile.sources]
     windows = [plan.tiles[index].windows for index in tile.sources]
-    return executor.submit(merge_tile, prepared, tile, windows, partials, job.spec)
+    return executor.submit(merge_tile, prepared, tile, windows, partials, job.spec, job.margins)

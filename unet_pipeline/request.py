@@ -31,7 +31,7 @@ from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.claims import RECORD, Claim, refuse_inputs
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.formats import LABEL_MAPS
-from unet_pipeline.storage.label_maps import endings_of
+from unet_pipeline.storage.label_maps import CONFIDENCE_MAP, endings_of
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.other_models import refuse_other_models
 from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
@@ -125,6 +125,12 @@ class Run:
         """What the URLs of a case's label map and picture end with, behind ``output_of``."""
         return endings_of(self.settings.output_format)
 
+    @property
+    def all_endings(self) -> tuple[str, ...]:
+        """What the URLs of all files of a case but its record end with."""
+        has_map = self.settings.confidence == "map"
+        return (*self.endings, *([CONFIDENCE_MAP] if has_map else []))
+
 
 def open_segment(settings: SegmentSettings) -> Run:
     """Check everything about a request that can be checked before work starts.
@@ -155,7 +161,7 @@ def open_segment(settings: SegmentSettings) -> Run:
             f"{join(mine.output, layout.name_of(case))}{ending}"
             for mine, _, _, layout, cohort in opened
             for case in cohort.cases
-            for ending in LABEL_MAPS.values()
+            for ending in (*LABEL_MAPS.values(), CONFIDENCE_MAP)
         ),
         (url for case in cohort.cases for url in (*case.images, *case.mask_files)),
     )
@@ -312,6 +318,7 @@ def job_of(
         examined=examined,
         content=settings.gate.content,
         output_format=settings.output_format,
+        confidence=settings.confidence,
         scratch=str(scratch_path(settings.budget.scratch)),
     )
 
@@ -376,6 +383,7 @@ def _facts(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
         **({"level": model.policy.level} if model.policy.level else {}),
         **({"postprocess": list(map(str, model.label_steps))} if model.label_steps else {}),
         **({} if asked.output_format == "nifti" else {"output_format": asked.output_format}),
+        **({"confidence": "map"} if asked.confidence == "map" else {}),
         "depth": spec.depth,
         "mirror": list(spec.mirror),
         "adaptive_limit": _limit(model),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy.typing as npt
 
 from unet_pipeline import scratch
-from unet_pipeline.choices import OutputFormat
+from unet_pipeline.choices import Confidence, OutputFormat
 from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined, Policy
@@ -68,6 +68,8 @@ class VolumeJob:
         Whether to look if the mask lies on the anatomy.
     output_format
         That of the label map.
+    confidence
+        What is wanted of how sure the labels are.
     seconds
         Seconds per stage that the case took before the workers.
     said
@@ -93,10 +95,16 @@ class VolumeJob:
     examined: Examined
     content: bool = False
     output_format: OutputFormat = "nifti"
+    confidence: Confidence = "none"
     scratch: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     said: Mapping[str, Any] = field(default_factory=dict)
     region: Region | None = None
+
+    @property
+    def margins(self) -> Confidence:
+        """What tiles hand on: all margins also where the numbers are of a changed label map."""
+        return "map" if self.confidence == "numbers" and self.label_steps else self.confidence
 
 
 @dataclass(frozen=True)

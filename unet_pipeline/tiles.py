@@ -12,11 +12,14 @@ from time import perf_counter
 
 import numpy as np
 
+from unet_pipeline.choices import Confidence
+from unet_pipeline.evaluation.confidence import MarginCounter, TileConfidence
 from unet_pipeline.inference.importance import importance_map
 from unet_pipeline.inference.predictor import ModelSpec, Predictor, WindowStats, predictor_for
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
+from unet_pipeline.tiling.margins import Margins
 from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
 from unet_pipeline.tiling.plan import Tile
 from unet_pipeline.tiling.window_order import WindowSlab
@@ -44,11 +47,12 @@ class TileScores:
 
 @dataclass(frozen=True)
 class TileLabels:
-    """The labels of one write box, shape XYZ."""
+    """The labels of one write box, shape XYZ, and how sure they are, if that was asked for."""
 
     box: Box
     labels_XYZ: Labels
     seconds: float
+    confidence: TileConfidence | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +95,7 @@ def merge_tile(
     windows: Sequence[Lattice],
     partials: Sequence[Partial],
     spec: ModelSpec,
+    confidence: Confidence = "none",
 ) -> TileLabels:
     """Add the partials of a tile, bring its scores to the native grid, and decide its labels.
 
@@ -99,22 +104,34 @@ def merge_tile(
     windows
         Those of all tiles whose windows reach into the tile's score box.
     """
-    decider = _Decider(prepared, tile, chain.from_iterable(windows), spec)
+    decider = _Decider(prepared, tile, chain.from_iterable(windows), spec, confidence)
     decider.decide(tile.write_box, tile.score_box, partials)
     return decider.labels()
 
 
 def label_tile(
-    values: TileValues, read_box: Box, tile: Tile, prepared: Prepared, spec: ModelSpec
+    values: TileValues,
+    read_box: Box,
+    tile: Tile,
+    prepared: Prepared,
+    spec: ModelSpec,
+    confidence: Confidence = "none",
 ) -> LabelledTile:
     """Run the windows of a tile that is alone, and decide its labels as they stream by."""
     predictor, load = _predictor(spec)
-    labels, stats = streamed_labels(predictor, values.values_CXYZ, read_box, tile, prepared)
+    labels, stats = streamed_labels(
+        predictor, values.values_CXYZ, read_box, tile, prepared, confidence
+    )
     return LabelledTile(labels, _with(stats, values, load))
 
 
 def streamed_labels(
-    predictor: Predictor, values_CXYZ: Voxels, read_box: Box, tile: Tile, prepared: Prepared
+    predictor: Predictor,
+    values_CXYZ: Voxels,
+    read_box: Box,
+    tile: Tile,
+    prepared: Prepared,
+    confidence: Confidence = "none",
 ) -> tuple[TileLabels, WindowStats]:
     """Return the labels of a tile whose windows have an order, and what its windows took.
 
@@ -125,7 +142,7 @@ def streamed_labels(
     """
     if tile.order is None:
         raise ValueError(f"tile {tile.index} has no order of windows")
-    decider = _Decider(prepared, tile, tile.windows, predictor.spec)
+    decider = _Decider(prepared, tile, tile.windows, predictor.spec, confidence)
 
     def decide(slab: WindowSlab, partials: Sequence[Partial]) -> None:
         decider.decide(slab.write_box, slab.score_box, partials)
@@ -148,35 +165,64 @@ class _Decider:
     """Fills in the labels of a tile, box by box, and counts the seconds that it takes."""
 
     def __init__(
-        self, prepared: Prepared, tile: Tile, windows: Iterable[Index3], spec: ModelSpec
+        self,
+        prepared: Prepared,
+        tile: Tile,
+        windows: Iterable[Index3],
+        spec: ModelSpec,
+        confidence: Confidence,
     ) -> None:
         begin = perf_counter()
         importance_xyz = importance_map(spec.roi_size, spec.blend)
         self._labels_XYZ: Labels = np.empty(tile.write_box.shape, spec.bundle.label_type, order="F")
         self._weight_XYZ = weight_sum(tile.score_box, windows, importance_xyz)
         self._prepared, self._tile, self._spec = prepared, tile, spec
+        self._threads = spec.threads or os.cpu_count() or 1
+        self._counter = (
+            None
+            if confidence == "none"
+            else MarginCounter(
+                self._labels_XYZ,
+                tile.write_box,
+                prepared.native.shape,
+                max(spec.bundle.labels) + 1,
+                keep=confidence == "map",
+                threads=self._threads,
+            )
+        )
         self._seconds = perf_counter() - begin
 
     def decide(self, write_box: Box, score_box: Box, partials: Sequence[Partial]) -> None:
         """Decide the labels of some native voxels from the sums of their score box."""
-        begin, tile = perf_counter(), self._tile
+        begin, tile, counter = perf_counter(), self._tile, self._counter
         part = write_box.within(tile.write_box)
+        margins_XYZ = None if counter is None else counter.room(write_box)
         if partials:
             weight_XYZ = self._weight_XYZ[score_box.within(tile.score_box)]
             merged = Merged(score_box, partials, weight_XYZ)
-            self._labels_XYZ[part] = self._native(merged, write_box)
+            self._labels_XYZ[part] = self._native(merged, write_box, margins_XYZ)
         else:
             self._labels_XYZ[part] = _label_outside(self._spec.bundle)
+        if counter is not None and margins_XYZ is not None:
+            counter.add(write_box, margins_XYZ)
         self._seconds += perf_counter() - begin
 
     def labels(self) -> TileLabels:
         """Return what was decided."""
-        return TileLabels(self._tile.write_box, self._labels_XYZ, self._seconds)
+        found = None if self._counter is None else self._counter.result()
+        return TileLabels(self._tile.write_box, self._labels_XYZ, self._seconds, found)
 
-    def _native(self, merged: Merged, write_box: Box) -> Labels:
-        bundle, threads = self._spec.bundle, self._spec.threads or os.cpu_count() or 1
+    def _native(self, merged: Merged, write_box: Box, margins_XYZ: Margins | None) -> Labels:
+        bundle = self._spec.bundle
         return native_labels(
-            merged, self._prepared, write_box, bundle.decision, bundle.label_type, threads=threads
+            merged,
+            self._prepared,
+            write_box,
+            bundle.decision,
+            bundle.label_type,
+            threads=self._threads,
+            margins_XYZ=margins_XYZ,
+            background=self._counter is not None and self._counter.keep,
         )
 
 

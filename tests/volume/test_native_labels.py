@@ -7,9 +7,11 @@ import pytest
 from examples import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import logit, softmax
 
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.decision import Combined, Cut, Highest, Painted
+from unet_pipeline.tiling.margins import margins_of
 from unet_pipeline.tiling.merge import Merged, Partial, to_fixed_point
 from unet_pipeline.volume import native
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
@@ -201,3 +203,60 @@ def test_not_one_rounding_differs(orientation, reorder_first):
     labels = native_labels(merged, prepared, write_box, Highest(), np.uint8, threads=2)
     np.testing.assert_array_equal(labels, whole(merged, prepared, write_box, Highest()))
     assert len(np.unique(labels)) == 4
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    st.data(),
+    st.sampled_from([Highest(), Painted((3, 1, 2)), Combined(), Combined(Cut(0.3, True))]),
+    st.sampled_from([(64, 64, 64), (3, 2, 4)]),
+)
+def test_margins_are_those_of_the_whole_scores(data, decision, block):
+    """In whatever blocks: as NumPy finds them from the scores of all voxels; so are the labels."""
+    prepared = data.draw(chains())
+    merged, write_box = data.draw(merges(prepared))
+    if isinstance(decision, Painted):
+        decision = Painted(tuple(range(1, merged.classes + 1)), decision.order, decision.cut)
+    found_XYZ, some_XYZ = np.full((2, *write_box.shape), 77, np.uint8)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "BLOCK", block)
+        patch.setattr(native, "VIEWED_BLOCK", block)
+        for background, margins_XYZ in ((True, found_XYZ), (False, some_XYZ)):
+            labels = native_labels(merged, prepared, write_box, decision, np.uint8, threads=2,
+                                   margins_XYZ=margins_XYZ, background=background)  # fmt: skip
+            np.testing.assert_array_equal(labels, whole(merged, prepared, write_box, decision))
+    np.testing.assert_array_equal(found_XYZ[labels > 0], some_XYZ[labels > 0])
+    scores_CXYZ = np.array(
+        [
+            prepared.backward(ArrayView(
+                decision.before_resampling(merged.scores(merged.box, index))[None], merged.box,
+                prepared.model.shape)).read(write_box)[0]
+            for index in range(merged.classes)
+        ]
+    )  # fmt: skip
+    np.testing.assert_array_equal(found_XYZ, margins_of(leads_of(decision, scores_CXYZ)))
+
+
+def leads_of(decision, scores_CXYZ):
+    if isinstance(decision, Highest):
+        last = np.float32(-np.inf)
+        *_, second_XYZ, first_XYZ = np.sort(
+            np.concatenate([np.full((1, *scores_CXYZ.shape[1:]), last), scores_CXYZ]), axis=0
+        )
+        return first_XYZ - second_XYZ
+    if decision.cut.probabilities:
+        p = np.clip(scores_CXYZ, 0, 1)
+        return np.abs(logit(p) - logit(np.float32(0.3))).min(axis=0)
+    return np.abs(scores_CXYZ).min(axis=0)
+
+
+def test_the_margin_is_the_share_of_the_first_less_that_of_the_second():
+    """Of the softmax of the scores of a voxel: (p1 - p2) / (p1 + p2)."""
+    scores = np.random.default_rng(0).normal(0, 3, (5, 20, 10, 10)).astype(np.float32)
+    box = Box.whole(scores.shape[1:])
+    merged = Merged(box, [Partial(box, to_fixed_point(scores))], np.full(box.shape, 2**36))
+    margins_XYZ = np.empty(box.shape, np.uint8)
+    native_labels(merged, prepared_with((), box.shape), box, Highest(), np.uint8,
+                  margins_XYZ=margins_XYZ)  # fmt: skip
+    *_, second, first = np.sort(softmax(scores.astype(np.float64), axis=0), axis=0)
+    np.testing.assert_allclose(margins_XYZ / 255, (first - second) / (first + second), atol=0.005)

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from unet_pipeline.choices import OutputLayout
 from unet_pipeline.config.fields import (
+    ConfidenceWish,
     IgnorePostprocessing,
     Images,
     LabelFormat,
@@ -128,6 +129,7 @@ class SegmentSettings(Settings):
         "of the BIDS tree that the images are, with what BIDS asks for beside them. auto: bids for "
         "a BIDS tree; simple where the output has simple names already, and for OME-Zarr.",
     )
+    confidence: ConfidenceWish = "numbers"
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )

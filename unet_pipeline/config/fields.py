@@ -12,7 +12,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from unet_pipeline.choices import ClusterName, OutputFormat, PostprocessName
+from unet_pipeline.choices import ClusterName, Confidence, OutputFormat, PostprocessName
 from unet_pipeline.config.options import Option
 from unet_pipeline.errors import NO_SECRET, has_secret
 from unet_pipeline.gate.findings import NAN_IS, Fix
@@ -118,6 +118,14 @@ LabelFormat = Annotated[
         description="Format of the label maps. nifti: a file, .nii.gz. ome-zarr: a folder of "
         "chunks at several levels, OME-Zarr 0.5, for viewers that read from the store; of volumes "
         "whose axes lie along those of the world."
+    ),
+]
+ConfidenceWish = Annotated[
+    Confidence,
+    Field(
+        description="How sure the network is of each label. numbers: under each label and along "
+        "its border, in record and table. map: of each voxel, too, in a file beside the label map. "
+        "Label maps do not depend on it."
     ),
 ]
 Threads = Annotated[

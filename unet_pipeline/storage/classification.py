@@ -114,7 +114,7 @@ def possibly_ours(survey: Survey) -> dict[str, tuple[str, ...]]:
         if name is None or not is_own_output(name) or ending.lower() not in _OURS:
             continue
         if only_file or f"{stem}.json" in there:
-            beside = (f"{stem}.json", f"{stem}.png", file)
+            beside = (f"{stem}.json", f"{stem}.png", f"{stem}_confidence.nii.gz", file)
             known = found.get(f"{stem}.json", ())
             found[f"{stem}.json"] = tuple(
                 dict.fromkeys((*known, *(one for one in beside if one in there)))

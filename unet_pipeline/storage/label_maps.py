@@ -1,4 +1,4 @@
-"""Storing a case: label map and picture, object by object, under the claim of the case.
+"""Storing a case: label map, what lies beside it, object by object, under the claim of the case.
 
 A label map in one file is one object; one in chunks is many, in a folder. At whatever moment a run
 is killed, the record says ``begun`` and names every object that may lie there; the metadata that
@@ -22,6 +22,7 @@ from unet_pipeline.storage.sidecar import OutputDigest
 from unet_pipeline.storage.store import Store
 
 PICTURE = ".png"  # beside label map and record
+CONFIDENCE_MAP = "_confidence.nii.gz"  # beside them, on request
 AT_ONCE = 8  # objects that are being written
 Objects = Iterable[tuple[str, bytes]]  # by their names below the label map; gone through twice
 
@@ -50,9 +51,14 @@ def endings_of(format_name: str) -> tuple[str, str]:
 
 
 def store_case(
-    store: Store, mine: Claim, format_name: str, objects: Objects, picture: bytes
+    store: Store,
+    mine: Claim,
+    format_name: str,
+    objects: Objects,
+    picture: bytes,
+    confidence_map: bytes | None = None,
 ) -> Stored:
-    """Store label map and picture of a case.
+    """Store label map and picture of a case, and the map of its confidence if there is one.
 
     Of a label map in many objects, no more than some are in memory: it is encoded once for its
     digests, which the record names before anything is written, and once more to be written.
@@ -67,8 +73,11 @@ def store_case(
     sizes, digests = {}, {}
     for name, data in objects:
         sizes[name], digests[name] = len(data), digest_bytes(data)
-    drawn = digest_bytes(picture)
-    claim = with_retries(lambda: mine.begin(store, (*digests.values(), drawn)))
+    beside = {PICTURE: picture}
+    if confidence_map is not None:
+        beside = {CONFIDENCE_MAP: confidence_map, **beside}
+    of_beside = [digest_bytes(data) for data in beside.values()]
+    claim = with_retries(lambda: mine.begin(store, (*digests.values(), *of_beside)))
     if is_folder(ending):
         _make_room(store, claim, ending, digests)
         fingerprints = _write_all(store, claim, ending, objects, len(digests))
@@ -78,14 +87,15 @@ def store_case(
         version = with_retries(lambda: claim.write(store, ending, data))
         whole = digests[name]
     if mine.digests:
-        _remove_others(store, claim, ending)
-    with_retries(lambda: claim.write(store, PICTURE, picture))
+        _remove_others(store, claim, {ending, *beside})
+    for name, data in beside.items():
+        with_retries(partial(claim.write, store, name, data))
     size = sum(sizes.values())
     return Stored(
         claim,
         OutputDigest(size, whole, version.etag),
-        (*digests.values(), drawn),
-        size + len(picture),
+        (*digests.values(), *of_beside),
+        size + sum(map(len, beside.values())),
     )
 
 
@@ -95,10 +105,10 @@ def _make_room(store: Store, claim: Claim, ending: str, wanted: Mapping[str, str
     _remove(store, claim, ending, (there - wanted.keys()) | (there & {last}))
 
 
-def _remove_others(store: Store, claim: Claim, ending: str) -> None:
-    """Remove a label map of ours in another format: the record says what the new one is."""
-    for other in LABEL_MAPS.values():
-        if other != ending and with_retries(partial(claim.owns, store, other)):
+def _remove_others(store: Store, claim: Claim, wanted: Set[str]) -> None:
+    """Remove a label map of ours in another format, and the confidence of another label map."""
+    for other in (*LABEL_MAPS.values(), CONFIDENCE_MAP):
+        if other not in wanted and with_retries(partial(claim.owns, store, other)):
             _remove(store, claim, other, with_retries(partial(claim.names, store, other)))
 
 

@@ -70,6 +70,17 @@ class Box:
         stop[axis] = max(min(high, self.stop[axis]), start[axis])
         return Box(index3(start), index3(stop))
 
+    def without(self, inner: "Box") -> Iterator["Box"]:
+        """Cut what lies in this box and not in ``inner`` into at most six boxes."""
+        rest, common = self, self.intersect(inner)
+        if not common.size:
+            yield self
+            return
+        for axis in range(3):
+            yield rest.between(axis, rest.start[axis], common.start[axis])
+            yield rest.between(axis, common.stop[axis], rest.stop[axis])
+            rest = rest.between(axis, common.start[axis], common.stop[axis])
+
     def blocks(self, shape: Index3) -> Iterator["Box"]:
         """Cut the box into boxes of this shape, smaller ones at its end."""
         axes = zip(self.start, self.stop, shape, strict=True)

@@ -11,14 +11,15 @@ decision   channels           label of a voxel
 Scores are taken channel by channel, so memory does not grow with the number of channels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, logit
 
+from unet_pipeline.tiling.margins import Leads
 from unet_pipeline.tiling.merge import Scores, smallest_label_type
 
 BACKGROUND = "background"
@@ -47,6 +48,17 @@ class Decision(Protocol):
             Type of the result, wide enough for every label.
         """
 
+    def decide_with_lead(
+        self, scores_of_channels: Iterable[Scores], label_type: npt.DTypeLike
+    ) -> tuple[Labels, Leads]:
+        """Return the labels, and by how much each was decided (``margins.py``).
+
+        Parameters
+        ----------
+        scores_of_channels, label_type
+            As of ``decide``.
+        """
+
 
 def described(decision: Decision) -> dict[str, Any]:
     """Return a decision as plain JSON types: what is in the digest of a run's settings."""
@@ -70,14 +82,22 @@ class Highest:
 
     def decide(self, scores_of_channels: Iterable[Scores], label_type: npt.DTypeLike) -> Labels:
         """Return the channel of the highest score; of equal ones the lowest channel."""
+        return self.decide_with_lead(scores_of_channels, label_type)[0]
+
+    def decide_with_lead(
+        self, scores_of_channels: Iterable[Scores], label_type: npt.DTypeLike
+    ) -> tuple[Labels, Leads]:
+        """Return the labels, and how far each one's score is above the next class's."""
         iterator = iter(scores_of_channels)
         best_XYZ = next(iterator)
         labels_XYZ: Labels = np.zeros(best_XYZ.shape, dtype=label_type)
+        second_XYZ: Scores = np.full(best_XYZ.shape, -np.inf, np.float32)
         for index, scores_XYZ in enumerate(iterator, start=1):
             higher_XYZ = scores_XYZ > best_XYZ
             labels_XYZ[higher_XYZ] = index
+            second_XYZ = np.maximum(second_XYZ, np.minimum(best_XYZ, scores_XYZ))
             best_XYZ = np.maximum(best_XYZ, scores_XYZ)
-        return labels_XYZ
+        return labels_XYZ, best_XYZ - second_XYZ
 
 
 @dataclass(frozen=True)
@@ -108,6 +128,35 @@ class Cut:
     def passes(self, scores_XYZ: Scores) -> npt.NDArray[np.bool_]:
         """Return which voxels lie in the region."""
         return scores_XYZ > self.level
+
+    def leads(self, scores_XYZ: Scores) -> Leads:
+        """Return how far each voxel is from being decided otherwise, as a difference of scores."""
+        if not self.probabilities:
+            away_XYZ: Leads = np.abs(scores_XYZ - np.float32(self.level))
+        else:
+            away_XYZ = np.abs(logit(np.clip(scores_XYZ, 0, 1)) - logit(np.float32(self.level)))
+        return away_XYZ
+
+
+def _decided_with_lead(
+    decide: Callable[[Iterable[Scores]], Labels],
+    cut: Cut,
+    scores_of_channels: Iterable[Scores],
+    channels: Iterable[int] | None = None,
+) -> tuple[Labels, Leads]:
+    """Return what ``decide`` says, and the smallest lead over those ``channels``; none for all."""
+    counted = None if channels is None else set(channels)
+    least_XYZ: Any = np.float32(np.inf)
+
+    def watched() -> Iterator[Scores]:
+        nonlocal least_XYZ
+        for channel, scores_XYZ in enumerate(scores_of_channels):
+            if counted is None or channel in counted:
+                least_XYZ = np.minimum(least_XYZ, cut.leads(scores_XYZ))
+            yield scores_XYZ
+
+    labels_XYZ = decide(watched())
+    return labels_XYZ, np.broadcast_to(least_XYZ, labels_XYZ.shape)
 
 
 @dataclass(frozen=True)
@@ -165,6 +214,17 @@ class Painted:
         labels_XYZ: Labels = np.array(shown, label_type)[last_XYZ]
         return labels_XYZ
 
+    def decide_with_lead(
+        self, scores_of_channels: Iterable[Scores], label_type: npt.DTypeLike
+    ) -> tuple[Labels, Leads]:
+        """Return the labels, and the smallest lead over the regions that are painted."""
+        return _decided_with_lead(
+            lambda scores: self.decide(scores, label_type),
+            self.cut,
+            scores_of_channels,
+            self._sequence,
+        )
+
 
 @dataclass(frozen=True)
 class Combined:
@@ -197,3 +257,11 @@ class Combined:
             labels_XYZ = labels_XYZ | self.cut.passes(scores_XYZ).astype(label_type) << channel
         found_XYZ: Labels = labels_XYZ
         return found_XYZ
+
+    def decide_with_lead(
+        self, scores_of_channels: Iterable[Scores], label_type: npt.DTypeLike
+    ) -> tuple[Labels, Leads]:
+        """Return the labels, and the smallest lead over all regions."""
+        return _decided_with_lead(
+            lambda scores: self.decide(scores, label_type), self.cut, scores_of_channels
+        )

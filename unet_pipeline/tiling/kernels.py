@@ -138,10 +138,13 @@ def highest_class(
     buffers: Any,
     best: Any,
     label: Any,
+    second: Any,
+    sure: Any,
 ) -> None:
     """Interpolate scores and find the class of the highest one, the lowest class where equal.
 
-    A class whose bound is below that of another cannot win and is left out.
+    A class whose bound is below that of another cannot win and is left out; where the second
+    highest score is asked for, one that is not even within ``sure`` of it.
 
     Parameters
     ----------
@@ -152,15 +155,23 @@ def highest_class(
         float32, to work in: of shape w x v x U and w x V x U.
     best, label
         float32 and int32 of shape W x V x U, contiguous; filled with scores and classes.
+    second
+        As ``best``; filled with the second highest scores, -inf for none within ``sure`` of the
+        highest. Empty if nobody asks.
     """
     floor = range_C2[:, 0].max()
+    if second.size:
+        floor -= sure
     first = True
     for c in range(mean_Cwvu.shape[0]):
         if range_C2[c, 1] < floor:
             continue
         _along_u(mean_Cwvu[c], neighbours[0], weights[0], buffers[0])
         _along_v(buffers[0], neighbours[1], weights[1], buffers[1])
-        _along_w(buffers[1], neighbours[2], weights[2], best, label, c, first)
+        if second.size:
+            _two_along_w(buffers[1], neighbours[2], weights[2], best, label, second, c, first)
+        else:
+            _along_w(buffers[1], neighbours[2], weights[2], best, label, c, first)
         first = False
 
 
@@ -198,3 +209,49 @@ def _along_w(
             higher = first or score > best_w[i]
             best_w[i] = score if higher else best_w[i]
             label_w[i] = klass if higher else label_w[i]
+
+
+@compiled
+def _two_along_w(
+    source_wVU: Any,
+    neighbours: Any,
+    weights: Any,
+    best: Any,
+    label: Any,
+    second: Any,
+    c: Any,
+    first: Any,
+) -> None:
+    """Do as ``_along_w``, and keep the second highest score, too."""
+    if first:
+        best[:] = -np.inf
+        second[:] = -np.inf
+        label[:] = c
+    klass = np.int32(c)
+    for w in range(best.shape[0]):
+        a, b = source_wVU[neighbours[0, w]].ravel(), source_wVU[neighbours[1, w]].ravel()
+        rest, share = weights[0, w], weights[1, w]
+        best_w, label_w, second_w = best[w].ravel(), label[w].ravel(), second[w].ravel()
+        for i in range(best_w.size):
+            score, before = a[i] * rest + b[i] * share, best_w[i]
+            higher = score > before
+            lower = before if higher else score
+            second_w[i] = lower if lower > second_w[i] else second_w[i]
+            best_w[i] = score if higher else before
+            label_w[i] = klass if higher else label_w[i]
+
+
+@compiled
+def lead_margins(best: Any, second: Any, steps: Any, table: Any, margin: Any) -> None:
+    """Look up the margin of each voxel: ``tiling.margins.margins_of`` of ``best - second``.
+
+    Parameters
+    ----------
+    best, second, margin
+        float32, float32 and uint8; contiguous, of one shape. The last is filled.
+    """
+    best_i, second_i, margin_i = best.ravel(), second.ravel(), margin.ravel()
+    last = np.float32(table.size - 1)
+    for i in range(best_i.size):
+        step = (best_i[i] - second_i[i]) * steps
+        margin_i[i] = table[np.int64(step if step < last else last)]

@@ -163,3 +163,50 @@ def count_pairs(first: Any, second: Any, both: Any, only_first: Any, only_second
                 only_first[a] += 1
             if 0 <= b < end:
                 only_second[b] += 1
+
+
+@compiled
+def count_margins(labels: Any, margins: Any, start: Any, doubtful: Any, sums_L5: Any) -> None:
+    """Count the voxels of each label, and add up their margins, apart along the border.
+
+    A voxel is on the border if one of its six neighbours has another label. What is outside of
+    ``labels`` is no neighbour.
+
+    Parameters
+    ----------
+    labels
+        Unsigned integers; the last axis is the inner one of memory.
+    margins, start
+        uint8, of a box of the labels that begins at ``start``.
+    doubtful
+        Margins below are doubtful.
+    sums_L5
+        int64, for each label: voxels, sum of their margins, voxels on the border, sum of theirs,
+        doubtful voxels. Added to; label 0 is passed over.
+    """
+    a_end, b_end, c_end = labels.shape
+    for i in range(margins.shape[0]):
+        a = start[0] + i
+        for j in range(margins.shape[1]):
+            b = start[1] + j
+            row_c, margin_k = labels[a, b], margins[i, j]
+            for k in range(margin_k.size):
+                c = start[2] + k
+                label = row_c[c]
+                if label == 0:
+                    continue
+                margin = margin_k[k]
+                sums_L5[label, 0] += 1
+                sums_L5[label, 1] += margin
+                if margin < doubtful:
+                    sums_L5[label, 4] += 1
+                if (
+                    (c > 0 and row_c[c - 1] != label)
+                    or (c + 1 < c_end and row_c[c + 1] != label)
+                    or (b > 0 and labels[a, b - 1, c] != label)
+                    or (b + 1 < b_end and labels[a, b + 1, c] != label)
+                    or (a > 0 and labels[a - 1, b, c] != label)
+                    or (a + 1 < a_end and labels[a + 1, b, c] != label)
+                ):
+                    sums_L5[label, 2] += 1
+                    sums_L5[label, 3] += margin

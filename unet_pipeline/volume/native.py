@@ -9,6 +9,7 @@ labels are the same to the bit.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from math import prod
 
 import numpy as np
@@ -17,6 +18,7 @@ import numpy.typing as npt
 from unet_pipeline.tiling import kernels
 from unet_pipeline.tiling.box import Box, Index3, index3
 from unet_pipeline.tiling.decision import Decision, Highest, Labels
+from unet_pipeline.tiling.margins import STEPS, SURE_LEAD, TABLE, Margins, margins_of
 from unet_pipeline.tiling.merge import Merged, shared
 from unet_pipeline.volume.interpolation import AxisInterpolation, Interpolation, interpolation_of
 from unet_pipeline.volume.steps import Prepared
@@ -35,6 +37,8 @@ def native_labels(
     label_type: npt.DTypeLike,
     *,
     threads: int = 1,
+    margins_XYZ: Margins | None = None,
+    background: bool = True,
 ) -> Labels:
     """Return the labels of a box of native voxels, shape XYZ, the first axis innermost.
 
@@ -42,22 +46,34 @@ def native_labels(
     ----------
     merged
         Scores of all model voxels that the box needs.
+    margins_XYZ
+        Filled with how sure each label is (``tiling/margins.py``), if given; 0 where there are no
+        scores at all.
+    background
+        Whether anybody looks at the margins under label 0. If not, some are left as they are.
     """
     chain = prepared.backward(ShapeOnly(prepared.model.shape))
     interps = interpolation_of(chain, write_box) if isinstance(decision, Highest) else None
     labels_XYZ: Labels = np.zeros(write_box.shape, label_type, order="F")
     if interps is None:
-        fill = _viewed(merged, prepared, write_box, decision, labels_XYZ)
+        fill = _viewed(merged, prepared, write_box, decision, labels_XYZ, margins_XYZ)
         shared(threads, fill, [*Box.whole(labels_XYZ.shape).blocks(VIEWED_BLOCK)])
     else:
-        labels_UVW = labels_XYZ.transpose([interp.outer_axis for interp in interps])
-        fill = _looped(merged, interps, labels_UVW)
+        axes = [interp.outer_axis for interp in interps]
+        labels_UVW = labels_XYZ.transpose(axes)
+        margins_UVW = None if margins_XYZ is None else margins_XYZ.transpose(axes)
+        fill = _looped(merged, interps, labels_UVW, margins_UVW, background)
         shared(threads, fill, [*Box.whole(labels_UVW.shape).blocks(_block_shape(interps))])
     return labels_XYZ
 
 
 def _viewed(
-    merged: Merged, prepared: Prepared, write_box: Box, decision: Decision, labels_XYZ: Labels
+    merged: Merged,
+    prepared: Prepared,
+    write_box: Box,
+    decision: Decision,
+    labels_XYZ: Labels,
+    margins_XYZ: Margins | None,
 ) -> Callable[[Box], None]:
     shape = prepared.model.shape
     chain = prepared.backward(ShapeOnly(shape))
@@ -72,40 +88,84 @@ def _viewed(
             values_XYZ: Voxels = view.read(box)[0]
             return values_XYZ
 
-        scores_of_channels = map(native, range(merged.classes))
-        labels_XYZ[_slices(block)] = decision.decide(scores_of_channels, labels_XYZ.dtype)
+        scores_of_channels, part = map(native, range(merged.classes)), _slices(block)
+        if margins_XYZ is None:
+            labels_XYZ[part] = decision.decide(scores_of_channels, labels_XYZ.dtype)
+            return
+        decided = decision.decide_with_lead(scores_of_channels, labels_XYZ.dtype)
+        labels_XYZ[part], margins_XYZ[part] = decided[0], margins_of(decided[1])
 
     return fill
 
 
-def _looped(merged: Merged, interps: Interpolation, labels_UVW: Labels) -> Callable[[Box], None]:
+def _looped(
+    merged: Merged,
+    interps: Interpolation,
+    labels_UVW: Labels,
+    margins_UVW: Margins | None,
+    background: bool,
+) -> Callable[[Box], None]:
     def fill(block: Box) -> None:
         part = _slices(block)
         cut = [interp[along] for interp, along in zip(interps, part, strict=True)]
-        if all(interp.stop for interp in cut):  # else all scores are 0: the first class
-            labels_UVW[part] = _highest(merged, cut).T
+        if all(interp.stop for interp in cut):
+            scores = _BlockScores.of(merged, cut)
+            with_margins = margins_UVW is not None and (background or not scores.is_background)
+            label_WVU, margin_WVU = scores.highest(cut, with_margins=with_margins)
+            labels_UVW[part] = label_WVU.T
+            if margins_UVW is not None and margin_WVU is not None:
+                margins_UVW[part] = margin_WVU.T
+        elif margins_UVW is not None:  # all scores are 0: the first class, by nothing
+            margins_UVW[part] = 0
 
     return fill
 
 
-def _highest(merged: Merged, interps: Sequence[AxisInterpolation]) -> npt.NDArray[np.int32]:
-    """Return the class of the highest score of each voxel of a block, shape WVU."""
-    axes = [interp.inner_axis for interp in interps]
-    along = sorted(interps, key=lambda interp: interp.inner_axis)
-    box = Box(index3(interp.start for interp in along), index3(interp.stop for interp in along))
-    total_Cuvw = merged.totals(box).transpose(0, *(axis + 1 for axis in axes))
-    total_Cuvw.flags.writeable = False
-    weight_uvw = np.ascontiguousarray(merged.weights(box).transpose(axes))
-    u, v, w = (interp.length for interp in interps)
-    mean_Cwvu = np.empty((merged.classes, w, v, u), np.float32)
-    bounds_C2 = np.empty((merged.classes, 2), np.float32)
-    kernels.mean_scores(total_Cuvw, weight_uvw, mean_Cwvu, bounds_C2)
-    U, V, W = map(len, interps)
-    buffers = np.empty((w, v, U), np.float32), np.empty((w, V, U), np.float32)
-    best_WVU, label_WVU = np.empty((W, V, U), np.float32), np.empty((W, V, U), np.int32)
-    neighbours, weights = zip(*(interp.local() for interp in interps), strict=True)
-    kernels.highest_class(mean_Cwvu, bounds_C2, neighbours, weights, buffers, best_WVU, label_WVU)
-    return label_WVU
+@dataclass(frozen=True)
+class _BlockScores:
+    """The mean scores that a block needs, with each class's lowest and highest."""
+
+    mean_Cwvu: npt.NDArray[np.float32]
+    bounds_C2: npt.NDArray[np.float32]
+
+    @classmethod
+    def of(cls, merged: Merged, interps: Sequence[AxisInterpolation]) -> "_BlockScores":
+        """Divide sums by weights."""
+        axes = [interp.inner_axis for interp in interps]
+        along = sorted(interps, key=lambda interp: interp.inner_axis)
+        box = Box(index3(interp.start for interp in along), index3(interp.stop for interp in along))
+        total_Cuvw = merged.totals(box).transpose(0, *(axis + 1 for axis in axes))
+        total_Cuvw.flags.writeable = False
+        weight_uvw = np.ascontiguousarray(merged.weights(box).transpose(axes))
+        u, v, w = (interp.length for interp in interps)
+        mean_Cwvu = np.empty((merged.classes, w, v, u), np.float32)
+        bounds_C2 = np.empty((merged.classes, 2), np.float32)
+        kernels.mean_scores(total_Cuvw, weight_uvw, mean_Cwvu, bounds_C2)
+        return cls(mean_Cwvu, bounds_C2)
+
+    @property
+    def is_background(self) -> bool:
+        """Whether only the first class can win anywhere."""
+        return not (self.bounds_C2[1:, 1] >= self.bounds_C2[:, 0].max()).any()
+
+    def highest(
+        self, interps: Sequence[AxisInterpolation], *, with_margins: bool
+    ) -> tuple[npt.NDArray[np.int32], Margins | None]:
+        """Return the class of the highest score of each voxel, shape WVU, and its margin."""
+        (_, w, v, _), (U, V, W) = self.mean_Cwvu.shape, map(len, interps)
+        buffers = np.empty((w, v, U), np.float32), np.empty((w, V, U), np.float32)
+        best_WVU, label_WVU = np.empty((W, V, U), np.float32), np.empty((W, V, U), np.int32)
+        second_WVU = np.empty((W, V, U) if with_margins else (0, 0, 0), np.float32)
+        neighbours, weights = zip(*(interp.local() for interp in interps), strict=True)
+        chosen = (best_WVU, label_WVU, second_WVU)
+        kernels.highest_class(
+            self.mean_Cwvu, self.bounds_C2, neighbours, weights, buffers, *chosen, SURE_LEAD
+        )
+        if not with_margins:
+            return label_WVU, None
+        margin_WVU = np.empty((W, V, U), np.uint8)
+        kernels.lead_margins(best_WVU, second_WVU, STEPS, TABLE, margin_WVU)
+        return label_WVU, margin_WVU
 
 
 def _block_shape(interps: Interpolation) -> Index3:

@@ -131,15 +131,21 @@ def holds_header(first_bytes: bytes) -> bool:
     return len(_decompress_start(first_bytes)) >= _LONGEST
 
 
-def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: Header) -> bytes:
-    """Return the start of a ``.nii`` file, up to its voxels, with the geometry of ``like``."""
+def header_bytes(shape: Index3, dtype: npt.DTypeLike, like: Header, slope: float = 1.0) -> bytes:
+    """Return the start of a ``.nii`` file, up to its voxels, with the geometry of ``like``.
+
+    Parameters
+    ----------
+    slope
+        What readers multiply voxels with.
+    """
     fields = fields_of(like)
     header = nib.Nifti2Header() if fields.version == 2 else nib.Nifti1Header()
     header.set_data_shape(shape[:2] if like.flat else shape)
     header.set_data_dtype(np.dtype(dtype))
     for field, value in fields.geometry.items():
         header[field] = value
-    header["scl_slope"], header["scl_inter"] = 1, 0
+    header["scl_slope"], header["scl_inter"] = slope, 0
     header["vox_offset"] = 544 if fields.version == 2 else 352
     header["magic"] = b"n+2" if fields.version == 2 else b"n+1"
     file = io.BytesIO()

@@ -90,13 +90,18 @@ def check_whole(file: BinaryIO, header: Header) -> None:
         _drain(stream)
 
 
-def encode_labels(labels_XYZ: npt.NDArray[Any], like: Header) -> bytes:
+def encode_labels(labels_XYZ: npt.NDArray[Any], like: Header, slope: float = 1.0) -> bytes:
     """Return a ``.nii.gz`` file of a label map with the geometry of ``like``, bit for bit.
 
     The same labels give the same bytes: no time stamp, no free text, and gzip members of one size,
     however many threads compress them.
+
+    Parameters
+    ----------
+    slope
+        What readers multiply voxels with, for numbers that are no labels.
     """
-    parts = _parts(labels_XYZ, like)
+    parts = _parts(labels_XYZ, like, slope)
     if len(parts) == 1:
         return _compressed(parts[0])
     with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
@@ -108,11 +113,14 @@ def encode_volume(values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
     return b"".join(_parts(values_XYZ, like))
 
 
-def _parts(values_XYZ: npt.NDArray[Any], like: Header) -> Sequence[bytes | memoryview]:
+def _parts(
+    values_XYZ: npt.NDArray[Any], like: Header, slope: float = 1.0
+) -> Sequence[bytes | memoryview]:
     """Return a ``.nii`` file in pieces; only the first, which begins with the header, is a copy."""
     x, y, z = values_XYZ.shape
     voxels = _bytes_of(np.ascontiguousarray(values_XYZ.T))
-    first = header_bytes((x, y, z), values_XYZ.dtype, like) + voxels[:MEMBER_BYTES]
+    begin = header_bytes((x, y, z), values_XYZ.dtype, like, slope)
+    first = begin + voxels[:MEMBER_BYTES]
     starts = range(MEMBER_BYTES, len(voxels), MEMBER_BYTES)
     return [first, *(voxels[start : start + MEMBER_BYTES] for start in starts)]
 
