@@ -170,7 +170,7 @@ def test_a_run_that_skips_costs_no_device_time(runs):
 def test_the_table_shares_the_price_by_seconds_in_the_network(runs):
     _, [(_, summary), _] = runs
     head, *lines = Store().read(summary.table).decode().splitlines()
-    assert head.endswith("figure,mask_code,mask_message,price")
+    assert head.endswith("figure,mask_code,mask_message,confidence,price")
     prices = [float(line.rsplit(",", 1)[1]) for line in lines]
     assert sum(prices) == pytest.approx(1.0, abs=1e-5)
     assert sorted(prices)[:2] == [0.0, 0.0]  # those at fault

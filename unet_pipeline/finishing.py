@@ -101,7 +101,13 @@ def _with_confidence(
     bundle = job.spec.bundle
     sums_L5 = sums_of(labels_XYZ, tiles, job.spec.threads or os.cpu_count() or 1)
     found = confidence_of(sums_L5, bundle.foreground)
-    return {label: {**values, **found.get(label, {})} for label, values in statistics.items()}
+    known, facts = bundle.dice_calibration, job.facts
+    holds = known is not None and facts and known.holds_for(facts.weights, facts.settings)
+    dice = known.predictions(found) if known is not None and holds else {}
+    return {
+        label: {**values, **found.get(label, {}), **dice.get(label, {})}
+        for label, values in statistics.items()
+    }
 
 
 def _store(

@@ -94,3 +94,32 @@ def test_a_few_bad_cases_make_no_other_one_doubtful(volumes_ml):
 
 def test_records_of_before_and_quarantined_ones_are_left_out():
     assert review([CaseRecord("old", "skipped"), CaseRecord("bad", "quarantined")] * 20) == []
+
+
+def sure(value, border=0.8, **predicted):
+    return of(confidence=value, confidence_border=border, **predicted)
+
+
+def sure_cohort(*others):
+    vary = np.random.default_rng(1).uniform
+    usual = [
+        CaseRecord(f"usual {i:02}", "done", statistics={"1": sure(
+            0.9 + vary(-0.02, 0.02), predicted_dice=0.85 + vary(-0.02, 0.02),
+            predicted_dice_low=0.78, predicted_dice_high=0.92)})
+        for i in range(30)
+    ]  # fmt: skip
+    return usual + [CaseRecord("odd", "done", statistics={"1": one}) for one in others]
+
+
+def test_confidence_that_is_lower_than_that_of_the_others():
+    (one,) = review(sure_cohort(sure(0.7)))
+    assert one.doubts[0].what.startswith("confidence 0.70, usually 0.8")
+    assert review(sure_cohort(sure(0.99, 0.99))) == []
+
+
+def test_a_predicted_dice_that_is_far_below_the_usual_one():
+    """By its own interval: one that may as well be usual is no reason."""
+    poor = {"predicted_dice": 0.61, "predicted_dice_low": 0.48, "predicted_dice_high": 0.7}
+    (one,) = review(sure_cohort(sure(0.9, **poor)))
+    assert one.doubts[0].what.startswith("predicted Dice 0.61 (0.48 to 0.70), usually 0.8")
+    assert review(sure_cohort(sure(0.9, **{**poor, "predicted_dice_high": 0.9}))) == []

@@ -12,13 +12,18 @@ from cohorts import write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.confidence import CONFIDENCE, MarginCounter, confidence_of, sums_of
+from unet_pipeline.evaluation.prediction import CALIBRATION, LEAST_CASES
 from unet_pipeline.jobs.segment import open_segment, run_segment
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
+from unet_pipeline.training.dice_calibration import calibrate_dice
 
 MAP = "_dseg_confidence.nii.gz"
+OTHER = f"sha256:{64 * '0'}"
 
 
 @pytest.fixture(scope="module")
@@ -121,3 +126,49 @@ def test_a_map_is_ours_and_goes_with_its_label_map(made, tmp_path):
     assert [case.name for case in discover(Store(), str(beside), None).cases] == [name]
     run_on(tmp_path, bundle, beside, name)
     assert not (beside / f"{name}{MAP}").exists()
+
+
+def test_a_bundle_learns_from_scored_label_maps_what_dice_to_expect(made, whole, tmp_path):
+    """Of records with a Dice; and says so where weights, windows and steps are the same."""
+    root, name, bundle = made
+    own = shutil.copytree(bundle, tmp_path / "bundle")
+    usual = run_on(root, bundle, tmp_path / "usual", name)
+    border = usual["statistics"]["1"]["confidence_border"]
+    (tmp_path / "scored").mkdir()
+    for index in range(LEAST_CASES):
+        away = (index - LEAST_CASES / 2) / 1000
+        statistics = {"1": {"confidence_border": border + away}, "2": {"voxels": 0}}
+        said = {**usual, "case": f"case {index}", "statistics": statistics,
+                "dice": {"1": 0.7 + away, "2": None}}  # fmt: skip
+        (tmp_path / "scored" / f"{index}_dseg.json").write_text(json.dumps(said))
+    (tmp_path / "scored" / "other_dseg.json").write_text(json.dumps({**said, "weights": OTHER}))
+    found = calibrate_dice(load_bundle(str(own), Store()), Store(), str(tmp_path / "scored"))
+    assert found.cohort["cases"] == LEAST_CASES
+    again = run_on(root, str(own), tmp_path / "again", name)
+    one = again["statistics"]["1"]
+    assert one["predicted_dice"] == pytest.approx(0.7, abs=0.002)
+    assert one["predicted_dice_low"] <= one["predicted_dice"] <= one["predicted_dice_high"]
+    assert "predicted_dice" not in again["statistics"]["2"]
+    assert again["output"]["sha256"] == whole["output"]["sha256"]
+    assert again["settings_digest"] == usual["settings_digest"]
+    largest = run_on(root, str(own), tmp_path / "steps", name, postprocess=("largest",))
+    assert "predicted_dice" not in largest["statistics"]["1"]
+
+
+def test_too_few_scored_label_maps_are_refused_by_name(made, tmp_path):
+    root, name, bundle = made
+    run_on(root, bundle, tmp_path / "out", name)
+    own = shutil.copytree(bundle, tmp_path / "bundle")
+    with pytest.raises(RequestError) as raised:
+        calibrate_dice(load_bundle(str(own), Store()), Store(), str(tmp_path / "out"))
+    assert raised.value.code == "calibration_impossible"
+
+
+def test_a_calibration_that_is_none_is_refused_by_name(made, tmp_path):
+    root, name, bundle = made
+    own = shutil.copytree(bundle, tmp_path / "bundle")
+    (tmp_path / "bundle" / CALIBRATION).write_text("[]")
+    with pytest.raises(RequestError) as raised:
+        run_on(root, str(own), tmp_path / "out", name)
+    assert raised.value.code == "bundle_invalid"
+    assert not (tmp_path / "out").exists()

@@ -48,19 +48,19 @@ def test_csv_to_the_letter():
     assert cases_csv(RECORDS) == (
         "case,status,code,message,output,windows,mean_dice,dice_1,dice_2,dice_10,"
         "seconds_read,seconds_infer,seconds_upload,seconds_total,bytes_read,bytes_written,figure,mask_code,"
-        "mask_message\r\n"
+        "mask_message,confidence\r\n"
         "sub-01/anat/sub-01_T1w,done,,,s3://archive/out/sub-01/anat/sub-01_T1w_dseg.nii.gz,8,"
         "0.8000,0.9000,0.7000,,0.250,1.200,0.125,1.500,1000,90,"
-        "s3://archive/out/sub-01/anat/sub-01_T1w_dseg.png,,\r\n"
-        "sub-02,skipped,,,s3://archive/out/sub-02_dseg.nii.gz,0,,,,,,,,,0,0,,,\r\n"
+        "s3://archive/out/sub-01/anat/sub-01_T1w_dseg.png,,,\r\n"
+        "sub-02,skipped,,,s3://archive/out/sub-02_dseg.nii.gz,0,,,,,,,,,0,0,,,,\r\n"
         'sub-03,quarantined,mask_off_grid,"sub-03: found a mask 12.4 mm away (""late"" export); '
-        'wanted at most 0.5 mm. Export the mask again.",,0,,,,,,,,,0,0,,,\r\n'
+        'wanted at most 0.5 mm. Export the mask again.",,0,,,,,,,,,0,0,,,,\r\n'
     )
 
 
 def test_csv_of_no_case_is_its_heading():
     assert cases_csv([]) == (
-        "case,status,code,message,output,windows,mean_dice,bytes_read,bytes_written,figure,mask_code,mask_message\r\n"
+        "case,status,code,message,output,windows,mean_dice,bytes_read,bytes_written,figure,mask_code,mask_message,confidence\r\n"
     )
 
 
@@ -76,7 +76,7 @@ def test_every_text_comes_back_from_the_csv(names, message, label):
     records = [CaseRecord(name, "quarantined", message=message) for name in names]
     records.append(CaseRecord("last", "done", dice={label: 0.5}))
     rows = list(csv.reader(io.StringIO(cases_csv(records), newline=""), strict=True))
-    assert {len(row) for row in rows} == {13}
+    assert {len(row) for row in rows} == {14}
     for row, name in zip(rows[1:], names, strict=False):
         written = shown(name)
         assert row[0] in (written, f"'{written}")

@@ -6,6 +6,7 @@ these models: one description each, one default, one range. Inside the package p
 
 from unet_pipeline.config.bundles import (
     CalibrateSettings,
+    ConfidenceSettings,
     ConvertSettings,
     InspectSettings,
     MakeSettings,
@@ -58,6 +59,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "bundle convert": ConvertSettings,
     "bundle prune": PruneSettings,
     "bundle calibrate": CalibrateSettings,
+    "bundle confidence": ConfidenceSettings,
 }
 
 __all__ = [
@@ -69,6 +71,7 @@ __all__ = [
     "CheckSettings",
     "ClusterSettings",
     "CompareSettings",
+    "ConfidenceSettings",
     "ConvertSettings",
     "CostSettings",
     "DepthsSettings",

@@ -75,6 +75,17 @@ class CalibrateSettings(Settings):
     storage: Storage = StorageSettings()
 
 
+class ConfidenceSettings(Settings):
+    """What Dice to expect of how sure a network is: from label maps that were scored."""
+
+    bundle: Source
+    labels: Annotated[Place, Option(argument=True)] = Field(
+        description="Output of segment with --masks, of this bundle, over cases that it was not "
+        "trained on. At least 20 for each label."
+    )
+    storage: Access = AccessSettings()
+
+
 class MakeSettings(Settings):
     """A bundle is made of trained weights."""
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.evaluation.prediction import PREDICTED
 from unet_pipeline.records import CaseRecord
 
 LEAST_CASES = 20  # with a label, from which its distribution is known
@@ -20,6 +21,8 @@ _USUAL = 0.95  # share of cases that have a label which is missed where it is ab
 _MOST = 99.0  # score of what cannot be measured in deviations
 SCATTERED = "share outside of its largest part"
 _MAD = 1.4826  # of a normal distribution: standard deviation / MAD
+_OF_INTERVAL = 1.645  # of a normal distribution: half of an interval of 90 % / standard deviation
+_LEAST_DICE = 0.02  # the smallest deviation of a Dice that counts as one
 
 Case = Mapping[str, Mapping[str, float | str]]  # statistics of each label
 
@@ -68,12 +71,15 @@ class _Measure:
         The smallest deviation that counts as one, in its own unit.
     shown
         Writes it for people.
+    low_only
+        Whether only what is too small is doubtful.
     """
 
     name: str
     of: Callable[[str, Case], float | None]
     least: float
     shown: Callable[[float], str]
+    low_only: bool = False
 
 
 def review(records: Sequence[CaseRecord], least: float = DOUBTFUL) -> list[Review]:
@@ -111,6 +117,7 @@ def _doubts_about(
                 yield one.case, Doubt(label, _MOST, f"absent, in {len(there)} cases it is there")
     for measure in _MEASURES:
         yield from _outliers(label, measure, there, least)
+    yield from _poor(label, there, least)
 
 
 def _outliers(
@@ -123,10 +130,29 @@ def _outliers(
         return
     numbers = np.array([value for _, value in told])
     scores = _robust_z(numbers, measure.least)
+    if measure.low_only:
+        scores = np.where(numbers < np.median(numbers), scores, 0.0)
     low, high = (measure.shown(end) for end in np.percentile(numbers, (5, 95)))
     for (case, value), score in zip(told, scores.tolist(), strict=True):
         if score >= least:
             what = f"{measure.name} {measure.shown(value)}, usually {low} to {high}"
+            yield case, Doubt(label, min(score, _MOST), what)
+
+
+def _poor(label: str, records: Sequence[CaseRecord], least: float) -> Iterator[tuple[str, Doubt]]:
+    """Yield the cases whose predicted Dice is far below the usual one, by its own interval."""
+    named = [(one.case, [_number(label, one.statistics, name) for name in PREDICTED])
+             for one in records]  # fmt: skip
+    told = [(case, value, low, high) for case, (value, low, high) in named
+            if value is not None and low is not None and high is not None]  # fmt: skip
+    if len(told) < LEAST_CASES:
+        return
+    usual = float(np.median([value for _, value, _, _ in told]))
+    for case, value, low, high in told:
+        deviation = max((high - value) / _OF_INTERVAL, _LEAST_DICE)
+        score = max(usual - value, 0.0) / deviation
+        if score >= least:
+            what = f"predicted Dice {value:.2f} ({low:.2f} to {high:.2f}), usually {usual:.2f}"
             yield case, Doubt(label, min(score, _MOST), what)
 
 
@@ -172,10 +198,18 @@ def _place(axis: str) -> Callable[[str, Case], float | None]:
     return of
 
 
+def _of(name: str) -> Callable[[str, Case], float | None]:
+    return lambda label, case: _number(label, case, name)
+
+
 def _scattered(label: str, case: Case) -> float | None:
     """Return the share of a label that is outside of its largest part."""
     share = _number(label, case, "largest_part")
     return None if share is None else 1 - share
+
+
+def _share(value: float) -> str:
+    return f"{value:.2f}"
 
 
 def _mm(value: float) -> str:
@@ -191,4 +225,6 @@ _MEASURES = (
     _Measure("right of the middle of all labels by", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("before the middle of all labels by", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("above the middle of all labels by", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("confidence", _of("confidence"), 0.01, _share, low_only=True),
+    _Measure("confidence along its border", _of("confidence_border"), 0.01, _share, low_only=True),
 )

@@ -1,7 +1,7 @@
 """Train a network from a cohort: gather, check, fit, score, write the bundle."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ import torch
 
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.evaluation.prediction import LabelCurve, calibrate
 from unet_pipeline.networks.bundle_writer import BUNDLE_FILES, write_bundle
 from unet_pipeline.networks.registry import check_window
 from unet_pipeline.records import json_text
@@ -96,7 +97,8 @@ def _train(
     setup.check()
     training_log = TrainingLog(store, settings.output, named_labels(settings.card, data.classes))
     history = _fit(setup, training_log, on_step, on_history)
-    spread = spread_per_label(setup.validate())
+    scored = setup.validate_with_confidence()
+    spread = spread_per_label([dice for dice, _ in scored])
     report = TrainReport(
         settings.output,
         data.split.training,
@@ -106,7 +108,10 @@ def _train(
         history,
         training_log.curves_url,
     )
-    with_retries(lambda: _write(setup, report))
+    curves = calibrate(
+        (sure, {str(label): value for label, value in dice.items()}) for dice, sure in scored
+    )
+    with_retries(lambda: _write(setup, report, curves))
     setup.checkpoints.remove()
     return report
 
@@ -135,7 +140,7 @@ def _fit(
         raise
 
 
-def _write(setup: TrainingSetup, report: TrainReport) -> None:
+def _write(setup: TrainingSetup, report: TrainReport, curves: Mapping[str, LabelCurve]) -> None:
     facts = _facts(setup, report)
     write_bundle(
         report.bundle,
@@ -150,6 +155,8 @@ def _write(setup: TrainingSetup, report: TrainReport) -> None:
         model_card=model_card(facts),
         licence=setup.settings.card.licence,
         metadata=card_metadata(facts),
+        dice_curves=curves,
+        dice_cases=report.held_out,
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.evaluation.prediction import DiceCalibration
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.storage.names import Channels
@@ -53,6 +54,8 @@ class Bundle:
         Path of the weights within the bundle.
     adaptive
         When adaptive depth stops, if the bundle was calibrated for it.
+    dice_calibration
+        What Dice to expect of how sure the network is, if the bundle was calibrated for it.
     slice_axis
         Axis of the model grid along which a 2-D network takes slices; None for a 3-D network.
     whole
@@ -94,6 +97,7 @@ class Bundle:
     config_digest: str
     weights_file: str
     adaptive: AdaptiveRule | None = None
+    dice_calibration: DiceCalibration | None = None
     slice_axis: int | None = None
     whole: bool = False
     decision: Decision = field(default_factory=Highest)

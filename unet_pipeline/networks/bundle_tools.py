@@ -47,9 +47,20 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "adaptive depth": None
         if bundle.adaptive is None
         else f"limit {bundle.adaptive.limit:g}, promised loss {bundle.adaptive.promised_loss:g}",
+        "predicted Dice": _predicts(bundle),
         "weights": bundle.weights_file,
         "weights digest": bundle.weights_digest,
     }
+
+
+def _predicts(bundle: Bundle) -> str | None:
+    known = bundle.dice_calibration
+    if known is None:
+        return None
+    if known.weights != bundle.weights_digest:
+        return "calibrated for other weights, not used"
+    named = (bundle.labels.get(int(one), one) for one in known.labels if one.isdecimal())
+    return f"calibrated on {known.cohort['cases']} cases: {', '.join(map(str, named))}"
 
 
 def parameters_of(network: nn.Module) -> int:

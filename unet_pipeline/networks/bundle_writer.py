@@ -18,8 +18,9 @@ import safetensors.torch
 import torch
 from torch import nn
 
+from unet_pipeline.evaluation.prediction import CALIBRATION, DiceCalibration, LabelCurve
 from unet_pipeline.networks.adaptive import ADAPTIVE
-from unet_pipeline.networks.bundle import INFERENCE
+from unet_pipeline.networks.bundle import INFERENCE, WEIGHTS, digest_of
 from unet_pipeline.networks.bundle_tools import EXAMPLE, example_of
 from unet_pipeline.records import json_text
 from unet_pipeline.storage.folders import OwnFiles
@@ -37,6 +38,7 @@ BUNDLE_FILES = (
     "configs/metadata.json",
     INFERENCE,
     ADAPTIVE,
+    CALIBRATION,
 )
 _RAS = [["L", "R"], ["P", "A"], ["I", "S"]]
 
@@ -58,10 +60,12 @@ def write_bundle(
     blend: str = "gaussian",
     threshold: float | None = None,
     slice_axis: int | None = None,
+    dice_curves: Mapping[str, LabelCurve] | None = None,
+    dice_cases: Sequence[str] = (),
 ) -> None:
     """Write a bundle, ``configs/inference.json`` last, without which there is no bundle.
 
-    A bundle of ours that was there is replaced; a rule for adaptive depth of other weights is
+    A bundle of ours that was there is replaced; what was calibrated with other weights is
     removed. Files of another hand stay, and are refused (``output_foreign``) before any is written.
 
     Parameters
@@ -92,6 +96,9 @@ def write_bundle(
         exclude each other (softmax), and the first is background.
     slice_axis
         Axis of the model grid along which a 2-D network takes slices; ``roi_size`` is 1 there.
+    dice_curves, dice_cases
+        What Dice to expect of each label by the network's confidence, and the names of the cases
+        that say so.
     """
     tensors = {key: value.cpu().contiguous() for key, value in network.state_dict().items()}
     data_format = {
@@ -100,7 +107,7 @@ def write_bundle(
     }
     about = {**_versions(), **metadata, "network_data_format": data_format}
     files = {
-        "models/model.safetensors": safetensors.torch.save(tensors),
+        WEIGHTS[0]: safetensors.torch.save(tensors),
         EXAMPLE: safetensors.torch.save(example_of(network, network_def)),
         "docs/README.md": _text(model_card),
         "docs/license.txt": _text(licence),
@@ -111,9 +118,14 @@ def write_bundle(
             )
         ),
     }
+    if dice_curves:
+        settings = {"roi_size": list(roi_size), "overlap": overlap, "blend": blend}
+        weights = digest_of(files[WEIGHTS[0]])
+        known = DiceCalibration.of(weights, settings, dice_curves, dice_cases)
+        files = {CALIBRATION: known.as_bytes(), **files}
     mine = OwnFiles(store, url)
     mine.check(BUNDLE_FILES)
-    mine.remove((INFERENCE, ADAPTIVE))  # of a bundle that is now replaced
+    mine.remove((INFERENCE, ADAPTIVE, CALIBRATION))  # of a bundle that is now replaced
     mine.write(files)
 
 

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from torch import nn
 
 from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.evaluation.prediction import CALIBRATION, DiceCalibration
 from unet_pipeline.networks.bundle import INFERENCE, PACKAGED, Bundle, check_unchanged, digest_of
+from unet_pipeline.networks.bundle_config import MOST_BYTES, invalid
 from unet_pipeline.networks.monai_bundle import read_monai_bundle
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT
 from unet_pipeline.networks.nnunet.folder import is_nnunet_folder, load_folds, read_nnunet_folder
@@ -39,8 +42,10 @@ def load_bundle(url_or_name: str, store: Store, *, trust: bool = False) -> Bundl
     url = bundle_url(url_or_name)
     with _for_all_cases():
         if is_nnunet_folder(url, store):
-            return read_nnunet_folder(url, store)
-        return read_monai_bundle(url, store, trust=trust)
+            bundle = read_nnunet_folder(url, store)
+        else:
+            bundle = read_monai_bundle(url, store, trust=trust)
+        return replace(bundle, dice_calibration=_dice_calibration(url, store))
 
 
 def load_network(bundle: Bundle, store: Store) -> nn.Module:
@@ -70,6 +75,17 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
         network = build_network(bundle.network_def, file_bytes=len(data))
     network.load_state_dict(fitted(url, weights, network.state_dict()))
     return network.eval()
+
+
+def _dice_calibration(url: str, store: Store) -> DiceCalibration | None:
+    where = join(url, CALIBRATION)
+    if not store.exists(where):
+        return None
+    try:
+        return DiceCalibration.parse(store.read_at_most(where, MOST_BYTES))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = f"{CALIBRATION} that is no calibration ({error})"
+        raise invalid(url, found, "one as bundle confidence writes it") from error
 
 
 @contextmanager

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from unet_pipeline.evaluation.confidence import CONFIDENCE
+from unet_pipeline.evaluation.prediction import PREDICTED
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.spreads import Spread, spread_of
 from unet_pipeline.report.table import label_order
@@ -26,6 +28,8 @@ class LabelSize:
         Cases in which it has more than one part; in which it touches a side of the volume.
     spread
         Of its volume in ml over the cases that have it: of this run against earlier ones, if any.
+    confidence, predicted_dice
+        Medians over the cases that say so; None without any.
     """
 
     label: str
@@ -37,6 +41,8 @@ class LabelSize:
     in_parts: int
     cut: int
     spread: Spread | None = None
+    confidence: float | None = None
+    predicted_dice: float | None = None
 
 
 def label_sizes(records: Sequence[CaseRecord]) -> list[LabelSize]:
@@ -65,7 +71,15 @@ def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
         sum(_number(one, "parts", 1.0) > 1 for one in there),
         sum(bool(one.get("cut")) for one in there),
         spread_of(before, now) if before else spread_of(now, ()),
+        _median(there, CONFIDENCE[0]),
+        _median(there, PREDICTED[0]),
     )
+
+
+def _median(values: Sequence[Mapping[str, float | str]], name: str) -> float | None:
+    found = (one.get(name) for one in values)
+    known = [float(value) for value in found if isinstance(value, int | float)]
+    return float(np.median(known)) if known else None
 
 
 def _number(values: Mapping[str, float | str], name: str, default: float) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from unet_pipeline.cost import shares_of_price
+from unet_pipeline.evaluation.confidence import lowest
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.texts import shown
 
@@ -103,7 +104,8 @@ def cases_csv(
 
     The columns are ``case, status, code, message, output, windows, mean_dice``, then
     ``dice_<label>``, by name, and ``seconds_<stage>`` for what any record has, then ``bytes_read``,
-    ``bytes_written``, ``figure``, ``mask_code`` and ``mask_message``. Where the run has a price,
+    ``bytes_written``, ``figure``, ``mask_code``, ``mask_message`` and ``confidence``, the lowest of
+    all labels. Where the run has a price,
     the last column is each case's share of it, by seconds in the network. An empty cell means that
     there is no value. A text cell that a spreadsheet would run as a formula is prefixed with an
     apostrophe.
@@ -116,7 +118,7 @@ def cases_csv(
         ["case", "status", "code", "message", "output", "windows", "mean_dice"]
         + [f"dice_{cell_text(name_of(label, names))}" for label in labels]
         + [f"seconds_{cell_text(stage)}" for stage in stages]
-        + ["bytes_read", "bytes_written", "figure", "mask_code", "mask_message"]
+        + ["bytes_read", "bytes_written", "figure", "mask_code", "mask_message", "confidence"]
         + ["price"] * (price is not None)
     )
     for record in records:
@@ -133,6 +135,7 @@ def cases_csv(
             + [digits(record.seconds.get(stage), 3) for stage in stages]
             + [str(record.bytes_read), str(record.bytes_written), cell_text(record.figure)]
             + [cell_text(record.mask_code), cell_text(record.mask_message)]
+            + [digits(lowest(record.statistics), 4)]
             + [digits(shares.get(record.case), 6)] * (price is not None)
         )
     return out.getvalue()

@@ -1,5 +1,7 @@
 """From settings and data to a network on its device, ready to be trained."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +23,7 @@ from unet_pipeline.training.data import DataRequest, TrainingData
 from unet_pipeline.training.history import Dice
 from unet_pipeline.training.losses import Loss, check_loss, check_network, with_class_weights
 from unet_pipeline.training.recipe import Recipe
-from unet_pipeline.training.validate import validate
+from unet_pipeline.training.validate import Validated, validate, validate_with_confidence
 
 OVERLAP = 0.5
 _FEATURES = (16, 16, 32, 64, 128)
@@ -74,11 +76,22 @@ class TrainingSetup:
 
     def validate(self) -> list[Dice]:
         """Return the Dice of each case kept aside, with the weights as they are."""
+        with self._predictor() as predictor:
+            return list(validate(predictor, self.data.held_out, OVERLAP))
+
+    def validate_with_confidence(self) -> list[Validated]:
+        """Return the same, with how sure the network is of each label."""
+        with self._predictor() as predictor:
+            return validate_with_confidence(predictor, self.data.held_out, OVERLAP)
+
+    @contextmanager
+    def _predictor(self) -> Iterator[Predictor]:
+        """Give the network as ``segment`` would run it."""
         spec = ModelSpec(
             self._bundle(), self.store, self.recipe.roi_size, threads=self.settings.threads
         )
         try:
-            return list(validate(Predictor(spec, self.network), self.data.held_out, OVERLAP))
+            yield Predictor(spec, self.network)
         except CaseError as error:
             raise RequestError(
                 "loss_not_finite",

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline.choices import Confidence
+from unet_pipeline.evaluation.confidence import confidence_of, sums_of
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.predictor import Predictor
-from unet_pipeline.tiles import streamed_labels
+from unet_pipeline.tiles import TileLabels, streamed_labels
 from unet_pipeline.tiling.planning import make_plan
 from unet_pipeline.training.cases import LoadedCase
 from unet_pipeline.volume.steps import covered_box
 from unet_pipeline.volume.views import ArrayView, read_with_margin
+
+Validated = tuple[dict[int, float | None], dict[str, dict[str, float]]]  # Dice and confidence
 
 
 def validate(
@@ -28,8 +32,28 @@ def validate(
     ]
 
 
+def validate_with_confidence(
+    predictor: Predictor, cases: Iterable[LoadedCase], overlap: float
+) -> list[Validated]:
+    """Return the Dice per label of each case as ``validate``, and how sure the network is."""
+    labels, scored = range(1, predictor.classes), []
+    for case in cases:
+        found = _labelled(predictor, case, overlap, "numbers")
+        assert found.confidence is not None  # noqa: S101  it was asked for
+        sums_L5 = sums_of(found.labels_XYZ, [found.confidence])
+        dice = dice_per_label(found.labels_XYZ, case.mask_XYZ, labels)
+        scored.append((dice, confidence_of(sums_L5, labels)))
+    return scored
+
+
 def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDArray[Any]:
     """Return the label map of a case that is in memory, on its native grid."""
+    return _labelled(predictor, case, overlap, "none").labels_XYZ
+
+
+def _labelled(
+    predictor: Predictor, case: LoadedCase, overlap: float, confidence: Confidence
+) -> TileLabels:
     prepared, image_CXYZ = case.prepared, np.asarray(case.sample.image_CXYZ)
     plan = make_plan(
         native_shape=prepared.native.shape,
@@ -44,5 +68,5 @@ def segmented(predictor: Predictor, case: LoadedCase, overlap: float) -> npt.NDA
     (tile,) = plan.tiles
     read_box = plan.cover_box(tile)
     values_CXYZ = read_with_margin(ArrayView(image_CXYZ), read_box)
-    labels, _ = streamed_labels(predictor, values_CXYZ, read_box, tile, prepared)
-    return labels.labels_XYZ
+    labels, _ = streamed_labels(predictor, values_CXYZ, read_box, tile, prepared, confidence)
+    return labels
