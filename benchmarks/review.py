@@ -73,7 +73,7 @@ def main() -> None:
     asked.add_argument("--workers", type=int, default=2)
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        spoilt = _spoil(options.images, Path(folder) / "images", options.every)
+        spoilt = spoil(options.images, Path(folder) / "images", options.every)
         result = up.segment(
             f"{folder}/images",
             masks=str(options.masks),
@@ -86,7 +86,7 @@ def main() -> None:
     _say(list(result.records), spoilt)
 
 
-def _spoil(source: Path, target: Path, every: int) -> dict[str, str]:
+def spoil(source: Path, target: Path, every: int) -> dict[str, str]:
     """Copy the images, every few of them spoilt; return how, by case."""
     target.mkdir()
     spoilt = {}

@@ -160,7 +160,7 @@ def _entered(run: Run, case: Case) -> Entered | CaseRecord:
         return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
     if not run.settings.replace:
         refuse_another_model(there, run.facts, f"{output}{RECORD}")
-    ours = claim(run.store, output, run.run_id, there, run.endings)
+    ours = claim(run.store, output, run.run_id, there, run.all_endings)
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
     said = run.layout.said.get(case.name, {})
     job = replace(job, seconds={"gate": gated}, said=said, region=run.region_of(case))

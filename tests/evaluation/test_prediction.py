@@ -26,19 +26,19 @@ SAID = json.loads(KNOWN.as_bytes())
 
 
 def test_a_prediction_by_hand():
-    """Half way up the curve; the interval is -0.2 and 0.5 for each unit of doubt, here 0.3."""
-    assert CURVE.predict(0.7) == pytest.approx((0.6, 0.54, 0.75))
-    assert CURVE.predict(0.95) == pytest.approx((0.8, 0.79, 0.825))
+    """Half way up the curve; the interval is -0.2 and 0.5, times the square of 1 - 0.7."""
+    assert CURVE.predict(0.7) == pytest.approx((0.6, 0.582, 0.645))
+    assert CURVE.predict(0.95) == pytest.approx((0.8, 0.7995, 0.80125))
     assert CURVE.predict(0.49) is None
 
 
 def test_below_what_was_seen_there_is_no_dice():
     said = {"1": {FEATURE: 0.7}, "2": {FEATURE: 0.7}}
     assert KNOWN.predictions(said) == {
-        "1": {"predicted_dice": 0.6, "predicted_dice_low": 0.54, "predicted_dice_high": 0.75}
+        "1": {"predicted_dice": 0.6, "predicted_dice_low": 0.582, "predicted_dice_high": 0.645}
     }
     assert KNOWN.predictions({"1": {FEATURE: 0.1}}) == {
-        "1": {"predicted_dice_low": 0.0, "predicted_dice_high": 0.65}
+        "1": {"predicted_dice_low": 0.0, "predicted_dice_high": 0.525}
     }
     assert KNOWN.predictions({"1": {"voxels": 0}}) == {}
 

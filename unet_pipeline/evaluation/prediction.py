@@ -3,7 +3,7 @@
 Of each label, Dice rises with the confidence along its border: the curve is an isotonic regression
 over cases with masks (Barlow et al., Statistical Inference under Order Restrictions, 1972). The
 interval is of the residuals of each case from the curve of all others (jackknife; Barber et al.,
-Predictive Inference with the Jackknife+, 2021), in units of doubt, 1 - confidence, so that it is
+Predictive Inference with the Jackknife+, 2021), in units of (1 - confidence) squared, so that it is
 wider for what is less sure. Below the least confidence that was seen nothing is known, and no Dice
 is predicted.
 
@@ -29,10 +29,13 @@ LEAST_CASES = 20  # of a label, for an interval of 90 %
 LEVEL = 0.9  # share of cases whose Dice lies within
 FEATURE = "confidence_border"
 PREDICTED = ("predicted_dice", "predicted_dice_low", "predicted_dice_high")
-SETTINGS = ("roi_size", "overlap", "blend", "depth", "mirror", "adaptive_limit", "postprocess")
+SETTINGS = (
+    *("roi_size", "overlap", "blend", "depth", "mirror", "adaptive_limit"),
+    *("postprocess", "within"),
+)
 FORMAT = 1
 _MOST_POINTS, _MOST_LABELS, _MOST_TEXT, _MOST_CASES = 10_000, 65_536, 100, 10**9
-_LEAST_DOUBT = 0.01  # of the unit of an interval
+_LEAST_DOUBT = 0.01  # that an interval is reckoned with
 _DECIMALS = 4
 
 
@@ -49,7 +52,8 @@ class LabelCurve:
     confidence, dice
         Points of the curve, both rising; linear between them, level beyond.
     low, high
-        How far the Dice of a case lies from the curve, for each unit of doubt.
+        How far the Dice of a case lies from the curve, where confidence is 0; elsewhere times
+        (1 - confidence) squared.
     """
 
     cases: int
@@ -225,7 +229,7 @@ def _conformal(residuals: NDArray[np.float64]) -> tuple[float, float]:
 
 
 def _unit(confidence: float) -> float:
-    return max(1 - confidence, _LEAST_DOUBT)
+    return max(1 - confidence, _LEAST_DOUBT) ** 2
 
 
 def _curve(said: Mapping[str, Any]) -> LabelCurve:

@@ -131,7 +131,9 @@ def label_table(labels: Mapping[int, str], colours: Mapping[int, str]) -> bytes:
 def ignore_list() -> bytes:
     """Return ``.bidsignore``: what BIDS has no name for, or no label maps of."""
     folders = (f"**/{folder}/**" for folder in UNDEFINED)
-    return "".join(f"{line}\n" for line in ("/runs", "*_dseg.png", *folders)).encode()
+    return "".join(
+        f"{line}\n" for line in ("/runs", "*_dseg.png", "*_dseg_confidence.nii.gz", *folders)
+    ).encode()
 
 
 def readme(model: str) -> bytes:
