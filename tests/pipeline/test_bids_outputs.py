@@ -18,6 +18,7 @@ from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.report.palette import label_colour
 from unet_pipeline.request import open_segment
 from unet_pipeline.storage.bids_names import label_map_name
+from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.volume.formats.nifti_voxels import encode_labels
 from unet_pipeline.volume.header import header_of
@@ -144,6 +145,14 @@ def test_another_model_is_named_beside_the_first_and_what_somebody_edited_stays(
     description.write_text(edited)
     opened(tree, bundle, tmp_path / "out")
     assert description.read_text() == edited
+
+
+def test_each_label_map_is_the_mask_of_the_image_that_its_name_says(made):
+    tree, _, output, _ = made
+    cohort = discover(Store(), str(tree), str(output))
+    assert {case.name: case.mask for case in cohort.cases} == {
+        case: f"{output}/{name}.nii.gz" for case, name in IMAGES.items()
+    }
 
 
 def test_two_models_of_one_output_are_held_against_each_other(made, tmp_path):

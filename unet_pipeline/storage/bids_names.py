@@ -46,6 +46,9 @@ UNDEFINED = (
 )
 _ENTITY = re.compile(r"(?P<key>[a-z]+)-(?P<label>[0-9A-Za-z+]+)")
 _SUFFIX = re.compile(r"[0-9A-Za-z]+")
+_OF_OURS = re.compile(
+    r"(?P<before>sub-[^_]+_(.+_)?)seg-[^_]+_(?P<after>(.+_)?desc-[^_]+_dseg)", re.DOTALL
+)
 _PLAIN = re.compile(r"[^0-9A-Za-z]")
 
 
@@ -129,6 +132,21 @@ def label_map_name(paths: Sequence[str], model: str) -> str:
     file = "_".join(f"{key}-{entities[key]}" for key in sorted(entities, key=_ORDER.index))
     above = [f"{key}-{kept[key]}" for key in ("sub", "ses") if key in kept]
     return "/".join([*above, first.folder, f"{file}_dseg"])
+
+
+def key_of_image(path: str) -> str | None:
+    """Return what the label maps of an image by any model are called; None if BIDS has no name."""
+    return key_of_label_map(label_map_name([path], "x")) if parse(path) is not None else None
+
+
+def key_of_label_map(path: str) -> str | None:
+    """Return the name of a label map of ours without folders and model; None for other names.
+
+    >>> key_of_label_map("x/sub-01_space-orig_seg-mymodel_desc-T1w_dseg")
+    'sub-01_space-orig_desc-T1w_dseg'
+    """
+    found = _OF_OURS.fullmatch(path.rpartition("/")[2])
+    return f"{found['before']}{found['after']}" if found else None
 
 
 def _allowed(folder: str) -> frozenset[str]:

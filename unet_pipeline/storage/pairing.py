@@ -3,7 +3,8 @@
 The layouts that this field uses pair by themselves: equal names with or without usual suffixes,
 nnU-Net and MSD (``imagesTr/x``, ``labelsTr/x``), KiTS (``case/imaging``, ``case/segmentation``),
 LiTS (``volume-1``, ``segmentation-1``), BraTS (``x-t1c``, ``x-seg``), a mask alone with its image
-in a folder (``case/ct``, ``case/mask``), and BIDS with its entities in any order.
+in a folder (``case/ct``, ``case/mask``), and BIDS with its entities in any order; of label maps of
+ours the image that ``desc`` names.
 """
 
 import re
@@ -11,6 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 
 from unet_pipeline.errors import RequestError
+from unet_pipeline.storage.bids_names import key_of_image, key_of_label_map
 from unet_pipeline.storage.names import (
     Volume,
     is_mask,
@@ -216,6 +218,7 @@ _RULES: tuple[tuple[_Key, _Key, bool], ...] = (
     (_same, _same, False),
     (_without_suffixes, _without_suffixes, False),
     (_without_roles, _without_roles, False),
+    (key_of_image, key_of_label_map, False),
     (_kits_image, _kits_mask, False),
     (_without_folders, _without_folders, True),
     (_one_sequence, _without_folders, True),
