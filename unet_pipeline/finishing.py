@@ -12,7 +12,7 @@ from unet_pipeline.evaluation.confidence import TileConfidence, confidence_of, j
 from unet_pipeline.evaluation.label_statistics import label_statistics
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.predictor import WindowStats
-from unet_pipeline.postprocessing import postprocess
+from unet_pipeline.postprocessing import labels_after, postprocess
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.report.palette import colour_of
 from unet_pipeline.storage.claims import Claim
@@ -54,9 +54,9 @@ def finish_case(
     changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
         stopwatch.lap("postprocess")
-    dice = _dice(labels_XYZ, staged.mask_XYZ, job)
-    foreground = job.spec.bundle.foreground
-    of_labels = label_statistics(labels_XYZ, volume.header.grid, foreground, volume.native.inner)
+    wanted = labels_after(job.label_steps, job.spec.bundle.foreground)
+    dice = _dice(labels_XYZ, staged.mask_XYZ, wanted)
+    of_labels = label_statistics(labels_XYZ, volume.header.grid, wanted, volume.native.inner)
     sure = [tile.confidence for tile in tiles if tile.confidence is not None]
     statistics = _with_confidence(of_labels, labels_XYZ, sure, job)
     stopwatch.lap("evaluate")
@@ -141,11 +141,10 @@ def _joined(tiles: Sequence[TileLabels], shape: Index3) -> Labels:
 
 
 def _dice(
-    labels_XYZ: Labels, mask_XYZ: npt.NDArray[Any] | None, job: VolumeJob
+    labels_XYZ: Labels, mask_XYZ: npt.NDArray[Any] | None, wanted: Sequence[int]
 ) -> dict[str, float | None] | None:
     if mask_XYZ is None:
         return None
-    wanted = job.spec.bundle.foreground
     return {str(k): v for k, v in dice_per_label(labels_XYZ, mask_XYZ, wanted).items()}
 
 

@@ -131,7 +131,7 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     layout = layout_of(bundle, steps, settings.budget, overlap)
     policy = policy_of(settings.gate, settings.budget, bundle, layout)
     policy = replace(policy, needs_mask=settings.require_masks)
-    label_steps = (*bundle.label_steps, *read_steps(settings.postprocess, bundle.labels))
+    label_steps = (*bundle.label_steps, *read_steps(settings.label_steps, bundle.labels))
     return Model(bundle, steps, spec, layout.overlap, policy, label_steps)
 
 

@@ -29,11 +29,11 @@ def made(tmp_path_factory):
     return root, name, bundle
 
 
-def run_on(root, bundle, output, *steps, tile=None):
+def run_on(root, bundle, output, *steps, tile=None, labels=()):
     run = open_segment(
         SegmentSettings(
             images=f"{root}/images", masks=f"{root}/masks", model=str(bundle), output=str(output),
-            postprocess=steps, windows=WindowSettings(tile=tile),
+            postprocess=steps, labels=labels, windows=WindowSettings(tile=tile),
             cluster=ClusterSettings(kind="serial", threads=1),
         )
     )  # fmt: skip
@@ -105,13 +105,24 @@ def test_other_steps_are_other_label_maps(made, tmp_path):
         "done", "done", "skipped", "done"]  # fmt: skip
 
 
+def test_labels_to_have_are_a_step_at_the_end(made, tmp_path):
+    root, name, bundle = made
+    run_on(root, bundle, tmp_path, "largest", labels=("label 2",))
+    found_XYZ, said = labels_and_record(tmp_path, name)
+    assert said["settings"]["postprocess"] == ["largest", "keep:2"]
+    assert set(np.unique(found_XYZ)) == {0, 2}
+    assert [*said["statistics"]] == [*said["dice"]] == ["2"]
+    record, _ = run_on(root, bundle, tmp_path, "largest", "keep:label 2")
+    assert record.status == "skipped"
+
+
 def test_the_report_says_what_was_done(made, tmp_path):
     root, _, bundle = made
     _, summary = run_on(root, bundle, tmp_path, "largest:1")
     page = Store().read(summary.report).decode()
     assert "largest:1" in page
     table = Store().read(summary.report.replace("report.html", "statistics.csv")).decode()
-    assert table.startswith("case,label,name,voxels,volume_ml,parts,")
+    assert table.startswith("case,label,name,voxels,volume_ml,surface_mm2,parts,")
     assert len(table.splitlines()) == 1 + len(summary.labels) - 1
 
 

@@ -122,6 +122,14 @@ class SegmentSettings(Settings):
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
     postprocess: Postprocess = ()
+    labels: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=200, pattern="^[^:,]+$")], ...],
+        Option(metavar="LABEL,LABEL"),
+    ] = Field(
+        (),
+        description="Labels to have, by number or name: all others become background, after "
+        "--postprocess. The same as --postprocess keep:LABELS at the end. Default: all.",
+    )
     output_format: LabelFormat = "nifti"
     output_layout: OutputLayout = Field(
         "auto",
@@ -181,6 +189,11 @@ class SegmentSettings(Settings):
     def with_model(self, model: str) -> "SegmentSettings":
         """Return the request for one of its models alone."""
         return self.model_copy(update={"model": model, "also": (), "within": None})
+
+    @property
+    def label_steps(self) -> tuple[str, ...]:
+        """Steps on labels in their order, as ``postprocess`` has them."""
+        return (*self.postprocess, *([f"keep:{','.join(self.labels)}"] if self.labels else []))
 
 
 class PlanSettings(SegmentSettings):

@@ -6,7 +6,7 @@ in the order in which they were asked for, so tiles, workers and engines do not 
 they are is in the digest of a run's settings, and what each changed in the record of a case.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import import_module
 from typing import get_args
 
@@ -16,7 +16,7 @@ from unet_pipeline.postprocessing.protocol import LabelNumbers, LabelStep, StepK
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
 
-__all__ = ["LabelChange", "LabelStep", "postprocess", "read_steps", "step_named"]
+__all__ = ["LabelChange", "LabelStep", "labels_after", "postprocess", "read_steps", "step_named"]
 
 
 def step_named(name: PostprocessName) -> StepKind:
@@ -54,6 +54,14 @@ def postprocess(
         Volume of a voxel.
     """
     return tuple(change for step in steps for change in step.apply(labels_XYZ, voxel_ml))
+
+
+def labels_after(steps: Sequence[LabelStep], labels: Iterable[int]) -> tuple[int, ...]:
+    """Return the labels that a map of these can have after steps, in numeric order."""
+    left = frozenset(labels)
+    for step in steps:
+        left = step.leaves(left)
+    return tuple(sorted(left))
 
 
 def _read(text: str, numbers: LabelNumbers) -> LabelStep:

@@ -34,6 +34,10 @@ class FillHoles:
         options = {f"{self.connectivity} neighbours": self.connectivity != FULL}
         return named("fill-holes", labels=self.labels, options=options)
 
+    def leaves(self, labels: frozenset[int]) -> frozenset[int]:
+        """Return all of them."""
+        return labels
+
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         check_order(labels_XYZ)

@@ -19,6 +19,10 @@ class Keep:
     def __str__(self) -> str:
         return named("keep", labels=self.labels or (0,))
 
+    def leaves(self, labels: frozenset[int]) -> frozenset[int]:
+        """Return those that are kept."""
+        return labels & frozenset(self.labels)
+
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         gone_XYZ = np.isin(labels_XYZ, (0, *self.labels), invert=True)

@@ -45,6 +45,10 @@ class Largest:
             },
         )
 
+    def leaves(self, labels: frozenset[int]) -> frozenset[int]:
+        """Return all of them."""
+        return labels
+
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         parts = parts_of(labels_XYZ, self.labels, self.connectivity, together=self.together)

@@ -20,6 +20,11 @@ class Merge:
     def __str__(self) -> str:
         return named("merge", ",".join(map(str, self.labels)), labels=(self.into,))
 
+    def leaves(self, labels: frozenset[int]) -> frozenset[int]:
+        """Return the label that others are merged into, and those that are left."""
+        rest = labels - frozenset(self.labels)
+        return rest | {self.into} if labels & frozenset(self.labels) else rest
+
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         merged_XYZ = np.isin(labels_XYZ, [label for label in self.labels if label != self.into])

@@ -17,6 +17,10 @@ class LabelStep(Protocol):
         """Return it as it can be asked for, with numbers for labels."""
         ...
 
+    def leaves(self, labels: frozenset[int]) -> frozenset[int]:
+        """Return the labels that a map of these can have afterwards."""
+        ...
+
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> Iterable[LabelChange]:
         """Change a label map in place, and return what became of each label that changed."""
         ...

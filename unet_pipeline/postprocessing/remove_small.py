@@ -35,6 +35,10 @@ class RemoveSmall:
         size = f"{self.least:.10g}{self.unit}"
         return named("remove-small", size, labels=self.labels, options=options)
 
+    def leaves(self, labels: frozenset[int]) -> frozenset[int]:
+        """Return all of them."""
+        return labels
+
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         parts = parts_of(labels_XYZ, self.labels, self.connectivity)
