@@ -1,4 +1,4 @@
-"""P3: the label bytes are identical for any tile size and number of workers."""
+"""P3: labels and confidence are identical for any tile size and number of workers."""
 
 import gzip
 from dataclasses import replace
@@ -12,6 +12,7 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.evaluation.confidence import CONFIDENCE
 from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.formats.nifti_voxels import encode_volume
@@ -40,7 +41,8 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def label_bytes(place: Path, tile, executor, budget_gb: float = 2.0) -> bytes:
+def label_bytes(place: Path, tile, executor, budget_gb: float = 2.0) -> tuple[bytes, object]:
+    """Return the label map, and how sure the network is of it."""
     settings = SegmentSettings(
         images=str(place / "images"),
         model=str(place / "bundle"),
@@ -53,11 +55,16 @@ def label_bytes(place: Path, tile, executor, budget_gb: float = 2.0) -> bytes:
     run = open_segment(settings)
     record = segment_case(run, run.cases[0], executor)
     assert record.status == "done", record.message
-    return Store().read(record.output)
+    sure = [
+        {name: one[name] for name in CONFIDENCE if name in one}
+        for one in record.statistics.values()
+    ]
+    assert any(sure)
+    return Store().read(record.output), sure
 
 
 @pytest.fixture(scope="module")
-def expected(place) -> bytes:
+def expected(place) -> tuple[bytes, object]:
     with open_executor(ClusterSpec("serial")) as executor:
         return label_bytes(place, None, executor)
 

@@ -86,10 +86,18 @@ def test_any_damage(data):
     is_as_good_as_ours(data)
 
 
-@pytest.mark.parametrize("name", ["voxels", "volume_ml", "parts", "cut", "centroid_x_mm"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("voxels", "volume_ml", "parts", "cut", "centroid_x_mm"),
+        *("confidence", "predicted_dice", "predicted_dice_high"),
+    ],
+)
 @given(text=odd_texts | st.sampled_from(['"LR"', "-5", "1e308", "1e12", "0"]))
 def test_any_value_of_a_statistic_can_be_shown(name, text):
     usual = {"voxels": 9, "volume_ml": 1.5, "x_min_mm": 0, "x_max_mm": 9, "centroid_x_mm": 4}
+    usual |= {"confidence": 0.9, "predicted_dice": 0.8}
+    usual |= {"predicted_dice_low": 0.7, "predicted_dice_high": 0.9}
     statistics = {"1": {**usual, name: "HERE"}, "2": usual}
     said = json.dumps({**CONTENT, "statistics": statistics}).replace('"HERE"', text)
     is_as_good_as_ours(said.encode())
