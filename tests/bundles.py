@@ -39,8 +39,12 @@ def random_bundle(
     preprocessing: Sequence[dict[str, Any]] = CT,
     overlap: float = 0.5,
     seed: int = 0,
+    **more: Any,
 ) -> str:
-    """Write a bundle and return its folder; ``unetpp`` is MONAI's, of five levels."""
+    """Write a bundle and return its folder; ``unetpp`` is MONAI's, of five levels.
+
+    ``more`` is for the product's writer.
+    """
     made = (
         unetpp_def(channels, classes, features)
         if network == "unetpp"
@@ -59,5 +63,6 @@ def random_bundle(
         model_card="Random weights, for tests.",
         licence="Apache-2.0",
         metadata={"task": "test", "description": "random weights"},
+        **more,
     )
     return str(folder)

@@ -5,7 +5,9 @@ import pytest
 from bundles import random_bundle
 from monai.bundle import ConfigWorkflow
 
+from unet_pipeline.evaluation.prediction import LabelCurve
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels
@@ -76,3 +78,15 @@ def test_monai_alone_makes_a_label_map_of_every_image(folder, tmp_path):
         labels_XYZ, _ = read_labels(store, path, budget_bytes=10**9)
         assert set(np.unique(labels_XYZ)) <= {0, 1, 2}
         assert len(np.unique(labels_XYZ)) > 1
+
+
+def test_what_a_training_learned_of_its_dice_is_in_the_bundle_until_it_is_replaced(tmp_path):
+    curve = LabelCurve(20, 0.5, (0.5, 0.9), (0.4, 0.8), -0.2, 0.5)
+    url = random_bundle(
+        tmp_path / "bundle", features=(4, 8), dice_curves={"1": curve}, dice_cases=["a"]
+    )
+    bundle = load_bundle(url, Store())
+    run = {"roi_size": [32, 32, 32], "overlap": 0.5, "blend": "gaussian", "depth": None}
+    assert bundle.dice_calibration.labels == {"1": curve}
+    assert bundle.dice_calibration.holds_for(bundle.weights_digest, run)
+    assert load_bundle(random_bundle(tmp_path / "bundle"), Store()).dice_calibration is None

@@ -21,7 +21,7 @@ from unet_pipeline.training.history import (
     mean_per_label,
     spread_per_label,
 )
-from unet_pipeline.training.validate import segmented, validate
+from unet_pipeline.training.validate import segmented, validate, validate_with_confidence
 
 STORE = Store()
 PREPROCESSING = standard_preprocessing((3.0, 3.0, 4.0))
@@ -51,6 +51,10 @@ def test_the_label_map_and_its_dice_are_those_of_segment(tmp_path):
         assert np.array_equal(segmented(predictor, case, bundle.overlap), stored)
         (dice,) = validate(predictor, [case], bundle.overlap)
         assert {str(label): value for label, value in dice.items()} == record.dice
+        ((again, sure),) = validate_with_confidence(predictor, [case], bundle.overlap)
+        assert again == dice
+        assert sure
+        assert all(one.items() <= record.statistics[label].items() for label, one in sure.items())
     assert len(names) == 4
 
 
