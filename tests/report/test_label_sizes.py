@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.label_sizes import LabelSize, label_sizes
-from unet_pipeline.report.spreads import HALF, spread_of
+from unet_pipeline.report.spreads import BINS, HALF, spread_of
 
 
 def of(ml, **more):
@@ -20,7 +20,8 @@ def test_sizes_by_eye():
         CaseRecord("of a version before", "skipped"),
         CaseRecord("d", "quarantined", code="truncated"),
     ]
-    sizes = label_sizes(records)
+    assert label_sizes(records)[0].spread.now == (0,) * BINS
+    sizes = label_sizes(records, of_run=True)
     assert [replace(size, spread=None) for size in sizes] == [
         LabelSize("2", 3, 3, 1.1, 2.0, 2.9, in_parts=2, cut=2),
         LabelSize("10", 2, 1, 4.0, 4.0, 4.0, in_parts=0, cut=0),

@@ -45,13 +45,19 @@ class LabelSize:
     predicted_dice: float | None = None
 
 
-def label_sizes(records: Sequence[CaseRecord]) -> list[LabelSize]:
-    """Return the size of each label that any record has statistics of, in numeric order."""
+def label_sizes(records: Sequence[CaseRecord], *, of_run: bool = False) -> list[LabelSize]:
+    """Return the size of each label that any record has statistics of, in numeric order.
+
+    Parameters
+    ----------
+    of_run
+        Whether cases that are done are of this run, and those that were skipped of earlier ones.
+    """
     labels = {label for record in records for label in record.statistics}
-    return [_size(label, records) for label in sorted(labels, key=label_order)]
+    return [_size(label, records, of_run) for label in sorted(labels, key=label_order)]
 
 
-def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
+def _size(label: str, records: Sequence[CaseRecord], of_run: bool) -> LabelSize:
     every = [(one.statistics[label], one.status) for one in records if label in one.statistics]
     there = [one for one, _ in every if one.get("voxels")]
     volumes_ml = [_number(one, "volume_ml", 0.0) for one in there]
@@ -70,7 +76,7 @@ def _size(label: str, records: Sequence[CaseRecord]) -> LabelSize:
         high,
         sum(_number(one, "parts", 1.0) > 1 for one in there),
         sum(bool(one.get("cut")) for one in there),
-        spread_of(before, now) if before else spread_of(now, ()),
+        spread_of(before, now) if before and of_run else spread_of(volumes_ml, ()),
         _median(there, CONFIDENCE[0]),
         _median(there, PREDICTED[0]),
     )

@@ -131,7 +131,7 @@ def _reviews(reviews: Sequence[Review], names: Mapping[str, str]) -> dict[str, o
 
 
 def _sizes(records: Sequence[CaseRecord], names: Mapping[str, str]) -> dict[str, object]:
-    sizes = label_sizes(records)
+    sizes = label_sizes(records, of_run=True)
     shown = [(label_shown(size.label, names), size) for size in sizes[:MAX_SIZES]]
     return {"sizes": shown, "more_sizes": len(sizes) - len(shown)}
 
