@@ -3,13 +3,12 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from shlex import quote
-from time import monotonic
 
 import unet_pipeline
 from unet_pipeline import stopping
+from unet_pipeline.closing_pictures import pictures_of
 from unet_pipeline.comparing import (
     LabelMapUrl,
     compared,
@@ -19,22 +18,22 @@ from unet_pipeline.comparing import (
 from unet_pipeline.cost import run_cost
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.evaluation.differences import sentence_of
-from unet_pipeline.evaluation.review import Review, review
+from unet_pipeline.evaluation.review import LEAST_CASES, Review, review
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
-from unet_pipeline.report.doubt_pictures import doubt_png
-from unet_pipeline.report.page import MAX_DOUBTS, MAX_FIGURES, report_html
+from unet_pipeline.report.methods import Methods, MethodsFacts, methods_of
+from unet_pipeline.report.page import report_html
 from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
-from unet_pipeline.report.table import attention_order, cases_csv, name_of
+from unet_pipeline.report.table import cases_csv, name_of
 from unet_pipeline.request import Run, rate_of
+from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.outage import write_somewhere
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
 from unet_pipeline.viewing.index import NAME as INDEX
 from unet_pipeline.viewing.index import RunIndex, index_bytes, index_of
 
-_DRAWING_SECONDS = 60.0  # for pictures of doubts
 log = logging.getLogger(__name__)
 
 
@@ -45,6 +44,7 @@ def close_segment(
     seconds: float,
     workers: int,
     stopped: RunStopped | None = None,
+    scheduler: str = "",
 ) -> RunSummary:
     """Write the table and the report of a run, and return its summary.
 
@@ -59,6 +59,8 @@ def close_segment(
         Wall time from the first case to the last.
     stopped
         Why the run did not come to its end, if so.
+    scheduler
+        What started the run, with its version; empty for nobody.
     """
     records = sorted(
         (record for record in records if record.code != stopping.CODE), key=lambda one: one.case
@@ -86,6 +88,8 @@ def close_segment(
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
     )
 
+    methods = methods_of(_facts(run, records, counts, scheduler))
+
     def lies_in(folder: str, fault: RunStopped | None) -> RunSummary:
         why = stopped or fault
         return replace(
@@ -99,8 +103,8 @@ def close_segment(
 
     def write(said: RunSummary, store: Store) -> None:
         if not pictures:  # they take time, and the report may be written again
-            pictures.append(_pictures(run, records, reviews, said))
-        _write_report(run, records, reviews, said, store, pictures[0])
+            pictures.append(pictures_of(run, records, reviews, said))
+        _write_report(run, records, reviews, said, store, pictures[0], methods)
 
     said = write_somewhere(run.store, run.folder, lies_in, write)
     return said if run.old is None or said.stopped else _held_against(run, records, said, write)
@@ -148,10 +152,11 @@ def _write_report(
     summary: RunSummary,
     store: Store,
     figures: Mapping[str, bytes],
+    methods: Methods,
 ) -> None:
     folder = parent(summary.report)
     context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
-    page = report_html(summary, records, figures, context, reviews)
+    page = report_html(summary, records, figures, context, reviews, methods)
     store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
     store.write(summary.report, page.encode())
     of_labels = statistics_csv(records, summary.labels)
@@ -161,6 +166,7 @@ def _write_report(
         store.write(join(folder, "statistics.parquet"), parquet)
     store.write(join(folder, "review.csv"), review_csv(reviews, summary.labels).encode())
     store.write(join(folder, INDEX), index_bytes(_index(run, records, reviews, summary.labels)))
+    store.write(join(folder, "methods.txt"), methods.text.encode())
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))
 
@@ -180,49 +186,6 @@ def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:
             if dice is not None:
                 values.setdefault(label, []).append(dice)
     return {label: sum(dice) / len(dice) for label, dice in sorted(values.items())}
-
-
-def _pictures(
-    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review], summary: RunSummary
-) -> dict[str, bytes]:
-    figures = _figures(run, records, reviews)
-    if not summary.stopped:  # a signal leaves no time
-        figures |= _of_doubts(run, records, reviews)
-    return figures
-
-
-def _figures(
-    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review]
-) -> dict[str, bytes]:
-    """Read the pictures that the report shows: the cases that most want a look."""
-    place = {one.case: index for index, one in enumerate(reviews)}
-    drawn = [record for record in attention_order(records) if record.figure is not None]
-    drawn.sort(key=lambda record: place.get(record.case, len(place)))
-    figures = {}
-    for record in drawn[:MAX_FIGURES]:
-        with suppress(PipelineError):  # a report without a picture is better than none
-            if record.figure is not None and run.store.exists(record.figure):
-                figures[record.case] = run.store.read(record.figure)
-    return figures
-
-
-def _of_doubts(
-    run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review]
-) -> dict[str, bytes]:
-    """Draw the most doubtful cases where the doubt is, as many as there is time for."""
-    cases = {case.name: case for case in run.cases}
-    outputs = {record.case: record.output for record in records}
-    names, deadline = run.model.bundle.labels, monotonic() + _DRAWING_SECONDS
-    figures = {}
-    for one in reviews[:MAX_DOUBTS]:
-        case, output = cases.get(one.case), outputs.get(one.case)
-        if case is None or not output or monotonic() > deadline:
-            continue
-        with suppress(PipelineError):  # it keeps the picture that it has
-            png = doubt_png(run.store, case.images[0], output, one.doubts[0], names)
-            if png is not None:
-                figures[one.case] = png
-    return figures
 
 
 def _context(run: Run) -> dict[str, str]:
@@ -245,6 +208,39 @@ def _context(run: Run) -> dict[str, str]:
         ),
         "Version": unet_pipeline.__version__,
     }
+
+
+def _facts(
+    run: Run, records: Sequence[CaseRecord], counts: Mapping[str, int], scheduler: str
+) -> MethodsFacts:
+    """Return what a paragraph of methods says."""
+    model, settings = run.model, run.settings
+    bundle, spec = model.bundle, model.spec
+    with_statistics = sum(bool(one.statistics) for one in records)
+    return MethodsFacts(
+        versions=run.facts.versions,
+        model=bundle.name,
+        weights=bundle.weights_digest[:19],
+        network=str(bundle.network_def.get("_target_", "")).rpartition(".")[2],
+        networks=1 + len(bundle.further_weights),
+        references=bundle.references,
+        transforms=[str(one["_target_"]).rpartition(".")[2] for one in bundle.preprocessing],
+        roi_size=() if bundle.whole else spec.roi_size,
+        overlap=model.overlap,
+        blend=spec.blend,
+        mirror=spec.mirror,
+        depth="" if spec.depth is None else str(spec.depth),
+        engine=spec.engine,
+        steps=[*map(str, model.label_steps)],
+        counts=counts,
+        codes=Counter(one.code for one in records if one.status == "quarantined"),
+        labels=[name for number, name in bundle.labels.items() if number],
+        uses_dask=settings.cluster.kind != "serial",
+        scheduler=scheduler,
+        is_ome=any(is_volume_folder(url) for case in run.cases for url in case.images),
+        has_dice=any(one.dice for one in records),
+        is_reviewed=with_statistics >= LEAST_CASES,
+    )
 
 
 def _windows(model: Model) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, cast
 
+import prefect
 from prefect import get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
@@ -110,6 +111,7 @@ class CaseWork:
             seconds=perf_counter() - self.begin,
             workers=self.executor.workers,
             stopped=stopped,
+            scheduler=f"Prefect {prefect.__version__}",
         )
 
 

@@ -8,6 +8,7 @@
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,12 +20,15 @@ from unet_pipeline.evaluation.prediction import DiceCalibration
 from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.storage.names import Channels
+from unet_pipeline.texts import shown
 from unet_pipeline.tiling.decision import Decision, Highest
 from unet_pipeline.tiling.merge import smallest_label_type
 from unet_pipeline.tiling.windows import Placement
 
 PACKAGED = Path(__file__).parent.parent / "bundles"
 INFERENCE, METADATA = "configs/inference.json", "configs/metadata.json"
+MOST_REFERENCES, MOST_OF_A_REFERENCE = 12, 600
+_REFERENCES = ("references", "reference", "citation")  # keys of MONAI's zoo, of nnU-Net, of others
 MOST_OF_A_NAME = 100  # characters of the name of a label
 WEIGHTS = ("models/model.safetensors", "models/model.pt")  # the first that exists is used
 
@@ -79,6 +83,8 @@ class Bundle:
     own_network
         Whether the bundle's own code builds the network; ``network_def`` then says what it takes
         and gives.
+    references
+        What the bundle asks to be cited.
     channel_names
         What the bundle calls the channels that its network takes, in order; empty if it does not.
     """
@@ -109,6 +115,7 @@ class Bundle:
     placement: Placement = "packed"
     further_weights: tuple[str, ...] = ()
     mirror_axes: tuple[int, ...] | None = None
+    references: tuple[str, ...] = ()
 
     @property
     def in_plane_roi(self) -> tuple[int, ...]:
@@ -129,6 +136,14 @@ class Bundle:
     def label_type(self) -> np.dtype[Any]:
         """The smallest unsigned integer type that holds every label."""
         return np.dtype(smallest_label_type(max(self.labels) + 1))
+
+
+def references_in(metadata: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a bundle's metadata ask to be cited: one text, or a list of them."""
+    said = next((metadata[key] for key in _REFERENCES if metadata.get(key)), ())
+    texts = said if isinstance(said, list) else [said]
+    kept = (one.strip() for one in texts if isinstance(one, str))
+    return tuple(shown(one, MOST_OF_A_REFERENCE) for one in kept if one)[:MOST_REFERENCES]
 
 
 def packaged_bundles() -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from unet_pipeline.networks.bundle import (
     Bundle,
     digest_of,
     packaged_bundles,
+    references_in,
 )
 from unet_pipeline.networks.bundle_config import MOST_BYTES, ConfigFile, invalid
 from unet_pipeline.networks.inferer import INFERERS, SIMPLE, read_inferer
@@ -92,6 +93,7 @@ def read_monai_bundle(url: str, store: Store, *, trust: bool = False) -> Bundle:
         label_steps=label_steps,
         not_done=not_done,
         channel_names=_input_names(metadata, contract.in_channels),
+        references=references_in(metadata.content),
     )
 
 

@@ -17,6 +17,7 @@ from unet_pipeline.records import CaseRecord, RunSummary, json_text
 from unet_pipeline.report.cost import shares_of
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.label_sizes import label_sizes
+from unet_pipeline.report.methods import Methods
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.palette import label_colour
 from unet_pipeline.report.review_table import reasons
@@ -72,6 +73,7 @@ def report_html(
     figures: Mapping[str, bytes],
     context: Mapping[str, str],
     reviews: Sequence[Review] = (),
+    methods: Methods | None = None,
 ) -> str:
     """Return the report of a run as one self-contained HTML page.
 
@@ -87,6 +89,8 @@ def report_html(
         What was run, as heading and text in the order to show: model, images, output, and so on.
     reviews
         Label maps that want a look, worst first; their pictures come first.
+    methods
+        A paragraph for a paper.
     """
     ordered = attention_order(records)
     place = {one.case: index for index, one in enumerate(reviews)}
@@ -95,6 +99,7 @@ def report_html(
         "run.html.j2",
         summary=summary,
         context=context,
+        methods=methods,
         table_name=PurePosixPath(summary.table).name or "cases.csv",
         figure_size=(WIDTH, HEIGHT),
         **_headline(summary),

@@ -21,6 +21,7 @@ from unet_pipeline.networks.bundle import (
     Bundle,
     check_unchanged,
     digest_of,
+    references_in,
 )
 from unet_pipeline.networks.bundle_config import ConfigFile
 from unet_pipeline.networks.ensemble import MeanOfNetworks
@@ -68,7 +69,8 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
         plan = read_plan(model, plans, dataset, first.configuration)
         bundle = _bundle(url, plan, first, files, digests)
         label_steps, not_done = read_label_steps(model, store)
-        return replace(bundle, label_steps=label_steps, not_done=not_done)
+        references = references_in(dataset)
+        return replace(bundle, label_steps=label_steps, not_done=not_done, references=references)
     except RequestError:
         raise
     except _MALFORMED as error:

@@ -13,6 +13,16 @@ for (const table of document.querySelectorAll("table")) {
   });
 }
 
+// Copies a part of the page as text; also where the page is a file, which has no clipboard.
+for (const press of document.querySelectorAll("button[data-copy]")) {
+  press.hidden = false;
+  press.addEventListener("click", () => {
+    const selection = getSelection();
+    selection.selectAllChildren(document.getElementById(press.dataset.copy));
+    press.nextElementSibling.textContent = document.execCommand("copy") ? "Copied" : "Selected: copy it by the keyboard";
+  });
+}
+
 function sort(table, headings, column, paged) {
   const heading = headings[column];
   const numeric = heading.classList.contains("num");
