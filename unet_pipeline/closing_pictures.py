@@ -18,6 +18,7 @@ _DRAWING_SECONDS = 60.0  # for pictures of doubts
 def pictures_of(
     run: Run, records: Sequence[CaseRecord], reviews: Sequence[Review], summary: RunSummary
 ) -> dict[str, bytes]:
+    """Return a picture of each case that the report shows, by case name, as PNG."""
     figures = _figures(run, records, reviews)
     if not summary.stopped:  # a signal leaves no time
         figures |= _of_doubts(run, records, reviews)
