@@ -8,6 +8,7 @@ without moving either. Below ``LEAST_CASES`` nothing is said.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ _MAD = 1.4826  # of a normal distribution: standard deviation / MAD
 _OF_INTERVAL = 1.645  # of a normal distribution: half of an interval of 90 % / standard deviation
 _LEAST_DICE = 0.02  # the smallest deviation of a Dice that counts as one
 
-Case = Mapping[str, Mapping[str, float | str]]  # statistics of each label
+_Statistics = Mapping[str, Mapping[str, float | str]]  # of each label
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,25 @@ class Review:
 
 
 @dataclass(frozen=True)
+class Case:
+    """The statistics of a case, and what all its labels share, so that it is counted once."""
+
+    name: str
+    labels: _Statistics
+
+    @cached_property
+    def middle_mm(self) -> Mapping[str, float]:
+        """Mean of the centroids of all labels along each axis, where two or more have one."""
+        found = {}
+        for axis in "xyz":
+            values = (one.get(f"centroid_{axis}_mm") for one in self.labels.values())
+            known_mm = [mm for mm in values if isinstance(mm, int | float)]
+            if len(known_mm) > 1:
+                found[axis] = sum(known_mm) / len(known_mm)
+        return found
+
+
+@dataclass(frozen=True)
 class _Measure:
     """A number about a label whose distribution is looked at.
 
@@ -92,9 +112,13 @@ def review(records: Sequence[CaseRecord], least: float = DOUBTFUL) -> list[Revie
     least
         Score from which something is doubtful.
     """
-    known = [one for one in records if one.statistics and one.status != "quarantined"]
+    known = [
+        Case(one.case, one.statistics)
+        for one in records
+        if one.statistics and one.status != "quarantined"
+    ]
     doubts: dict[str, list[Doubt]] = {}
-    for label in sorted({label for one in known for label in one.statistics}):
+    for label in sorted({label for one in known for label in one.labels}):
         for case, doubt in _doubts_about(label, known, least):
             doubts.setdefault(case, []).append(doubt)
     found = [
@@ -104,27 +128,25 @@ def review(records: Sequence[CaseRecord], least: float = DOUBTFUL) -> list[Revie
     return sorted(found, key=lambda one: (-one.score, one.case))
 
 
-def _doubts_about(
-    label: str, records: Sequence[CaseRecord], least: float
-) -> Iterator[tuple[str, Doubt]]:
-    asked = [one for one in records if label in one.statistics]
-    there = [one for one in asked if one.statistics[label].get("voxels")]
+def _doubts_about(label: str, cases: Sequence[Case], least: float) -> Iterator[tuple[str, Doubt]]:
+    asked = [one for one in cases if label in one.labels]
+    there = [one for one in asked if one.labels[label].get("voxels")]
     if len(there) < LEAST_CASES:
         return
     if len(there) >= _USUAL * len(asked):
         for one in asked:
-            if not one.statistics[label].get("voxels"):
-                yield one.case, Doubt(label, _MOST, f"absent, in {len(there)} cases it is there")
+            if not one.labels[label].get("voxels"):
+                yield one.name, Doubt(label, _MOST, f"absent, in {len(there)} cases it is there")
     for measure in _MEASURES:
         yield from _outliers(label, measure, there, least)
     yield from _poor(label, there, least)
 
 
 def _outliers(
-    label: str, measure: _Measure, records: Sequence[CaseRecord], least: float
+    label: str, measure: _Measure, cases: Sequence[Case], least: float
 ) -> Iterator[tuple[str, Doubt]]:
     """Yield the cases whose number is far from the others'."""
-    values = [(one.case, measure.of(label, one.statistics)) for one in records]
+    values = [(one.name, measure.of(label, one)) for one in cases]
     told = [(case, value) for case, value in values if value is not None]
     if len(told) < LEAST_CASES:
         return
@@ -139,10 +161,10 @@ def _outliers(
             yield case, Doubt(label, min(score, _MOST), what)
 
 
-def _poor(label: str, records: Sequence[CaseRecord], least: float) -> Iterator[tuple[str, Doubt]]:
+def _poor(label: str, cases: Sequence[Case], least: float) -> Iterator[tuple[str, Doubt]]:
     """Yield the cases whose predicted Dice is far below the usual one, by its own interval."""
-    named = [(one.case, [_number(label, one.statistics, name) for name in PREDICTED])
-             for one in records]  # fmt: skip
+    named = [(one.name, [_number(label, one, name) for name in PREDICTED])
+             for one in cases]  # fmt: skip
     told = [(case, value, low, high) for case, (value, low, high) in named
             if value is not None and low is not None and high is not None]  # fmt: skip
     if len(told) < LEAST_CASES:
@@ -164,14 +186,14 @@ def _robust_z(numbers: NDArray[np.float64], least: float) -> NDArray[np.float64]
 
 
 def _number(label: str, case: Case, name: str) -> float | None:
-    value = case[label].get(name)
+    value = case.labels[label].get(name)
     return float(value) if isinstance(value, int | float) else None
 
 
 def _log_volume(label: str, case: Case) -> float | None:
     """Of a label that is cut it is not known."""
     ml = _number(label, case, "volume_ml")
-    if ml is None or ml <= 0 or case[label].get("cut"):
+    if ml is None or ml <= 0 or case.labels[label].get("cut"):
         return None
     return float(np.log(ml))
 
@@ -179,7 +201,7 @@ def _log_volume(label: str, case: Case) -> float | None:
 def _log_length(axis: str) -> Callable[[str, Case], float | None]:
     def of(label: str, case: Case) -> float | None:
         low, high = (_number(label, case, f"{axis}_{end}_mm") for end in ("min", "max"))
-        if low is None or high is None or high <= low or case[label].get("cut"):
+        if low is None or high is None or high <= low or case.labels[label].get("cut"):
             return None
         return float(np.log(high - low))
 
@@ -190,10 +212,8 @@ def _place(axis: str) -> Callable[[str, Case], float | None]:
     """Return where a label lies beside the mean of all labels of its case, in mm."""
 
     def of(label: str, case: Case) -> float | None:
-        centroids = {one: _number(one, case, f"centroid_{axis}_mm") for one in case}
-        known_mm = [mm for mm in centroids.values() if mm is not None]
-        own_mm = centroids[label]
-        return None if own_mm is None or len(known_mm) < 2 else own_mm - float(np.mean(known_mm))
+        own_mm, middle_mm = _number(label, case, f"centroid_{axis}_mm"), case.middle_mm.get(axis)
+        return None if own_mm is None or middle_mm is None else own_mm - middle_mm
 
     return of
 
