@@ -129,7 +129,7 @@ def _spread_table(report: "TrainReport") -> Table:
     for label, one in report.spread.items():
         numbers = (one.mean, one.deviation, one.low, one.high)
         cells = ["" if value is None else f"{value:.3f}" for value in numbers]
-        table.add_row(str(label), str(one.cases), *cells)
+        table.add_row(Text(report.names.get(label, str(label))), str(one.cases), *cells)
     return table
 
 

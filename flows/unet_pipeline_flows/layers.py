@@ -41,7 +41,7 @@ def _layers(settings: LayersSettings) -> End:
 
 def _publish(found: Sequence[LayerRecord], summary: LayersSummary, picture: bytes) -> None:
     create_table_artifact(
-        table=layers_rows(found),
+        table=layers_rows(found, summary.names),
         key="layers",
         description=f"Layers of {escape_markdown(summary.model)}",
     )

@@ -11,6 +11,7 @@ from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.table import as_code
+from unet_pipeline.texts import shown
 from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
 from unet_pipeline_flows.lifecycle import End, completed, run_by_hand, run_checked
@@ -63,7 +64,10 @@ class _Curves:
 
 
 def _publish(report: "TrainReport") -> None:
-    rows = [{"label": label, **one.as_dict()} for label, one in report.spread.items()]
+    rows = [
+        {"label": label, "name": shown(report.names.get(label, "")), **one.as_dict()}
+        for label, one in report.spread.items()
+    ]
     if rows:
         text = f"Dice on {len(report.held_out)} cases kept aside"
         create_table_artifact(table=rows, key="dice", description=text)

@@ -52,6 +52,7 @@ DEPTHS = Evaluation(
     remarks=(Remark("few_cases", "There are only 12 cases"),),
     left_out=(LeftOut("=cmd", "origin_mismatch", "=cmd: found <b>; wanted more. Do it."),),
     seconds=75.0, folder="s3://b/runs/1", choice=CHOICE, bundles={"m-L1": "s3://b/runs/1/m-L1"},
+    names={"1": "liver", "2": "=cyst"},
 )  # fmt: skip
 COMPARED = replace(
     DEPTHS, kind="compare", choice=None, bundles={}, against="a",
@@ -84,20 +85,22 @@ def test_the_result_in_one_sentence():
 def test_the_table_for_machines():
     first, second = csv.DictReader(io.StringIO(evaluation_csv(DEPTHS)))
     assert (first["entrant"], first["chosen"], first["cases"]) == ("L1", "yes", "12")
-    assert (first["dice"], first["dice_low"], first["dice_1_high"]) == ("0.90000", "0.88000",
+    assert (first["dice"], first["dice_low"], first["dice_liver_high"]) == ("0.90000", "0.88000",
                                                                        "0.92000")  # fmt: skip
-    assert first["hd95_mm"] == first["dice_2"] == second["difference"] == ""
+    assert first["hd95_mm"] == first["dice_'=cyst"] == second["difference"] == ""
     names = list(first)
-    assert names.index("dice_2") < names.index("dice_10")  # labels in the order of their numbers
+    assert names.index("dice_'=cyst") < names.index(
+        "dice_10"
+    )  # labels in the order of their numbers
     assert first["multiply_adds"] == "7370000000"
     assert next(csv.reader(io.StringIO(evaluation_csv(COMPARED).split("\r\n")[2])))[0] == "'=b"
 
 
 def test_scores_of_cases_for_machines():
     score = {"case": "=x", "entrant": "L1", "label": 2, **NONE, "nsd": 0.5}
-    (row,) = csv.DictReader(io.StringIO(case_scores_csv([score])))
-    assert row == {"case": "'=x", "entrant": "L1", "label": "2", "dice": "", "iou": "",
-                   "nsd": "0.50000", "hd95_mm": ""}  # fmt: skip
+    (row,) = csv.DictReader(io.StringIO(case_scores_csv([score], DEPTHS.names)))
+    assert row == {"case": "'=x", "entrant": "L1", "label": "2", "name": "'=cyst", "dice": "",
+                   "iou": "", "nsd": "0.50000", "hd95_mm": ""}  # fmt: skip
 
 
 def test_the_result_is_plain_json():

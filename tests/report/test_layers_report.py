@@ -39,13 +39,18 @@ SUMMARY = LayersSummary(
     ({"case": "<bad>", "code": "mask_missing", "message": "found <nothing>"},),
     {"1": 0.8, "2": None}, 4, (SideRecord("encoder", 2, 10, 20, 0.1, (0.1,)),),
     "Make it <smaller>.", 61.0, "s3://b/layers.csv", "s3://b/layers.html", "s3://b/network.svg",
+    names={"1": "<liver>"},
 )  # fmt: skip
 
 
 def test_csv_has_a_line_for_each_layer_and_columns_for_each_label():
-    rows = list(csv.DictReader(io.StringIO(layers_csv([*LAYERS, layer("=1+1")]), newline="")))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(layers_csv([*LAYERS, layer("=1+1")], {"1": "liver"}), newline="")
+        )
+    )
     assert rows[0]["probe_dice_10"] == "0.7000"
-    assert rows[0]["probe_iou_1"] == "0.3333"
+    assert rows[0]["probe_iou_liver"] == "0.3333"
     assert rows[0]["probe_dice"] == "0.6000"
     assert rows[0]["dice_lost_groups"] == "0.1000 0.2500"
     assert rows[0]["probe_dice_2"] == ""
@@ -56,8 +61,8 @@ def test_csv_has_a_line_for_each_layer_and_columns_for_each_label():
 
 
 def test_rows_are_json_and_markdown_has_them_all():
-    rows = json.loads(json.dumps(layers_rows(LAYERS)))
-    assert rows[0]["probe_dice_1"] == 0.5
+    rows = json.loads(json.dumps(layers_rows(LAYERS, {"1": "liver"})))
+    assert rows[0]["probe_dice_liver"] == 0.5
     assert rows[3]["dice_lost"] is None
     assert layers_markdown(LAYERS).count("\n") == 6
 
@@ -163,6 +168,8 @@ def test_the_page_has_everything_and_escapes_it():
     assert "Make it &lt;smaller&gt;." in page
     assert "&lt;bad&gt;" in page
     assert "<bad>" not in page
+    assert page.count("<bdi>&lt;liver&gt;</bdi>") == 3
+    assert "Label <bdi>2</bdi>" in page
     assert page.count("data:image/png") == 2
     assert page.count("data:image/svg+xml;base64,") == 1
     assert "-0.0000" not in page

@@ -134,15 +134,16 @@ def _findings_table(found: Sequence[LayerRecord], summary: LayersSummary) -> Any
     from rich.table import Table
 
     from unet_pipeline.report.layers_table import labels_of_layers
-    from unet_pipeline.report.table import digits
+    from unet_pipeline.report.table import digits, name_of
     from unet_pipeline.report.u_picture import scale_text
 
     labels = labels_of_layers(found)
+    called = [name_of(label, summary.names) for label in labels]
     title = f"Layers of {summary.model}, mean Dice {digits(summary.mean_dice, 3)} as it is"
     table = Table(title=title, title_justify="left", header_style="bold")
     table.add_column("layer", overflow="fold")
     table.add_column("side")
-    for name in ("scale", "Dice lost", *(f"probe {label}\nDice" for label in labels)):
+    for name in ("scale", "Dice lost", *(f"probe {one}\nDice" for one in called)):
         table.add_column(name, justify="right")
     for one in found:
         probes = [digits(one.probe_dice.get(label), 3) for label in labels]

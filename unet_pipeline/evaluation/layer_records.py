@@ -111,6 +111,8 @@ class LayersSummary:
         URLs of the CSV file, of the page and of the picture of the network.
     stopped
         Why the report could not be written to its own folder; empty if it was.
+    names
+        Name of each label, by its number as text.
     """
 
     run_id: str
@@ -127,6 +129,7 @@ class LayersSummary:
     report: str
     picture: str
     stopped: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def mean_dice(self) -> float | None:

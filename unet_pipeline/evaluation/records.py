@@ -186,6 +186,8 @@ class Evaluation:
         and ``speed.png``.
     stopped
         Why the report could not be written to its own folder; empty if it was.
+    names
+        Name of each label, by its number as text.
     """
 
     kind: Literal["depths", "compare"]
@@ -205,6 +207,7 @@ class Evaluation:
     comparisons: tuple[Comparison, ...] = ()
     bundles: Mapping[str, str] = field(default_factory=dict)
     stopped: str = ""
+    names: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def report(self) -> str:

@@ -151,6 +151,7 @@ def _run(run: CompareRun, executor: Executor, on_case: OnCase) -> Evaluation:
         seconds=round(perf_counter() - begin, 3),
         folder=run.folder,
         comparisons=tuple(table.compare(pairs, bootstrap)),
+        names={str(k): name for k, name in run.candidates[0].run.model.bundle.labels.items()},
     )
     return write_evaluation(run.store, evaluation, outcomes, _context(run))
 

@@ -189,6 +189,7 @@ def _conclude(
         folder=run.folder,
         choice=choice,
         bundles=_bundles(run, choice, "adaptive" in outcomes),
+        names={str(number): name for number, name in run.bundle.labels.items()},
     )
     return write_evaluation(run.store, evaluation, outcomes, _context(run))
 

@@ -252,6 +252,7 @@ def _summary(
             {"case": case, "code": error.code, "message": str(error)} for case, error in faults
         ),
         dice=dice,
+        names={str(number): name for number, name in run.model.bundle.labels.items()},
         groups=run.settings.groups,
         sides=tuple(sides.values()),
         advice=advice(
@@ -282,7 +283,7 @@ def _write(
     for title, png in figures:
         store.write(_place_of(title, folder), png)
     store.write(summary.picture, svg.encode())
-    store.write(summary.table, layers_csv(layers).encode())
+    store.write(summary.table, layers_csv(layers, summary.names).encode())
     store.write(summary.report, page.encode())
     content = {**summary.as_dict(), "layers": [one.as_dict() for one in layers]}
     store.write(join(folder, "layers.json"), json_bytes(content))

@@ -107,6 +107,7 @@ def _train(
         spread,
         history,
         training_log.curves_url,
+        named_labels(settings.card, data.classes),
     )
     curves = calibrate(
         (sure, {str(label): value for label, value in dice.items()}) for dice, sure in scored

@@ -16,6 +16,7 @@ from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.overlay import HEIGHT, WIDTH
 from unet_pipeline.report.speed_plot import HEIGHT as PLOT_HEIGHT
 from unet_pipeline.report.speed_plot import WIDTH as PLOT_WIDTH
+from unet_pipeline.report.table import name_of
 
 MAX_LEFT_OUT = 100
 MAX_LABELS = 40
@@ -79,7 +80,7 @@ def _columns(evaluation: Evaluation, wanted: list[int]) -> tuple[list[str], list
 def _label_rows(evaluation: Evaluation) -> list[list[str]]:
     """Return candidate, label, and the four metrics with their intervals."""
     return [
-        [result.name, label]
+        [result.name, name_of(label, evaluation.names)]
         + [with_interval(metrics[m], 2 if m == "hd95_mm" else 3) for m in METRICS]
         for result in evaluation.results
         for label, metrics in result.labels.items()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from unet_pipeline.evaluation.records import METRICS, CandidateResult, Evaluation, Interval, Metric
-from unet_pipeline.report.table import as_code, cell_text, digits, escape_markdown, large
+from unet_pipeline.report.table import as_code, cell_text, digits, escape_markdown, large, name_of
 from unet_pipeline.texts import shown
 
 SCORES = 5  # the columns of ``cells`` that come first: the name and the scores; then the costs
@@ -96,7 +96,8 @@ def evaluation_csv(evaluation: Evaluation) -> str:
     """Return one line per candidate as RFC 4180, each mean with its interval, per label too."""
     labels = sorted({k for s in evaluation.results for k in s.labels}, key=int)
     named: list[tuple[Metric, str]] = [(metric, metric) for metric in METRICS]
-    named += [(metric, f"{metric}_{label}") for label in labels for metric in METRICS]
+    called = {label: cell_text(name_of(label, evaluation.names)) for label in labels}
+    named += [(metric, f"{metric}_{called[label]}") for label in labels for metric in METRICS]
     spread = [f"{name}{end}" for _, name in named for end in ("", "_low", "_high")]
     lines: list[list[str]] = [
         ["entrant", "chosen", "cases", *spread, "difference", "difference_low",
@@ -119,13 +120,14 @@ def evaluation_csv(evaluation: Evaluation) -> str:
     return _csv(lines)
 
 
-def case_scores_csv(scores: Iterable[CaseScore]) -> str:
+def case_scores_csv(scores: Iterable[CaseScore], names: Mapping[str, str]) -> str:
     """Return one line per case, candidate and label; an empty cell where nothing is to measure."""
-    lines = [["case", "entrant", "label", *METRICS]]
+    lines = [["case", "entrant", "label", "name", *METRICS]]
     for score in scores:
         numbers = [digits(score[metric], 5) for metric in METRICS]
-        names = [cell_text(score["case"]), cell_text(score["entrant"])]
-        lines.append([*names, str(score["label"]), *numbers])
+        label = str(score["label"])
+        texts = [cell_text(score["case"]), cell_text(score["entrant"]), label]
+        lines.append([*texts, cell_text(name_of(label, names)), *numbers])
     return _csv(lines)
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.layers_table import deviation, labels_of_layers
-from unet_pipeline.report.palette import label_colour
+from unet_pipeline.report.page import label_shown
 from unet_pipeline.report.table import number
 from unet_pipeline.report.u_picture import scale_text
 
@@ -54,8 +54,8 @@ def layers_html(
         table_name=PurePosixPath(summary.table).name or "layers.csv",
         picture=_svg_uri(svg),
         rows=[_Row(one, scale_text(one.scale), _lost(one), deviation(one)) for one in layers],
-        labels=[(label, label_colour(int(label))) for label in labels],
-        dice=[(label, label_colour(int(label)), number(v)) for label, v in summary.dice.items()],
+        labels=[label_shown(label, summary.names) for label in labels],
+        dice=[label_shown(label, summary.names, number(v)) for label, v in summary.dice.items()],
         figures=[(title, data_uri(png)) for title, png in figures[:MAX_FIGURES]],
         more_figures=max(len(figures) - MAX_FIGURES, 0),
     )

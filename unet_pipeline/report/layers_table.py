@@ -2,12 +2,13 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 
 from unet_pipeline.evaluation.layer_records import LayerRecord
-from unet_pipeline.report.table import Cell, as_code, cell_text, digits, label_order
+from unet_pipeline.report.table import Cell, as_code, cell_text, digits, label_order, name_of
 from unet_pipeline.report.u_picture import scale_text
 from unet_pipeline.texts import shown
 
@@ -17,13 +18,15 @@ def labels_of_layers(layers: Sequence[LayerRecord]) -> list[str]:
     return sorted({label for one in layers for label in one.probe_dice}, key=label_order)
 
 
-def layers_csv(layers: Sequence[LayerRecord]) -> str:
+def layers_csv(
+    layers: Sequence[LayerRecord], names: Mapping[str, str] = MappingProxyType({})
+) -> str:
     """Return one line per layer, in order of execution, as RFC 4180.
 
     The columns are ``layer, kind, side, shape, scale, parameters, multiply_adds, dice_lost,
     dice_lost_deviation``, the mean ``probe_dice``, then ``probe_dice_<label>``,
     ``probe_iou_<label>`` and ``dice_lost_<label>`` for each label, and ``dice_lost_groups``, one
-    number for each channel group, separated by spaces.
+    number for each channel group, separated by spaces. Labels are called by ``names``.
     """
     labels = labels_of_layers(layers)
     out = io.StringIO(newline="")
@@ -32,7 +35,7 @@ def layers_csv(layers: Sequence[LayerRecord]) -> str:
         ["layer", "kind", "side", "shape", "scale", "parameters", "multiply_adds"]
         + ["dice_lost", "dice_lost_deviation", "probe_dice"]
         + [
-            f"{name}_{label}"
+            f"{name}_{cell_text(name_of(label, names))}"
             for name in ("probe_dice", "probe_iou", "dice_lost")
             for label in labels
         ]
@@ -63,7 +66,9 @@ def layers_csv(layers: Sequence[LayerRecord]) -> str:
     return out.getvalue()
 
 
-def layers_rows(layers: Sequence[LayerRecord]) -> list[dict[str, Cell]]:
+def layers_rows(
+    layers: Sequence[LayerRecord], names: Mapping[str, str] = MappingProxyType({})
+) -> list[dict[str, Cell]]:
     """Return one dictionary of JSON types per layer, for a table artifact of a run."""
     labels = labels_of_layers(layers)
     return [
@@ -75,7 +80,10 @@ def layers_rows(layers: Sequence[LayerRecord]) -> list[dict[str, Cell]]:
             "multiply_adds": one.multiply_adds,
             "dice_lost": _rounded(one.lost),
             "probe_dice": _rounded(one.mean_probe_dice),
-            **{f"probe_dice_{label}": _rounded(one.probe_dice.get(label)) for label in labels},
+            **{
+                f"probe_dice_{name_of(label, names)}": _rounded(one.probe_dice.get(label))
+                for label in labels
+            },
         }
         for one in layers
     ]

@@ -58,7 +58,7 @@ def _write(
     if plot is not None:
         store.write(join(evaluation.folder, "speed.png"), plot)
     store.write(evaluation.table, evaluation_csv(evaluation).encode())
-    scores = case_scores_csv(_case_scores(outcomes))
+    scores = case_scores_csv(_case_scores(outcomes), evaluation.names)
     store.write(join(evaluation.folder, "cases.csv"), scores.encode())
     store.write(evaluation.report, page.encode())
     store.write(join(evaluation.folder, "result.json"), json_bytes(evaluation.as_dict()))

@@ -1,7 +1,7 @@
 """What a training run did."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from unet_pipeline.evaluation.metrics import mean_dice
@@ -28,6 +28,8 @@ class TrainReport:
         Loss of each step, Dice of each validation, seconds of the steps.
     curves
         URL of the picture of both.
+    names
+        Of the labels.
     """
 
     bundle: str
@@ -37,6 +39,7 @@ class TrainReport:
     spread: Mapping[int, Spread]
     history: History
     curves: str
+    names: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def seconds(self) -> float:
