@@ -14,9 +14,10 @@ FLOWS = [f"unet_pipeline_flows.{n}" for n in ("check", "compare", "depths", "lay
     [
         (["unet_pipeline.cli", "unet_pipeline.jobs.up"],
          {"torch", "monai", "distributed", "prefect", "numpy", "s3fs"}),
+        (["unet_pipeline.jobs.view"], {"torch", "monai", "distributed", "prefect"}),
         (FLOWS, {"torch", "monai"}),  # as `prefect deploy` imports them
     ],
-    ids=["the command line", "the flows"],
+    ids=["the command line", "the viewer", "the flows"],
 )  # fmt: skip
 def test_what_runs_no_network_starts_without_one(modules, absent):
     code = f"import sys, {', '.join(modules)}\nprint(*sys.modules)"

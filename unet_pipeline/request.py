@@ -10,11 +10,9 @@ from secrets import token_hex
 import unet_pipeline
 from unet_pipeline.comparing import LabelMapUrl, finished_before
 from unet_pipeline.config import (
-    AccessSettings,
     CheckSettings,
     CostSettings,
     SegmentSettings,
-    StorageSettings,
 )
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined
@@ -35,7 +33,8 @@ from unet_pipeline.storage.label_maps import CONFIDENCE_MAP, endings_of
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.other_models import refuse_other_models
 from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
-from unet_pipeline.storage.store import StorageOptions, Store, join
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.stores import open_store as open_store
 from unet_pipeline.tasks import VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import TilePlan
@@ -266,18 +265,6 @@ def rate_of(settings: CostSettings) -> Rate | None:
     """Return what an hour of a worker costs; None if nobody has said."""
     hourly = settings.hourly_rate
     return None if hourly is None else Rate(hourly, settings.currency)
-
-
-def open_store(storage: AccessSettings) -> Store:
-    """Return a store with these settings."""
-    return Store(
-        StorageOptions(
-            endpoint_url=storage.endpoint_url,
-            profile=storage.profile,
-            region=storage.region,
-            allowed=storage.allow if isinstance(storage, StorageSettings) else (),
-        )
-    )
 
 
 def _limit(model: Model) -> float | None:

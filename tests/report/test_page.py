@@ -14,6 +14,7 @@ from PIL import Image
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import CaseRecord, Rate, RunCost, RunSummary
 from unet_pipeline.report import page
+from unet_pipeline.report.methods import Methods
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.report.page import report_html
 
@@ -328,7 +329,9 @@ def test_a_cohort_beyond_all_bounds(png):
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 def test_a_browser_pages_sorts_and_finds_among_all_cases(tmp_path):
     records = [a_case_of_many(index, ["1", "2"]) for index in range(1, 3001)]
-    (tmp_path / "page.html").write_text(report_html(SUMMARY, records, {}, {}))
+    methods = Methods("Volumes were segmented.", ("A. B. 2020.",))
+    html = report_html(SUMMARY, records, {}, {}, methods=methods)
+    (tmp_path / "page.html").write_text(html)
     with browser() as chromium:
         shown = chromium.new_page()
         faults = []
@@ -340,9 +343,12 @@ def test_a_browser_pages_sorts_and_finds_among_all_cases(tmp_path):
         shown.get_by_role("button", name="Mean Dice").click()
         assert rows.first.inner_text().startswith("case-299")
         shown.get_by_role("button", name="Later").click()
-        assert shown.locator(".pager [role=status]").inner_text() == "101 to 200 of 2,700"
+        assert shown.locator(".pager [role=status]").first.inner_text() == "101 to 200 of 2,700"
         shown.get_by_label("Find").fill("case-12")
-        assert shown.locator(".pager [role=status]").inner_text() == "1 to 90 of 90"
+        assert shown.locator(".pager [role=status]").first.inner_text() == "1 to 90 of 90"
+        shown.get_by_role("button", name="Copy").click()
+        assert shown.evaluate("String(getSelection())").split("\n")[0] == methods.paragraph
+        assert shown.locator("[data-copy] + [role=status]").inner_text() == "Copied"
     assert faults == []
 
 

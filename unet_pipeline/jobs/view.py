@@ -6,9 +6,9 @@ from secrets import token_urlsafe
 
 from unet_pipeline.config import ViewSettings
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.request import open_store
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import basename, canonical, parent
+from unet_pipeline.stores import open_store
 from unet_pipeline.viewing.app import Viewer
 from unet_pipeline.viewing.index import MOST_BYTES, NAME, RunIndex, read_index
 from unet_pipeline.viewing.server import serve

@@ -1,13 +1,16 @@
 """The viewer's application, served on loopback until Ctrl-C."""
 
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local.host_guard import HostGuard, origins_of
+from unet_pipeline.stopping import SIGNALS
 from unet_pipeline.viewing.app import Viewer
 
 LOOPBACK = "127.0.0.1"
@@ -43,10 +46,20 @@ def serve(viewer: Viewer, port: int, ready: Callable[[str], None]) -> None:
         )
         server.ready = lambda: ready(f"http://{LOOPBACK}:{chosen}/{viewer.token}/")
         server.run(sockets=[listening])
+    for number in server.ended_by:
+        handler = signal.getsignal(number)
+        if callable(handler):  # of this process (``stopping``)
+            handler(number, None)
 
 
 class _Server(uvicorn.Server):
+    """A server that ends by a signal between two answers, and not in the middle of one."""
+
     ready: Callable[[], None]
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.ended_by: list[int] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -54,8 +67,17 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process (``stopping``)."""
-        yield
+        """Note a signal; ``serve`` hands it on once all is closed."""
+        before = {number: signal.signal(number, self._end) for number in SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, _frame: FrameType | None) -> None:
+        self.ended_by.append(number)
+        self.should_exit = True
 
 
 def _listening(port: int) -> socket.socket:
