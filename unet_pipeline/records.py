@@ -144,6 +144,13 @@ class CaseRecord:
         return asdict(self)
 
 
+def lowest_confidence(statistics: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Return the confidence of a case: the lowest of its labels; None where none is known."""
+    values = [one.get("confidence") for one in statistics.values()]
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return min(known, default=None)
+
+
 @dataclass(frozen=True)
 class Rate:
     """What an hour of one worker costs, in ``currency``."""

@@ -10,9 +10,9 @@ from unet_pipeline.evaluation.confidence import (
     MarginCounter,
     confidence_of,
     joined,
-    lowest,
     sums_of,
 )
+from unet_pipeline.records import lowest_confidence
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.margins import MOST, SURE_LEAD, TABLE, margins_of
 
@@ -35,8 +35,8 @@ def test_a_row_by_hand():
         "1": {"confidence": 0.653595, "confidence_border": 0.196078, "doubtful": 0.333333},
         "2": {"confidence": 0.392157, "confidence_border": 0.392157, "doubtful": 0.0},
     }
-    assert lowest(found) == 0.392157
-    assert lowest({"1": {"voxels": 0}}) is None
+    assert lowest_confidence(found) == 0.392157
+    assert lowest_confidence({"1": {"voxels": 0}}) is None
 
 
 def test_a_label_that_fills_the_volume_has_no_border():

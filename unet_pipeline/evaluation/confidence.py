@@ -6,7 +6,7 @@ six neighbours are decided; at most the margins of a tile's faces are handed on,
 volume only where somebody asks for all of them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -177,13 +177,6 @@ def confidence_of(sums_L5: Sums, labels: Iterable[int]) -> dict[str, dict[str, f
             values["doubtful"] = doubtful / voxels
             found[str(label)] = {name: round(value, _DECIMALS) for name, value in values.items()}
     return found
-
-
-def lowest(statistics: Mapping[str, Mapping[str, Any]]) -> float | None:
-    """Return the confidence of a case: the lowest of its labels; None where none is known."""
-    values = [one.get("confidence") for one in statistics.values()]
-    known = [float(value) for value in values if isinstance(value, int | float)]
-    return min(known, default=None)
 
 
 def _count(labels_XYZ: NDArray[Any], box: Box, piece: Piece, sums_L5: Sums, threads: int) -> None:

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from unet_pipeline.cost import shares_of_price
-from unet_pipeline.evaluation.confidence import lowest
-from unet_pipeline.records import CaseRecord
+from unet_pipeline.records import CaseRecord, lowest_confidence
 from unet_pipeline.texts import shown
 
 Cell = str | float | None
@@ -135,7 +134,7 @@ def cases_csv(
             + [digits(record.seconds.get(stage), 3) for stage in stages]
             + [str(record.bytes_read), str(record.bytes_written), cell_text(record.figure)]
             + [cell_text(record.mask_code), cell_text(record.mask_message)]
-            + [digits(lowest(record.statistics), 4)]
+            + [digits(lowest_confidence(record.statistics), 4)]
             + [digits(shares.get(record.case), 6)] * (price is not None)
         )
     return out.getvalue()
