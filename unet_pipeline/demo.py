@@ -4,41 +4,39 @@ Nothing outside this machine is used, nothing is left running, and what is worth
 label maps, logs) is copied to a folder.
 """
 
-import csv
-import io
 import re
 import secrets
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from rich.status import Status
-from rich.table import Table
-from rich.text import Text
 
 from unet_pipeline.config import ClusterSettings, SegmentSettings
-from unet_pipeline.console import STATUS_STYLE, err, out
+from unet_pipeline.console import err
+from unet_pipeline.demo_results import LOGS, copies_of, copy_results, print_results
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.up import ends_on_sigterm
 from unet_pipeline.local import processes
 from unet_pipeline.local.prefect_server import prefect_server
 from unet_pipeline.local.s3_server import S3Server, serve_s3
-from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.networks.bundle_tools import prune_bundle
+from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.phantoms import turned_image, write_cohort
 from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.folders import OwnFiles
-from unet_pipeline.storage.store import StorageOptions, Store, basename, join
+from unet_pipeline.storage.store import StorageOptions, Store, join
 
-PHANTOMS = 6  # the last one's mask is misaligned
+PHANTOMS = 24  # as many as it takes to say which label map is unlike the others
+TURNED = 23  # the patient of this image lies the wrong way; the mask of the last one is misaligned
+CASES = tuple(f"phantom-{number:02d}" for number in range(1, PHANTOMS + 1))
+MODELS = ("phantom", "phantom-depth-1")
 WORKERS = 2
 LIMIT_SECONDS = 600.0
-COPIES = (
-    *("report.html", "cases.csv", "flow.log", "server.log"),
-    *(f"phantom-{number:02d}_dseg.nii.gz" for number in range(1, PHANTOMS + 1)),
-)
-EXPECTED = {"done": PHANTOMS - 1, "quarantined": 2}
+EXPECTED = {"done": PHANTOMS - 1, "skipped": 0, "quarantined": 2}
 _FINISHED = re.compile(r"Task run '[^']+' - Finished in state")
 
 
@@ -67,7 +65,7 @@ def run_demo(output: Path) -> int:
     """
     begin = time.perf_counter()
     copies = OwnFiles(Store(), str(output))
-    copies.check(COPIES)
+    copies.check(copies_of(MODELS, CASES))
     with ExitStack() as stack:
         stack.enter_context(ends_on_sigterm())
         status = stack.enter_context(err.status("Starting a local S3 server"))
@@ -80,14 +78,14 @@ def run_demo(output: Path) -> int:
             status.update("Starting a Prefect server")
             server = stack.enter_context(prefect_server(work / "prefect", port=0))
             _run_flow(demo, {**server.env, **s3.environment()}, output, status)
-            status.update("Fetching the report")
-            rows, report = _fetch(demo, output, copies)
+            status.update("Fetching the results")
+            copy_results(demo.store, demo.bucket, MODELS, CASES, copies)
         except KeyboardInterrupt:
             err.print("Interrupted; stopping what was started")
             return 130
         status.stop()
-        _print(rows, report, time.perf_counter() - begin)
-    return 0 if _counts(rows) == EXPECTED else 1
+        counts = print_results(output, MODELS, time.perf_counter() - begin)
+    return 0 if all(counts[model] == EXPECTED for model in MODELS) else 1
 
 
 def _object_store(work: Path) -> AbstractContextManager[S3Server]:
@@ -97,7 +95,10 @@ def _object_store(work: Path) -> AbstractContextManager[S3Server]:
 
 
 def _make_cohort(s3: S3Server, work: Path) -> DemoRun:
-    """Put phantoms into a bucket: one with a misaligned mask, and a copy of one cut short."""
+    """Put phantoms into a bucket, and some that went wrong; and a smaller model beside the first.
+
+    One lies the wrong way, one has a misaligned mask, and one is a copy that was cut short.
+    """
     bucket = s3.make_bucket("demo")
     store = Store(StorageOptions(endpoint_url=s3.endpoint_url, key=s3.key, secret=s3.secret))
     names = write_cohort(store, join(bucket, "scans"), PHANTOMS, seed=7, misaligned=True)
@@ -105,11 +106,16 @@ def _make_cohort(s3: S3Server, work: Path) -> DemoRun:
         whole = store.read(join(bucket, "scans", kind, f"{names[0]}.nii.gz"))
         data = whole[: len(whole) // 2] if kind == "images" else whole
         store.write(join(bucket, "scans", kind, "phantom-cut-short.nii.gz"), data)
+    turned = turned_image(TURNED, seed=7)
+    store.write(join(bucket, "scans", "images", f"{CASES[TURNED - 1]}.nii.gz"), turned)
+    shallow = join(bucket, "models", MODELS[1])
+    prune_bundle(load_bundle(MODELS[0], store), store, shallow, 1, "fast")
     settings = SegmentSettings(
         images=join(bucket, "scans", "images"),
         masks=join(bucket, "scans", "masks"),
         require_masks=True,
-        model="phantom",
+        model=MODELS[0],
+        also=(shallow,),
         output=join(bucket, "segmentations"),
         cluster=ClusterSettings(kind="local", workers=WORKERS, threads=1),
     )
@@ -117,7 +123,7 @@ def _make_cohort(s3: S3Server, work: Path) -> DemoRun:
 
 
 def _keep_logs(work: Path, copies: OwnFiles) -> None:
-    logs = (work / "flow.log", work / "prefect" / "server.log")
+    logs = (work / LOGS[0], work / "prefect" / LOGS[1])
     copies.write({log.name: log.read_bytes() for log in logs if log.is_file()})
 
 
@@ -143,42 +149,3 @@ def _run_flow(demo: DemoRun, env: Mapping[str, str], output: Path, status: Statu
             wanted="a completed run",
             remedy=f"Look into {output / log.name}",
         )
-
-
-def _fetch(demo: DemoRun, output: Path, copies: OwnFiles) -> tuple[list[dict[str, str]], Path]:
-    """Copy report, table and label maps; return the table's rows and the report's path."""
-    store, root = demo.store, demo.settings.output
-    tables = [url for url in store.list_files(join(root, "runs")) if url.endswith("cases.csv")]
-    table = store.read(tables[-1])
-    files = {"cases.csv": table}
-    files["report.html"] = store.read(tables[-1].replace("cases.csv", "report.html"))
-    rows = list(csv.DictReader(io.StringIO(table.decode())))
-    for row in rows:
-        if row["output"]:
-            files[basename(row["output"])] = store.read(row["output"])
-    copies.write(files)
-    return rows, (output / "report.html").resolve()
-
-
-def _print(rows: Sequence[Mapping[str, str]], report: Path, seconds: float) -> None:
-    table = Table(title="Cohort of phantoms", title_justify="left", header_style="bold")
-    for name in ("case", "status", "Dice", "reason"):
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        dice = f"{float(row['mean_dice']):.3f}" if row["mean_dice"] else ""
-        reason = f"{row['code']}: {row['message']}" if row["code"] else ""
-        state = Text(row["status"], style=STATUS_STYLE[row["status"]])
-        table.add_row(Text(row["case"]), state, dice, Text(reason))
-    out.print(table)
-    out.print("Label maps, each beside its sidecar (.json) and its picture (.png):")
-    for row in rows:
-        if row["output"]:
-            out.print(Text(f"  {row['output']}"), soft_wrap=True)
-    out.print(Text(f"Copies  {report.parent}"), soft_wrap=True)
-    out.print(Text(f"Report  {report}"), soft_wrap=True)
-    out.print(f"{seconds:.0f} s; the servers are stopped.", highlight=False)
-
-
-def _counts(rows: Sequence[Mapping[str, str]]) -> dict[str, int]:
-    found = [row["status"] for row in rows]
-    return {status: found.count(status) for status in sorted(set(found))}

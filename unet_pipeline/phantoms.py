@@ -172,6 +172,15 @@ def write_cohort(
     return names
 
 
+def turned_image(number: int, seed: int = 0) -> bytes:
+    """Return the image of a cohort's case as a file whose patient lies the wrong way.
+
+    Left is right and head is foot, and the header says nothing of it: no gate can see that.
+    """
+    *_, (_, phantom) = phantom_cohort(number, seed)
+    return _encoded(phantom.image_XYZ[::-1, :, ::-1], phantom.affine)
+
+
 def misalign(phantom: Phantom, shift_mm: Spacing = MISALIGNED_MM) -> Phantom:
     """Return the phantom with its mask's affine moved by ``shift_mm`` in world space."""
     moved = phantom.mask_affine.copy()
