@@ -118,10 +118,13 @@ def test_fix_replaces_only_what_it_wrote(tmp_path):
     assert refused(checked, tmp_path, tmp_path / "other")
 
 
-@pytest.mark.parametrize("name", ["report.html", "flow.log", "phantom-03_dseg.nii.gz"])
+@pytest.mark.parametrize(
+    "name", ["flow.log", "phantom/phantom-03_dseg.nii.gz", "phantom/runs/demo/report.html"]
+)
 def test_the_demo_replaces_no_file_of_another_hand(tmp_path, name):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / name).write_text("theirs")
     done = cli("demo", "--output", tmp_path)
     assert (done.returncode, "output_foreign" in done.stderr) == (2, True)
-    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [tmp_path / name]
     assert (tmp_path / name).read_text() == "theirs"
