@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from pyarrow import parquet
 
+from unet_pipeline.evaluation import label_statistics as of_labels
 from unet_pipeline.evaluation.label_statistics import OF_INTENSITY, OF_SHAPE, label_statistics
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
+from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.views import ArrayView
 
@@ -104,6 +106,23 @@ def test_statistics_are_simpleitks(labels_XYZ, spacing_mm, order, data):
         wanted["parts"] = int(sitk.GetArrayFromImage(alone).max())
         for name, value in wanted.items():
             assert found[name] == pytest.approx(value, rel=1e-5, abs=2e-6), name
+
+
+@pytest.mark.parametrize("at_once", [1, 900, 2**26])
+def test_slabs_and_labels_at_once_do_not_show(monkeypatch, at_once):
+    monkeypatch.setattr(of_labels, "_VOXELS_AT_ONCE", at_once)
+    rng = np.random.default_rng(0)
+    labels_XYZ = rng.integers(0, 6, (9, 7, 70), np.uint16)  # specks of all labels everywhere
+    images = [ArrayView(rng.normal(size=(1, 9, 7, 70)).astype(np.float32)) for _ in range(2)]
+    found = label_statistics(labels_XYZ, grid_of((9, 7, 70)), (1, 3, 5), images)
+    assert [*found] == ["1", "3", "5"]
+    for label, numbers in found.items():
+        inside = labels_XYZ == int(label)
+        for channel, image in enumerate(images):
+            values = image.read(Box.whole(inside.shape))[0][inside]
+            assert numbers[f"mean_{channel}"] == pytest.approx(values.mean(), abs=1e-5)
+            assert numbers[f"p95_{channel}"] == pytest.approx(np.percentile(values, 95), abs=1e-5)
+        assert numbers["centroid_z_mm"] == pytest.approx(np.nonzero(inside)[2].mean(), abs=1e-5)
 
 
 @pytest.mark.parametrize("spacing_mm", [(1, 1, 1), (0.8, 0.8, 4), (2, 0.7, 0.7)])

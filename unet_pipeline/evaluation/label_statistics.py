@@ -14,32 +14,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
-from unet_pipeline.postprocessing.parts import boxes_of, parts_of
+from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.tiling.box import Box
+from unet_pipeline.tiling.compiling import compiled
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
 from unet_pipeline.volume.views import View
 
 Statistic = float | str
 _DECIMALS = 6
+_SLAB = 32  # slices that are read at once
+_VOXELS_AT_ONCE = 2**26  # of labels whose values are in memory, 4 bytes each
 _PERCENTILES = (5.0, 50.0, 95.0)
 
 
 @dataclass(frozen=True)
 class Structure:
-    """A label of a map, cut out.
+    """A label of a map, by how it lies in the slices.
 
     Attributes
     ----------
-    mask_XYZ
-        The label in ``box``, the smallest that holds all of it.
+    slices
+        Its voxels in each slice along each axis.
     parts
         Voxels of each connected part (26 neighbours).
     surface_mm2
         Its surface (``surface_area``).
     """
 
-    mask_XYZ: NDArray[np.bool_]
-    box: Box
+    slices: tuple[NDArray[np.int64], ...]
     grid: VoxelGrid
     parts: NDArray[np.int64]
     surface_mm2: float
@@ -50,13 +52,15 @@ class Structure:
         return int(self.parts.sum())
 
     @cached_property
+    def box(self) -> Box:
+        """The smallest that holds all of it."""
+        there = [np.flatnonzero(counts) for counts in self.slices]
+        return Box(tuple(int(n[0]) for n in there), tuple(int(n[-1]) + 1 for n in there))  # type: ignore[arg-type]
+
+    @cached_property
     def centroid_mm(self) -> NDArray[np.float64]:
         """Mean of the voxels' centres in world mm (RAS+)."""
-        means_vox = []
-        for axis, start in enumerate(self.box.start):
-            others = tuple(other for other in range(3) if other != axis)
-            counts = np.count_nonzero(self.mask_XYZ, axis=others)
-            means_vox.append(start + counts @ np.arange(len(counts)) / self.voxels)
+        means_vox = [counts @ np.arange(len(counts)) / self.voxels for counts in self.slices]
         return self.grid.voxel_to_world_mm(means_vox)
 
     @cached_property
@@ -139,29 +143,95 @@ def label_statistics(
         A view for each channel on that grid; of one channel ``mean``, of several ``mean_0``,
         ``mean_1`` and so on.
     """
-    wanted = set(labels)
-    found = {str(label): dict(NOTHING) for label in sorted(wanted)}
-    for label, structure in _structures(labels_XYZ, grid, wanted):
-        values: dict[str, Statistic] = {name: of(structure) for name, of in OF_SHAPE.items()}
-        for channel, image in enumerate(images):
-            ending = f"_{channel}" if len(images) > 1 else ""
-            under = Intensities(image.read(structure.box)[0][structure.mask_XYZ])
-            values |= {f"{name}{ending}": of(under) for name, of in OF_INTENSITY.items()}
-        found[str(label)] = {name: _plain(value) for name, value in values.items()}
+    labels_XYZ = np.asfortranarray(labels_XYZ)  # along memory, as a file has them
+    found = {str(label): dict(NOTHING) for label in sorted(set(labels))}
+    there: list[int] = []
+    for label, structure in _structures(labels_XYZ, grid):
+        if str(label) in found:
+            there.append(label)
+            values = {name: _plain(of(structure)) for name, of in OF_SHAPE.items()}
+            found[str(label)] = values
+    voxels = {label: int(found[str(label)]["voxels"]) for label in there}
+    for channel, image in enumerate(images):
+        ending = f"_{channel}" if len(images) > 1 else ""
+        for label, under in _intensities(labels_XYZ, image, voxels):
+            numbers = {f"{name}{ending}": _plain(of(under)) for name, of in OF_INTENSITY.items()}
+            found[str(label)] |= numbers
     return found
 
 
-def _structures(
-    labels_XYZ: NDArray[Any], grid: VoxelGrid, labels: set[int]
-) -> Iterator[tuple[int, Structure]]:
+def _structures(labels_XYZ: NDArray[Any], grid: VoxelGrid) -> Iterator[tuple[int, Structure]]:
     parts = parts_of(labels_XYZ)
     surfaces_mm2 = surface_areas_mm2(labels_XYZ, grid.affine[:3, :3])
-    for label, slices in boxes_of(labels_XYZ).items():
-        if label in labels:
-            box = Box(tuple(s.start for s in slices), tuple(s.stop for s in slices))
-            of_label = parts.voxels[parts.group == label]
-            mask_XYZ, surface_mm2 = labels_XYZ[slices] == label, float(surfaces_mm2[label])
-            yield label, Structure(mask_XYZ, box, grid, of_label, surface_mm2)
+    slices = tuple(np.zeros((len(surfaces_mm2), n), np.int64) for n in labels_XYZ.shape)
+    _count_slices(labels_XYZ.T, *slices)
+    for label in np.flatnonzero(slices[0].any(axis=1)).tolist():
+        if label:
+            of_label = tuple(counts[label] for counts in slices)
+            voxels = parts.voxels[parts.group == label]
+            yield label, Structure(of_label, grid, voxels, float(surfaces_mm2[label]))
+
+
+def _intensities(
+    labels_XYZ: NDArray[Any], image: View, voxels: Mapping[int, int]
+) -> Iterator[tuple[int, Intensities]]:
+    """Yield the values under each label; as many labels at once as have ``_VOXELS_AT_ONCE``.
+
+    A speck of a label far from the rest of it makes a box of the whole volume, so values are not
+    looked for label by label.
+    """
+    for group in _groups(voxels):
+        ends = np.cumsum([voxels[label] for label in group])
+        places = np.full(int(labels_XYZ.max()) + 1, -1, np.int64)
+        places[group] = [0, *ends[:-1]]
+        values = np.empty(int(ends[-1]), np.float32)
+        for box in _slabs(labels_XYZ.shape):
+            slab = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))]
+            read = np.ascontiguousarray(image.read(box)[0].T)
+            _sort_in(slab.ravel("F"), read.ravel(), places, values)
+        for label, under in zip(group, np.split(values, ends[:-1]), strict=True):
+            yield label, Intensities(under)
+
+
+def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:
+    group: list[int] = []
+    for label in voxels:
+        if group and sum(voxels[one] for one in [*group, label]) > _VOXELS_AT_ONCE:
+            yield group
+            group = []
+        group.append(label)
+    if group:
+        yield group
+
+
+def _slabs(shape: Sequence[int]) -> Iterator[Box]:
+    x, y, depth = shape
+    for first in range(0, depth, _SLAB):
+        yield Box((0, 0, first), (x, y, min(first + _SLAB, depth)))
+
+
+@compiled
+def _count_slices(labels_ZYX: Any, along_x: Any, along_y: Any, along_z: Any) -> None:
+    """Count the voxels of each label, but background, in each slice along each axis."""
+    depth, height, width = labels_ZYX.shape
+    for z in range(depth):
+        for y in range(height):
+            for x in range(width):
+                label = labels_ZYX[z, y, x]
+                if label:
+                    along_x[label, x] += 1
+                    along_y[label, y] += 1
+                    along_z[label, z] += 1
+
+
+@compiled
+def _sort_in(labels: Any, values: Any, places: Any, sorted_values: Any) -> None:
+    """Put values where the next one of their label goes; a place below 0 is of no label asked."""
+    for i in range(labels.size):
+        place = places[labels[i]]
+        if place >= 0:
+            sorted_values[place] = values[i]
+            places[labels[i]] = place + 1
 
 
 def _plain(value: Statistic) -> Statistic:
