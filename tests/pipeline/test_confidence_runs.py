@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from bundles import random_bundle
 from cohorts import write_tiny
+from command_line import cli
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
@@ -142,8 +143,11 @@ def test_a_bundle_learns_from_scored_label_maps_what_dice_to_expect(made, whole,
                 "dice": {"1": 0.7 + away, "2": None}}  # fmt: skip
         (tmp_path / "scored" / f"{index}_dseg.json").write_text(json.dumps(said))
     (tmp_path / "scored" / "other_dseg.json").write_text(json.dumps({**said, "weights": OTHER}))
-    found = calibrate_dice(load_bundle(str(own), Store()), Store(), str(tmp_path / "scored"))
+    done = cli("bundle", "confidence", own, tmp_path / "scored")
+    assert f"label 1 │ {LEAST_CASES} cases, from 0.6" in done.stdout, done.stderr
+    found = load_bundle(str(own), Store()).dice_calibration
     assert found.cohort["cases"] == LEAST_CASES
+    assert "calibrated on 20 cases: label 1" in cli("bundle", "inspect", own).stdout
     again = run_on(root, str(own), tmp_path / "again", name)
     one = again["statistics"]["1"]
     assert one["predicted_dice"] == pytest.approx(0.7, abs=0.002)

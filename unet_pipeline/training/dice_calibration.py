@@ -59,7 +59,7 @@ def described(found: DiceCalibration, bundle: Bundle) -> dict[str, object]:
     """Return a calibration for people: a line for each label."""
     lines: dict[str, object] = {}
     for label, curve in found.labels.items():
-        ends = (curve.predict(curve.least), curve.predict(1.0))
+        ends = (curve.predict(curve.least), curve.predict(curve.confidence[-1]))
         low, high = (f"{end[0]:.2f} ({end[1]:.2f} to {end[2]:.2f})" for end in ends if end)
         lines[bundle.labels.get(int(label), label)] = f"{curve.cases} cases, from {low} to {high}"
     return lines
