@@ -154,7 +154,8 @@ def highest_class(
     buffers
         float32, to work in: of shape w x v x U and w x V x U.
     best, label
-        float32 and int32 of shape W x V x U, contiguous; filled with scores and classes.
+        float32 and integers of shape W x V x U, contiguous; filled with scores and classes. The
+        smaller the integers, the more stays in the caches.
     second
         As ``best``; filled with the second highest scores, -inf for none within ``sure`` of the
         highest. Empty if nobody asks.
@@ -199,7 +200,7 @@ def _along_v(source_wvU: Any, neighbours: Any, weights: Any, target_wVU: Any) ->
 def _along_w(
     source_wVU: Any, neighbours: Any, weights: Any, best: Any, label: Any, c: Any, first: Any
 ) -> None:
-    klass = np.int32(c)
+    klass = label.dtype.type(c)
     for w in range(best.shape[0]):
         a, b = source_wVU[neighbours[0, w]].ravel(), source_wVU[neighbours[1, w]].ravel()
         rest, share = weights[0, w], weights[1, w]
@@ -227,7 +228,7 @@ def _two_along_w(
         best[:] = -np.inf
         second[:] = -np.inf
         label[:] = c
-    klass = np.int32(c)
+    klass = label.dtype.type(c)
     for w in range(best.shape[0]):
         a, b = source_wVU[neighbours[0, w]].ravel(), source_wVU[neighbours[1, w]].ravel()
         rest, share = weights[0, w], weights[1, w]

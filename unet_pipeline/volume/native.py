@@ -18,8 +18,8 @@ import numpy.typing as npt
 from unet_pipeline.tiling import kernels
 from unet_pipeline.tiling.box import Box, Index3, index3
 from unet_pipeline.tiling.decision import Decision, Highest, Labels
-from unet_pipeline.tiling.margins import STEPS, SURE_LEAD, TABLE, Margins, margins_of
-from unet_pipeline.tiling.merge import Merged, shared
+from unet_pipeline.tiling.margins import MOST, STEPS, SURE_LEAD, TABLE, Margins, margins_of
+from unet_pipeline.tiling.merge import Merged, shared, smallest_label_type
 from unet_pipeline.volume.interpolation import AxisInterpolation, Interpolation, interpolation_of
 from unet_pipeline.volume.steps import Prepared
 from unet_pipeline.volume.views import ArrayView, ShapeOnly, Voxels
@@ -116,7 +116,7 @@ def _looped(
             if margins_UVW is not None and margin_WVU is not None:
                 margins_UVW[part] = margin_WVU.T
         elif margins_UVW is not None:  # all scores are 0: the first class, by nothing
-            margins_UVW[part] = 0
+            margins_UVW[part] = 0 if merged.classes > 1 else MOST
 
     return fill
 
@@ -150,11 +150,12 @@ class _BlockScores:
 
     def highest(
         self, interps: Sequence[AxisInterpolation], *, with_margins: bool
-    ) -> tuple[npt.NDArray[np.int32], Margins | None]:
+    ) -> tuple[Labels, Margins | None]:
         """Return the class of the highest score of each voxel, shape WVU, and its margin."""
         (_, w, v, _), (U, V, W) = self.mean_Cwvu.shape, map(len, interps)
         buffers = np.empty((w, v, U), np.float32), np.empty((w, V, U), np.float32)
-        best_WVU, label_WVU = np.empty((W, V, U), np.float32), np.empty((W, V, U), np.int32)
+        best_WVU = np.empty((W, V, U), np.float32)
+        label_WVU: Labels = np.empty((W, V, U), smallest_label_type(len(self.mean_Cwvu)))
         second_WVU = np.empty((W, V, U) if with_margins else (0, 0, 0), np.float32)
         neighbours, weights = zip(*(interp.local() for interp in interps), strict=True)
         chosen = (best_WVU, label_WVU, second_WVU)
