@@ -208,3 +208,9 @@ def test_every_packaged_bundle_loads_by_its_name():
         bundle = load_bundle(name, STORE)
         assert bundle.name == name
         assert sum(p.numel() for p in load_network(bundle, STORE).parameters()) > 1000
+
+
+def test_the_calibration_that_comes_with_the_package_is_of_its_weights():
+    bundle = load_bundle("hippocampus", Store())
+    assert bundle.dice_calibration.weights == bundle.weights_digest
+    assert set(bundle.dice_calibration.labels) == {"1", "2"}
