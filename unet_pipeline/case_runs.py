@@ -105,7 +105,7 @@ def _segment(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRe
     """Take a case through the gates of all models, through the workers once, and to its records."""
     seen: list[Entered | CaseRecord] = []
     for run in runs:
-        fault = _fault_of_first(run, runs, seen)
+        fault = _fault_of_needed(run, runs, seen)
         seen.append(fault or _entered_or_record(run, case))
     entered = [one for one in seen if isinstance(one, Entered)]
     outcomes = iter(_outcomes(entered, executor))
@@ -115,16 +115,21 @@ def _segment(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRe
     ]
 
 
-def _fault_of_first(
+def _fault_of_needed(
     run: Run, runs: Sequence[Run], seen: Sequence[Entered | CaseRecord]
 ) -> CaseRecord | None:
-    """Return the record of a case without the region that a run looks at."""
-    if run.region is None or run.first is None or not seen:
-        return None
-    first = seen[0]
-    if runs[0].model_name != run.first.model_name or not isinstance(first, CaseRecord):
-        return None
-    return replace(first, model=run.model_name) if first.status == "quarantined" else None
+    """Return the record of a case of which another model has no label map that a run needs."""
+    needed = {one.model_name for one, _ in run.parts}
+    if run.first is not None:
+        needed.add(run.first.model_name)
+    for other, record in zip(runs, seen, strict=False):
+        if (
+            other.model_name in needed
+            and isinstance(record, CaseRecord)
+            and record.status == "quarantined"
+        ):
+            return replace(record, model=run.model_name)
+    return None
 
 
 def _entered_or_record(run: Run, case: Case) -> Entered | CaseRecord:
@@ -163,7 +168,13 @@ def _entered(run: Run, case: Case) -> Entered | CaseRecord:
     ours = claim(run.store, output, run.run_id, there, run.all_endings)
     job = job_of(run.settings, run.model, case, examined, run.facts, ours)
     said = run.layout.said.get(case.name, {})
-    job = replace(job, seconds={"gate": gated}, said=said, region=run.region_of(case))
+    job = replace(
+        job,
+        seconds={"gate": gated},
+        said=said,
+        region=run.region_of(case),
+        combined=run.parts_of(case),
+    )
     return Entered(run, case, examined, header, job, begin)
 
 
@@ -195,6 +206,8 @@ def _on_workers(entered: Sequence[Entered], executor: Executor) -> list[Outcome]
 
 
 def _is_alone(one: Entered, executor: Executor) -> bool:
+    if one.job.combined:
+        return True
     alone = fits_one_tile(one.job, one.header)
     if alone is None:  # only a plan can tell: it is made where the case's time counts
         alone = bool(executor.result(executor.submit(is_one_tile, one.job, one.header)))

@@ -166,13 +166,7 @@ def names_of(models: Sequence[Model]) -> list[str]:
     names, first = [bundle.name for bundle in bundles], bundles[0]
     for index, bundle in enumerate(bundles):
         if bundle.name in names[:index]:
-            raise RequestError(
-                "models_alike",
-                subject=bundle.url,
-                found=f"a second model named {bundle.name}",
-                wanted="a name for each model: the folder of its results",
-                remedy="Copy or link one of them under another name",
-            )
+            raise names_clash(bundle.name, bundle.url)
         if _takes(bundle) != _takes(first):
             raise RequestError(
                 "models_differ",
@@ -182,6 +176,17 @@ def names_of(models: Sequence[Model]) -> list[str]:
                 remedy="Run it by itself",
             )
     return names
+
+
+def names_clash(name: str, subject: str) -> RequestError:
+    """Return the error of two models of one request whose results would have one folder."""
+    return RequestError(
+        "models_alike",
+        subject=subject,
+        found=f"a second model named {name}",
+        wanted="a name for each model: the folder of its results",
+        remedy="Copy or link one of them under another name",
+    )
 
 
 def region_of(within: str | None, bundle: Bundle) -> Region | None:

@@ -17,6 +17,7 @@ from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import Sidecar, write_sidecar
 from unet_pipeline.tasks import (
     VolumeJob,
+    combine_labels,
     hold_scratch,
     plan_volume,
     prepared_of,
@@ -54,7 +55,7 @@ def segment_volumes(jobs: Sequence[VolumeJob], executor: Executor) -> list[Outco
         outcomes: list[Outcome] = []
         for job in volume.jobs:
             outcomes.append(
-                _fault_of_region(job, volume, outcomes) or _outcome(job, volume, executor)
+                _fault_of_needed(job, volume, outcomes) or _outcome(job, volume, executor)
             )
         return outcomes
     finally:  # patients' voxels stay nowhere, whatever happened
@@ -65,16 +66,14 @@ def segment_volumes(jobs: Sequence[VolumeJob], executor: Executor) -> list[Outco
             last.result(last.submit(remove_scratch, first))
 
 
-def _fault_of_region(
+def _fault_of_needed(
     job: VolumeJob, volume: SharedVolume, outcomes: Sequence[Outcome]
 ) -> PipelineError | None:
-    """Return why the model has no label map in whose region a job would look."""
-    if job.region is None:
-        return None
+    """Return why a model has no label map, where a job is made with it."""
     for other, outcome in zip(volume.jobs, outcomes, strict=False):
         if other.claim is None or not isinstance(outcome, PipelineError):
             continue
-        if job.region.label_map.startswith(other.claim.output):
+        if any(needed.startswith(other.claim.output) for needed in job.needs):
             return outcome
     return None
 
@@ -92,14 +91,24 @@ def _outcome(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Outcom
 def _segment(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Sidecar:
     begin = perf_counter()
     staged = volume.staged(job)
-    prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
-    hold_scratch(job)
-    plan: TilePlan = executor.result(executor.submit(plan_volume, prepared, job))
-    tiles, stats = _map_tiles(staged, prepared, plan, job, executor)
+    if job.combined:
+        tiles, stats = [executor.submit(combine_labels, job)], list[Handle]()
+    else:
+        tiles, stats = _scored(staged, job, executor)
     claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, stats, job))
     finished: Sidecar = sidecar.within(sum(job.seconds.values()) + perf_counter() - begin)
     with_retries(lambda: claim.write_record(job.store, write_sidecar(finished, job.said)))
     return finished
+
+
+def _scored(
+    staged: Handle, job: VolumeJob, executor: Executor
+) -> tuple[list[Handle], list[Handle]]:
+    """Plan a volume, and have its tiles scored."""
+    prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
+    hold_scratch(job)
+    plan: TilePlan = executor.result(executor.submit(plan_volume, prepared, job))
+    return _map_tiles(staged, prepared, plan, job, executor)
 
 
 def _map_tiles(

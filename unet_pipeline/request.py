@@ -1,13 +1,14 @@
 """A request, checked: everything that can be wrong with it is found here, before any work."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from secrets import token_hex
 
 import unet_pipeline
+from unet_pipeline.combining import COMBINED, combined_model, parts_of
 from unet_pipeline.comparing import LabelMapUrl, finished_before
 from unet_pipeline.config import (
     CheckSettings,
@@ -19,7 +20,7 @@ from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
-from unet_pipeline.model import Model, names_of, open_model, open_network, region_of
+from unet_pipeline.model import Model, names_clash, names_of, open_model, open_network, region_of
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import Case, Rate
@@ -38,6 +39,7 @@ from unet_pipeline.stores import open_store as open_store
 from unet_pipeline.tasks import VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import TilePlan
+from unet_pipeline.volume.combined import CombinedPart
 from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.region import Region
 from unet_pipeline.volume.steps import Prepared, prepare
@@ -74,6 +76,8 @@ class Run:
         Where the model looks, of each case; None for whole volumes.
     first
         The run whose label maps say so.
+    parts
+        Of which label maps those of this run are made, if no network makes them.
     model_name
         Folder of the model's results below the output; empty for the only model.
     old
@@ -94,6 +98,7 @@ class Run:
     also: tuple["Run", ...] = ()
     region: Region | None = None
     first: "Run | None" = None
+    parts: tuple[tuple["Run", CombinedPart], ...] = ()
     model_name: str = ""
 
     @property
@@ -118,6 +123,13 @@ class Run:
             return None
         label_map = f"{self.first.output_of(case)}{self.first.endings[0]}"
         return replace(self.region, label_map=label_map)
+
+    def parts_of(self, case: Case) -> tuple[CombinedPart, ...]:
+        """Return of which label maps that of a case is made, if no network makes it."""
+        return tuple(
+            replace(part, label_map=f"{run.output_of(case)}{run.endings[0]}")
+            for run, part in self.parts
+        )
 
     @property
     def endings(self) -> tuple[str, str]:
@@ -167,9 +179,36 @@ def open_segment(settings: SegmentSettings) -> Run:
     run_id = new_run_id()
     first = _run(run_id, store, *opened[0])
     also = [_run(run_id, store, *one, region=region, first=first) for one in opened[1:]]
+    if settings.combine:
+        also.append(_combined(settings, (first, *also), cohort))
     for run in (first, *also):
         write_dataset(run.settings, store, run.model.bundle, run.layout)
     return replace(first, also=tuple(also))
+
+
+def _combined(settings: SegmentSettings, runs: Sequence[Run], cohort: Cohort) -> Run:
+    """Return the run that makes one label map of those of all models."""
+    first, output = runs[0], join(settings.output, COMBINED)
+    if any(run.model_name == COMBINED for run in runs):
+        raise names_clash(COMBINED, settings.output)
+    first.store.check_writable(output)
+    model = combined_model([run.model for run in runs])
+    parts = parts_of([run.model.bundle for run in runs])
+    asked = settings.with_model(settings.model).model_copy(
+        update={"output": output, "compare_with": _old_of(settings, COMBINED, first.store)}
+    )
+    layout, cohort = open_layout(asked, first.store, model.bundle, cohort)
+    run = _run(first.run_id, first.store, asked, model, COMBINED, layout, cohort)
+    made_of = [
+        {"weights": one.facts.weights, "settings": one.facts.settings_digest,
+         "labels": {str(own): number for own, number in part.numbers.items()}}
+        for one, part in zip(runs, parts, strict=True)
+    ]  # fmt: skip
+    settings_of_labels = {"format": FORMAT, "combined": made_of}
+    facts = replace(
+        run.facts, settings=settings_of_labels, settings_digest=digest_json(settings_of_labels)
+    )
+    return replace(run, facts=facts, parts=tuple(zip(runs, parts, strict=True)))
 
 
 def _old_of(settings: SegmentSettings, model: str, store: Store) -> str | None:

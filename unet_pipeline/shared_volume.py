@@ -50,6 +50,8 @@ class SharedVolume:
             return submit(
                 look_at_case, read, submit(stage_volume, read, steps, job.memory_bytes), job
             )
+        if job.combined:  # no network looks at it, so nothing is prepared
+            return submit(look_at_case, read, submit(stage_volume, read, (), 0), job)
         first = next((first for steps, first in self._firsts if steps == job.steps), ())
         if first:
             volume, rest = self._beginning(first, read, job), job.steps[len(first) :]

@@ -29,10 +29,11 @@ from unet_pipeline.storage.sidecar import (
     RunFacts,
 )
 from unet_pipeline.storage.store import Store
-from unet_pipeline.tiles import TileValues
+from unet_pipeline.tiles import TileLabels, TileValues
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
+from unet_pipeline.volume.combined import CombinedPart, combined_labels
 from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.formats import objects_by_role
 from unet_pipeline.volume.grid import VoxelGrid
@@ -76,6 +77,8 @@ class VolumeJob:
         What the record says for other programs, besides.
     region
         Where the network looks; None for the whole volume.
+    combined
+        Label maps of other models that are combined, where no network is run.
     """
 
     case: str
@@ -100,6 +103,13 @@ class VolumeJob:
     seconds: Mapping[str, float] = field(default_factory=dict)
     said: Mapping[str, Any] = field(default_factory=dict)
     region: Region | None = None
+    combined: tuple[CombinedPart, ...] = ()
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """URLs of the label maps of other models that this one is made with."""
+        within = (self.region.label_map,) if self.region is not None else ()
+        return (*within, *(part.label_map for part in self.combined))
 
     @property
     def margins(self) -> Confidence:
@@ -234,6 +244,17 @@ def steps_within(job: VolumeJob, grid: VoxelGrid) -> tuple[Step, ...]:
 def grid_of(read: ReadCase) -> VoxelGrid:
     """Return the grid of the file."""
     return read.volume.header.grid
+
+
+def combine_labels(job: VolumeJob) -> TileLabels:
+    """Read the label maps of several models, and make one of them."""
+    begin = perf_counter()
+    read = [
+        read_labels(job.store, part.label_map, budget_bytes=job.memory_bytes)[0]
+        for part in job.combined
+    ]
+    labels_XYZ = combined_labels(read, job.combined, job.spec.bundle.label_type)
+    return TileLabels(Box.whole(labels_XYZ.shape), labels_XYZ, perf_counter() - begin)
 
 
 def stage_further_steps(volume: Staged, steps: Sequence[Step], memory_bytes: int) -> Staged:

@@ -126,6 +126,42 @@ def test_models_that_cannot_share_are_refused_before_any_work(place, tmp_path, n
     assert not (tmp_path / "out").exists()
 
 
+def test_a_combined_label_map_has_all_labels_and_the_first_model_counts_most(place, tmp_path):
+    both = {"masks": str(place / "masks"), "combine": True}
+    records = done(place, tmp_path, "phantom", "skin", "ribs", **both)
+    assert [r.model for r in records[:4]] == ["phantom", "skin", "ribs", "combined"]
+    for name in ("phantom-01", "phantom-02", "phantom-03"):
+        one, two, three, all_of_them = (
+            np.asarray(nib.load(tmp_path / model / f"{name}_dseg.nii.gz").dataobj)
+            for model in ("phantom", "skin", "ribs", "combined")
+        )
+        wanted = np.select([one > 0, two > 0, three > 0], [one, two + 2, three + 4])
+        np.testing.assert_array_equal(all_of_them, wanted)
+        said = json.loads((tmp_path / "combined" / f"{name}_dseg.json").read_text())
+        assert said["labels"] == {
+            "0": "background", "1": "large organ", "2": "small organ", "3": "skin label 1",
+            "4": "skin label 2", "5": "ribs label 1", "6": "ribs label 2",
+        }  # fmt: skip
+        assert said["statistics"]["3"]["voxels"] == (wanted == 3).sum()
+    by_model = {r.model: r for r in records[:4]}
+    assert by_model["combined"].dice["1"] == by_model["phantom"].dice["1"] > 0.8
+    again = done(place, tmp_path, "phantom", "skin", "ribs", **both)
+    assert {record.status for record in again} == {"skipped"}
+    less = done(place, tmp_path, "phantom", "skin", **both)
+    assert {(r.model, r.status) for r in less} == {
+        ("phantom", "skipped"), ("skin", "skipped"), ("combined", "done"),
+    }  # fmt: skip
+
+
+def test_nothing_is_combined_where_a_model_has_no_label_map(place, tmp_path):
+    (tmp_path / "skin").mkdir()
+    (tmp_path / "skin" / "phantom-01_dseg.nii.gz").write_bytes(b"somebody's")
+    records = done(place, tmp_path, "liver", "skin", combine=True, images="phantom-01*")
+    assert [(r.model, r.code) for r in records] == [
+        ("liver", ""), ("skin", "output_foreign"), ("combined", "output_foreign"),
+    ]  # fmt: skip
+
+
 def test_several_models_are_not_planned_together(place):
     both = {"model": str(place / "liver"), "also": (str(place / "skin"),)}
     with pytest.raises(RequestError, match="Plan each model alone"):

@@ -102,6 +102,11 @@ class SegmentSettings(Settings):
         "is the box of the liver and 20 mm on each side. Outside of it their label maps are "
         "background.",
     )
+    combine: bool = Field(
+        False,
+        description="Write one label map of all models, too, in the folder combined: where two "
+        "have a label, the model that is named first counts.",
+    )
     output: Place = Field(description="Prefix that label maps, sidecars and reports go to.")
     masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
@@ -184,11 +189,15 @@ class SegmentSettings(Settings):
     def _within_another(self) -> "SegmentSettings":
         if self.within and not self.also:
             raise ValueError("takes within only with also: models that look within the first one's")
+        if self.combine and not self.also:
+            raise ValueError("takes combine only with also: one label map of several models")
         return self
 
     def with_model(self, model: str) -> "SegmentSettings":
         """Return the request for one of its models alone."""
-        return self.model_copy(update={"model": model, "also": (), "within": None})
+        return self.model_copy(
+            update={"model": model, "also": (), "within": None, "combine": False}
+        )
 
     @property
     def label_steps(self) -> tuple[str, ...]:

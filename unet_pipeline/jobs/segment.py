@@ -82,6 +82,8 @@ def with_engine(run: Run, executor: Executor) -> Run:
     """
     run = replace(run, also=tuple(with_engine(one, executor) for one in run.also))
     spec, asked = run.model.spec, run.settings.windows.engine
+    if run.parts:
+        return run
     if asked == "eager" or run.model.bundle.whole or run.engine is not None:
         return run
     choice: EngineChoice = executor.result(executor.submit(choose, spec, asked))
