@@ -16,7 +16,7 @@ COMBINED = "combined"  # the folder of these label maps, and what they call thei
 
 
 def parts_of(bundles: Sequence[Bundle]) -> tuple[CombinedPart, ...]:
-    """Number the labels of several models, foreground only, one model after the other."""
+    """Return new numbers for the foreground labels of models, one model after another."""
     parts, next_number = [], 1
     for bundle in bundles:
         labels = bundle.foreground
