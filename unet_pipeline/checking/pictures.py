@@ -1,7 +1,9 @@
 """Pictures of doubtful pairs: the mask over the image, in three planes."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
@@ -24,11 +26,21 @@ from unet_pipeline.volume.regrid import match_grid
 log = logging.getLogger(__name__)
 
 
-def pair_picture(store: Store, case: Case, policy: Policy) -> bytes | None:
+def pair_picture(
+    store: Store,
+    case: Case,
+    policy: Policy,
+    names: Mapping[int, str] = MappingProxyType({}),
+) -> bytes | None:
     """Draw a case as a PNG; None if its files cannot be read, or take more than the memory.
 
     Filled is the mask laid over the image voxel for voxel, as a program does that ignores headers;
     dashed is where its header says that it lies. Where the shapes differ only the second is drawn.
+
+    Parameters
+    ----------
+    names
+        Of the labels, for the legend.
     """
     if not case.images:
         return None
@@ -41,9 +53,9 @@ def pair_picture(store: Store, case: Case, policy: Policy) -> bytes | None:
                 joined = read_reference(store, case.mask, case.parts, grid, policy, most)
                 values_XYZ = joined.labels_XYZ
                 header = replace(image.header, slope=1.0, inter=0.0)
-                return _drawn(image, StoredView(header, values_XYZ, None), policy)
+                return _drawn(image, StoredView(header, values_XYZ, None), policy, names)
             mask = case.mask and _read(store, case.mask, policy, str(scratch), of_masks)
-            return _drawn(image, mask or None, policy)
+            return _drawn(image, mask or None, policy, names)
     except (PipelineError, np.linalg.LinAlgError):
         return None
     except Exception:  # a picture is not worth a report
@@ -51,7 +63,9 @@ def pair_picture(store: Store, case: Case, policy: Policy) -> bytes | None:
         return None
 
 
-def _drawn(image: StoredView, mask: StoredView | None, policy: Policy) -> bytes | None:
+def _drawn(
+    image: StoredView, mask: StoredView | None, policy: Policy, names: Mapping[int, str]
+) -> bytes | None:
     grid = image.header.grid
     if not grid.is_a_place:
         return None
@@ -72,6 +86,7 @@ def _drawn(image: StoredView, mask: StoredView | None, policy: Policy) -> bytes 
         dashed,
         axcodes=tuple(grid.axcodes),
         dashed="by its header",
+        names=names,
     )
 
 

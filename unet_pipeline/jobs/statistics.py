@@ -222,7 +222,7 @@ def _figures(run: StatisticsRun, reviews: Sequence[Review]) -> dict[str, bytes]:
     cases = {case.name: case for case in run.found.cases}
     drawn = {}
     for one in reviews[:MAX_FIGURES]:
-        picture = pair_picture(run.store, cases[one.case], run.policy)
+        picture = pair_picture(run.store, cases[one.case], run.policy, run.found.names)
         if picture is not None:
             drawn[one.case] = picture
     return drawn
