@@ -13,6 +13,8 @@ QUIET_BROWSER = [
     "--disable-background-networking", "--disable-component-update", "--disable-sync",
 ]  # fmt: skip
 
+SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
+
 
 @contextmanager
 def browser(*options: str) -> Iterator[Any]:

@@ -1,6 +1,9 @@
 """Pictures of pages, by a real browser: the report of a run, and the form of a real server."""
 
 import io
+import re
+import signal
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +12,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 
-from browsing import browser, log_in
+from browsing import SOFTWARE_GL, browser, log_in
 
 from benchmarks.pictures.colours import few_colours
 from unet_pipeline.jobs.up import deploy
@@ -18,12 +21,33 @@ from unet_pipeline.local.prefect_server import prefect_server, worker
 WIDTH = 1280
 
 
-def page_of(file: Path, height: int) -> bytes:
-    """Return the top of a page that lies on this machine as PNG."""
+def page_of(file: Path, height: int, anchor: str = "") -> bytes:
+    """Return the top of a page that lies on this machine, or what follows an anchor, as PNG."""
     with browser() as chromium:
-        page = chromium.new_page(viewport={"width": WIDTH, "height": height})
-        page.goto(file.as_uri())
+        page = chromium.new_page(
+            viewport={"width": WIDTH, "height": height}, reduced_motion="reduce"
+        )
+        page.goto(f"{file.as_uri()}#{anchor}")
         return bytes(page.screenshot())
+
+
+def viewer(output: Path) -> bytes:
+    """Return the viewer's page with the case that most wants a look."""
+    command = [sys.executable, "-m", "unet_pipeline", "view", str(output)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            addresses = (re.search(r"http://\S+", line) for line in process.stdout or ())
+            address = next(found[0] for found in addresses if found)
+            with browser(*SOFTWARE_GL) as chromium:
+                page = chromium.new_page(
+                    viewport={"width": WIDTH, "height": 800}, color_scheme="dark"
+                )
+                page.goto(address)
+                page.wait_for_selector("body[data-shown]", timeout=180_000)
+                page.wait_for_timeout(2000)  # of moving parts
+                return bytes(page.screenshot())
+        finally:
+            process.send_signal(signal.SIGINT)
 
 
 def form(work: Path) -> Mapping[str, bytes]:

@@ -8,11 +8,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 from PIL import Image
 from rich.console import Console
 from rich.text import Text
 
-from benchmarks.pictures.browser import page_of
+from benchmarks.pictures.browser import page_of, viewer
 from benchmarks.pictures.colours import few_colours
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
@@ -34,6 +36,26 @@ def segment(work: Path) -> Mapping[str, bytes]:
         "case.png": small((work / "results/phantom-04_dseg.png").read_bytes()),
         "report.png": small(page_of(report, height=1010)),
         "terminal.svg": terminal(f"{command} \\\n      {options}", said),
+    }
+
+
+def view(work: Path) -> Mapping[str, bytes]:
+    """Return the list of those to look at, and the viewer; one volume lost half of its field."""
+    cohort(work, 24)
+    file = work / "scans/images/phantom-07.nii.gz"
+    whole = nib.load(file)
+    voxels = np.asanyarray(whole.dataobj).copy()
+    voxels[:, :, : voxels.shape[2] // 2] = voxels[0, 0, 0]
+    nib.Nifti1Image(voxels, whole.affine, whole.header).to_filename(file)
+    unet_pipeline(
+        "segment scans/images --masks scans/masks --model phantom --output results "
+        "--cluster serial",
+        work,
+    )
+    (report,) = work.glob("results/runs/*/report.html")
+    return {
+        "review.png": small(page_of(report, height=760, anchor="review")),
+        "view.png": small(viewer(work / "results")),
     }
 
 

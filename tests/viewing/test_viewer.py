@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import nibabel as nib
 import numpy as np
 import pytest
-from browsing import BROWSER, browser
+from browsing import BROWSER, SOFTWARE_GL, browser
 from bundles import random_bundle
 from cohorts import write_tiny
 
@@ -31,8 +31,6 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.viewing.app import Viewer
 from unet_pipeline.viewing.assets import NIIVUE, asset
 from unet_pipeline.viewing.index import index_bytes
-
-SOFTWARE_GL = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader")
 
 
 @pytest.fixture(scope="module")

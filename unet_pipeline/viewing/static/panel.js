@@ -3,6 +3,7 @@
 
 const byId = (id) => document.getElementById(id);
 const PER_PAGE = 60;
+const REASONS = 4; // at once
 const FIRST = ["voxels", "volume_ml", "parts", "largest_part", "cut"];
 
 function make(tag, attributes, ...children) {
@@ -64,7 +65,9 @@ function showNumbers(known) {
 function showReasons(known) {
   const why = byId("why");
   why.hidden = !known.reasons.length;
-  why.replaceChildren(...known.reasons.map((reason) => make("p", {}, make("bdi", {}, reason))));
+  const lines = known.reasons.map((reason) => make("p", {}, make("bdi", {}, reason)));
+  const rest = lines.splice(REASONS);
+  why.replaceChildren(...lines, ...(rest.length ? [make("details", {}, make("summary", {}, `${rest.length} more`), ...rest)] : []));
 }
 
 // The list of cases: one page of it at a time, however many there are.
