@@ -10,7 +10,8 @@ from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
 from unet_pipeline.pipeline import Outcome, segment_volumes
 from unet_pipeline.records import Case, CaseRecord, Status
-from unet_pipeline.request import Run, fits_one_tile, is_one_tile, job_of
+from unet_pipeline.request import fits_one_tile, is_one_tile, job_of
+from unet_pipeline.runs import Run
 from unet_pipeline.storage.claims import RECORD, claim
 from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.ledger import finished, read_record

@@ -26,7 +26,8 @@ from unet_pipeline.report.page import report_html
 from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
 from unet_pipeline.report.table import cases_csv, name_of
-from unet_pipeline.request import Run, rate_of
+from unet_pipeline.request import rate_of
+from unet_pipeline.runs import Run
 from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.outage import write_somewhere
 from unet_pipeline.storage.store import Store, join

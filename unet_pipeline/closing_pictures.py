@@ -10,7 +10,7 @@ from unet_pipeline.records import CaseRecord, RunSummary
 from unet_pipeline.report.doubt_pictures import doubt_png
 from unet_pipeline.report.page import MAX_DOUBTS, MAX_FIGURES
 from unet_pipeline.report.table import attention_order
-from unet_pipeline.request import Run
+from unet_pipeline.runs import Run
 
 _DRAWING_SECONDS = 60.0  # for pictures of doubts
 

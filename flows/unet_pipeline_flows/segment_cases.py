@@ -43,7 +43,7 @@ from unet_pipeline.report.table import (
     markdown_table,
     table_rows,
 )
-from unet_pipeline.request import Run
+from unet_pipeline.runs import Run
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 

@@ -21,7 +21,7 @@ from unet_pipeline.jobs.segment import run_segment
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import depths_of
-from unet_pipeline.request import open_segment
+from unet_pipeline.runs import open_segment
 from unet_pipeline.selection import timing
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.store import Store

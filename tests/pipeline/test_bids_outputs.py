@@ -16,7 +16,7 @@ from unet_pipeline.errors import RequestError
 from unet_pipeline.layouts import SIMPLE
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.report.palette import label_colour
-from unet_pipeline.request import open_segment
+from unet_pipeline.runs import open_segment
 from unet_pipeline.storage.bids_names import label_map_name
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store, join

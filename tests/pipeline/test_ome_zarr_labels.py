@@ -22,7 +22,7 @@ from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.config import ClusterSettings, PlanSettings, SegmentSettings
 from unet_pipeline.jobs.plan import open_plan, run_plan
 from unet_pipeline.records import CaseRecord
-from unet_pipeline.request import open_segment
+from unet_pipeline.runs import open_segment
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import read_labels

@@ -68,7 +68,7 @@ import json, resource, sys, time
 import dynamic_network_architectures.architectures.unet
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.request import open_segment
+from unet_pipeline.runs import open_segment
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + {most}, held + {most}))
 for folder in sys.argv[1:]:

@@ -38,7 +38,7 @@ from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.networks import loading
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.records import CaseRecord, CheckRecord, RunSummary
-from unet_pipeline.request import Run
+from unet_pipeline.runs import Run
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.report import TrainReport
 

@@ -20,7 +20,7 @@ from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.errors import CaseError, RunStopped
 from unet_pipeline.inference.choice import EngineChoice, choose
 from unet_pipeline.records import Case, CaseRecord, RunSummary
-from unet_pipeline.request import Run, open_segment
+from unet_pipeline.runs import Run, open_segment
 
 __all__ = [
     "LOST",

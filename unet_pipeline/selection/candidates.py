@@ -18,7 +18,7 @@ from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.inspect import read_reference
 from unet_pipeline.jobs.segment import run_segment
 from unet_pipeline.records import Case, CaseRecord
-from unet_pipeline.request import Run, open_segment
+from unet_pipeline.runs import Run, open_segment
 from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store, join

@@ -17,7 +17,8 @@ from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.pruning import at_depth
 from unet_pipeline.records import Case, CaseRecord
-from unet_pipeline.request import Run, job_of
+from unet_pipeline.request import job_of
+from unet_pipeline.runs import Run
 from unet_pipeline.selection.candidates import Candidate
 from unet_pipeline.selection.timing import CASES, milliseconds_per_window
 from unet_pipeline.tasks import VolumeJob

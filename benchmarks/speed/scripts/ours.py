@@ -15,7 +15,7 @@ from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.inference.predictor import ModelSpec, predictor_for
 from unet_pipeline.jobs.segment import close_segment, run_segment
 from unet_pipeline.records import CaseRecord
-from unet_pipeline.request import Run
+from unet_pipeline.runs import Run
 from unet_pipeline.tiling.compiling import start_compiled
 
 TIMES = 7  # repetitions of what the floor is made of, of which the best counts

@@ -1,0 +1,78 @@
+"""What the records of a run say that it is made with, and what of that decides a label."""
+
+from dataclasses import replace
+from importlib.metadata import version
+
+import unet_pipeline
+from unet_pipeline.config import (
+    SegmentSettings,
+)
+from unet_pipeline.inference.choice import EngineChoice
+from unet_pipeline.model import Model
+from unet_pipeline.storage.ledger import digest_json
+from unet_pipeline.storage.sidecar import FORMAT, RunFacts
+from unet_pipeline.stores import open_store as open_store
+from unet_pipeline.tiling.decision import described
+from unet_pipeline.volume.region import Region
+
+_VERSIONS = ("torch", "monai", "nibabel", "numpy", "dask", "distributed")
+
+
+def _limit(model: Model) -> float | None:
+    rule = model.bundle.adaptive
+    return rule.limit if rule is not None and model.spec.depth == "adaptive" else None
+
+
+def facts_within(facts: RunFacts, region: Region, first: RunFacts) -> RunFacts:
+    """Add what decides the region: the first model, as it is run."""
+    within = {
+        "labels": list(region.labels),
+        "margin_mm": region.margin_mm,
+        "weights": first.weights,
+        "settings": first.settings_digest,
+    }
+    settings = {**facts.settings, "within": within}
+    return replace(facts, settings=settings, settings_digest=digest_json(settings))
+
+
+def facts_of(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
+    """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them.
+
+    The engine is in the digest as it was asked for, and not the one that was chosen: a night that
+    another machine finishes must not begin again because ``auto`` chose otherwise there.
+    """
+    bundle, spec, engine = model.bundle, model.spec, asked.windows.engine
+    settings = {
+        "format": FORMAT,
+        "roi_size": "whole" if bundle.whole else list(spec.roi_size),
+        "overlap": model.overlap,
+        "blend": spec.blend,
+        "batch": spec.batch,
+        "engine": engine,
+        "threads": spec.threads,
+        "bundle_config": bundle.config_digest,
+        "decision": described(bundle.decision),
+        "remedies": sorted(model.policy.fixes),
+        **({} if model.policy.volume is None else {"volume": model.policy.volume}),
+        **({"level": model.policy.level} if model.policy.level else {}),
+        **({"postprocess": list(map(str, model.label_steps))} if model.label_steps else {}),
+        **({} if asked.output_format == "nifti" else {"output_format": asked.output_format}),
+        **({"confidence": "map"} if asked.confidence == "map" else {}),
+        "depth": spec.depth,
+        "mirror": list(spec.mirror),
+        "adaptive_limit": _limit(model),
+    }
+    return RunFacts(
+        run_id,
+        model=bundle.name,
+        weights=bundle.weights_digest,
+        settings=settings,
+        settings_digest=digest_json(settings),
+        engine=EngineChoice(engine, spec.engine).as_dict(),
+        labels={str(number): name for number, name in bundle.labels.items()},
+        versions={
+            "unet_pipeline": unet_pipeline.__version__,
+            **{name: version(name) for name in _VERSIONS},
+        },
+        postprocessing_ignored=tuple(bundle.not_done),
+    )
