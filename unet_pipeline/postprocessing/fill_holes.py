@@ -1,16 +1,20 @@
 """Fill the holes of labels."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import cc3d
 import numpy as np
 import numpy.typing as npt
+from scipy import ndimage
 
-from unet_pipeline.postprocessing.parts import FULL, Connectivity, boxes_of, check_order
+from unet_pipeline.postprocessing.parts import FULL, Connectivity, check_order, parts_of
 from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
+
+_LEAST = 3  # voxels along each axis of what encloses a voxel
 
 
 @dataclass(frozen=True)
@@ -41,31 +45,54 @@ class FillHoles:
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
         check_order(labels_XYZ)
-        boxes = boxes_of(labels_XYZ)
+        boxes = _boxes_of_parts(labels_XYZ)
         changes: list[LabelChange] = []
-        for label in self.labels or boxes:
-            if label in boxes:
-                changes += self._fill(labels_XYZ[boxes[label]], label, voxel_ml)
+        for label in self.labels or sorted(boxes):
+            filled = [self._fill(labels_XYZ[box], label) for box in boxes.get(label, ())]
+            changes += self._changes(label, filled, voxel_ml)
         return changes
 
-    def _fill(self, part_XYZ: Labels, label: int, voxel_ml: float) -> list[LabelChange]:
-        """Fill the holes of a label in its own box: what reaches a side of it is open."""
-        outside_XYZ = part_XYZ != label
+    def _fill(self, inside_XYZ: Labels, label: int) -> tuple[int, Counter[int]]:
+        """Fill the holes in the box of a part; return how many, and the voxels of what was there.
+
+        Each hole is enclosed by one part, so it lies in the box of that part, and reaches no side
+        of it. Small boxes are quick: a speck does not make a box of the whole volume.
+        """
         numbers_XYZ, count = cc3d.connected_components(
-            outside_XYZ, connectivity=self.connectivity, return_N=True
+            inside_XYZ != label, connectivity=self.connectivity, return_N=True
         )
         is_hole = np.ones(count + 1, np.bool_)
         is_hole[0] = False
         for side in _sides(numbers_XYZ):
             is_hole[np.unique(side)] = False
         if not is_hole.any():
-            return []
+            return 0, Counter()
         holes_XYZ = is_hole[numbers_XYZ]
-        lost, voxels = np.unique(part_XYZ[holes_XYZ], return_counts=True)
-        part_XYZ[holes_XYZ] = label
-        filled = LabelChange.of(self, label, int(is_hole.sum()), int(voxels.sum()), voxel_ml)
-        others = zip(lost.tolist(), voxels.tolist(), strict=True)
-        return [filled, *(LabelChange.of(self, k, 0, -n, voxel_ml) for k, n in others if k)]
+        lost, voxels = np.unique(inside_XYZ[holes_XYZ], return_counts=True)
+        inside_XYZ[holes_XYZ] = label
+        return int(is_hole.sum()), Counter(dict(zip(lost.tolist(), voxels.tolist(), strict=True)))
+
+    def _changes(
+        self, label: int, filled: Sequence[tuple[int, Counter[int]]], voxel_ml: float
+    ) -> Iterator[LabelChange]:
+        """Yield what became of a label, and of those that it took voxels from."""
+        holes = sum(count for count, _ in filled)
+        lost = sum((voxels for _, voxels in filled), Counter[int]())
+        if holes:
+            yield LabelChange.of(self, label, holes, lost.total(), voxel_ml)
+            for other in sorted(lost):
+                if other:
+                    yield LabelChange.of(self, other, 0, -lost[other], voxel_ml)
+
+
+def _boxes_of_parts(labels_XYZ: Labels) -> dict[int, list[tuple[slice, ...]]]:
+    """Return the boxes of the parts of each label that are large enough to enclose something."""
+    parts = parts_of(labels_XYZ)
+    found: dict[int, list[tuple[slice, ...]]] = {}
+    for number, box_zyx in enumerate(ndimage.find_objects(parts.numbers_XYZ.T), start=1):
+        if all(side.stop - side.start >= _LEAST for side in box_zyx):
+            found.setdefault(int(parts.group[number]), []).append(box_zyx[::-1])
+    return found
 
 
 def _sides(array_XYZ: npt.NDArray[np.unsignedinteger]) -> list[npt.NDArray[np.unsignedinteger]]:

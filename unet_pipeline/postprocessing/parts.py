@@ -7,7 +7,6 @@ from typing import Any, Literal
 import cc3d
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.compiling import compiled
@@ -66,16 +65,6 @@ def parts_of(
     group, voxels = np.zeros((2, count + 1), np.int64)
     _count(numbers_XYZ.ravel("F"), in_order.ravel("F"), group, voxels)
     return Parts(numbers_XYZ, group, voxels)
-
-
-def boxes_of(labels_XYZ: Labels) -> dict[int, tuple[slice, ...]]:
-    """Return the smallest box that holds all of a label, of each that there is."""
-    found = ndimage.find_objects(labels_XYZ.T)  # along memory
-    return {
-        label: slices_zyx[::-1]
-        for label, slices_zyx in enumerate(found, start=1)
-        if slices_zyx is not None
-    }
 
 
 def remove(
