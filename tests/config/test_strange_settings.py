@@ -14,6 +14,7 @@ from unet_pipeline.cluster.places.kubernetes import cluster_manifest
 from unet_pipeline.cluster.places.slurm import SlurmSite, job_options
 from unet_pipeline.config import (
     CheckSettings,
+    ClusterSettings,
     CompareSettings,
     DepthsSettings,
     LayersSettings,
@@ -71,6 +72,12 @@ def test_any_value_in_a_form_is_taken_or_refused_by_name(sound, data):
         check_allowed(taken, Allowed(prefixes=("s3://scans", "s3://results")))
         if hasattr(taken, "cluster"):
             taken.cluster.spec()
+
+
+@pytest.mark.parametrize("field", ["site", "tls"])
+def test_a_text_that_json_cannot_hold_is_refused(field):
+    with pytest.raises(ValidationError):
+        ClusterSettings(**{"kind": "slurm", field: "\ud800"})
 
 
 @settings(max_examples=examples(1500), suppress_health_check=list(HealthCheck))

@@ -22,7 +22,11 @@ class Settings(BaseModel):
     """Settings that name no field but their own, hold finite numbers, and do not change."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        hide_input_in_errors=True,
+        str_max_length=2**16,  # a bound also refuses half a surrogate pair, which JSON cannot hold
     )
 
 
