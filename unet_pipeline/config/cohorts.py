@@ -88,25 +88,6 @@ class SegmentSettings(Settings):
 
     images: Images
     model: Model
-    also: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True)] = Field(
-        (),
-        description="Another model over the same volumes, of which each is read and decoded once. "
-        "The results of each model then go to a folder of its name below the output. May be given "
-        "again.",
-    )
-    within: Annotated[str | None, Option(metavar="LABEL:MM")] = Field(
-        None,
-        pattern=r"^[^:]+:\d{1,4}(\.\d{1,3})?(mm)?$",
-        max_length=1000,
-        description="Let the models of --also look only around labels of the first one: liver:20 "
-        "is the box of the liver and 20 mm on each side. Outside of it their label maps are "
-        "background.",
-    )
-    combine: bool = Field(
-        False,
-        description="Write one label map of all models, too, in the folder combined: where two "
-        "have a label, the model that is named first counts.",
-    )
     output: Place = Field(description="Prefix that label maps, sidecars and reports go to.")
     masks: Url | None = Field(
         None, description="Reference masks, found by name; Dice is reported where there is one."
@@ -134,6 +115,27 @@ class SegmentSettings(Settings):
         (),
         description="Labels to have, by number or name: all others become background, after "
         "--postprocess. The same as --postprocess keep:LABELS at the end. Default: all.",
+    )
+    also: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True)] = Field(
+        (),
+        title="Further models",
+        description="Another model over the same volumes, of which each is read and decoded once. "
+        "The results of each model then go to a folder of its name below the output. May be given "
+        "again.",
+    )
+    within: Annotated[str | None, Option(metavar="LABEL:MM")] = Field(
+        None,
+        title="Within a region",
+        pattern=r"^[^:]+:\d{1,4}(\.\d{1,3})?(mm)?$",
+        max_length=1000,
+        description="Let the models of --also look only around labels of the first one: liver:20 "
+        "is the box of the liver and 20 mm on each side. Outside of it their label maps are "
+        "background.",
+    )
+    combine: bool = Field(
+        False,
+        description="Write one label map of all models, too, in the folder combined: where two "
+        "have a label, the model that is named first counts.",
     )
     output_format: LabelFormat = "nifti"
     output_layout: OutputLayout = Field(
