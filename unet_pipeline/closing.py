@@ -18,7 +18,8 @@ from unet_pipeline.comparing import (
 from unet_pipeline.cost import run_cost
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.evaluation.differences import sentence_of
-from unet_pipeline.evaluation.review import LEAST_CASES, Review, review
+from unet_pipeline.evaluation.doubts import LEAST_CASES
+from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
 from unet_pipeline.report.methods import Methods, MethodsFacts, methods_of
@@ -70,13 +71,14 @@ def close_segment(
         status: sum(record.status == status for record in records)
         for status in ("done", "skipped", "quarantined")
     }
-    reviews = review(records)
+    names = {str(number): name for number, name in run.model.bundle.labels.items()}
+    reviews = review(records, names)
     cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
     summary = RunSummary(
         run_id=run.run_id,
         counts=counts,
         mean_dice=_mean_dice(records),
-        labels={str(number): name for number, name in run.model.bundle.labels.items()},
+        labels=names,
         seconds=round(seconds, 3),
         cases_per_minute=60 * counts["done"] / seconds if seconds else 0.0,
         forward_share=cost.busy_share,

@@ -120,7 +120,7 @@ def _print_labels(records: Sequence[CaseRecord], names: Mapping[str, str]) -> No
 def _print_review(records: Sequence[CaseRecord], names: Mapping[str, str]) -> None:
     by_case = {record.case: record for record in records}
     table = _table("To look at first, found without masks", "case", "Dice", "why")
-    for one in review(records):
+    for one in review(records, names):
         dice = by_case[one.case].mean_dice
         table.add_row(one.case, "" if dice is None else f"{dice:.3f}", reasons(one, names)[0])
     out.print(table)

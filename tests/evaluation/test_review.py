@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unet_pipeline.evaluation.review import DOUBTFUL, LEAST_CASES, review
+from unet_pipeline.evaluation.doubts import LEAST_CASES
+from unet_pipeline.evaluation.review import DOUBTFUL, review
 from unet_pipeline.records import CaseRecord
 
 

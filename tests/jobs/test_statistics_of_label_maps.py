@@ -68,6 +68,16 @@ def test_label_maps_of_others_and_the_odd_one(masks, tmp_path):
     assert "liver: volume 0.384 ml" in page
 
 
+def test_left_and_right_are_held_against_the_names(masks):
+    """The first axis goes to the left: label 1 has the lower index, and lies right of label 2."""
+    few = f"{masks}/masks/p0*"
+    (masks / "right.json").write_text('{"1": "lung right", "2": "lung left"}')
+    (masks / "wrong.json").write_text('{"1": "lung left", "2": "lung right"}')
+    assert up.statistics(few, label_names=f"{masks}/right.json").to_review() == []
+    (found,) = up.statistics(few, label_names=f"{masks}/wrong.json").to_review()
+    assert "in 10 of 10 cases: do names or headers exchange sides?" in found.doubts[0].what
+
+
 def test_label_maps_alone(masks):
     found = up.statistics(f"{masks}/masks/p0*")
     assert [one.case for one in found] == [f"p{index:02d}_seg" for index in range(10)]

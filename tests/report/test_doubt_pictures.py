@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.evaluation.review import SCATTERED, Doubt
+from unet_pipeline.evaluation.doubts import Doubt
+from unet_pipeline.evaluation.review import SCATTERED
 from unet_pipeline.report.doubt_pictures import doubt_png, place_of
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.storage.store import Store

@@ -1,7 +1,8 @@
 """The label maps to look at, on the page and as a table."""
 
 from unet_pipeline.cost import run_cost
-from unet_pipeline.evaluation.review import Doubt, Review
+from unet_pipeline.evaluation.doubts import Doubt
+from unet_pipeline.evaluation.review import Review
 from unet_pipeline.records import CaseRecord, RunSummary
 from unet_pipeline.report.page import report_html
 from unet_pipeline.report.review_table import review_csv

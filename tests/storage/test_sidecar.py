@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from odd_values import places, planted, without
 from sidecars import LABELS, PICTURE, SOUND, damaged, odd_texts, plain, sidecars
 
-from unet_pipeline.evaluation.review import LEAST_CASES, review
+from unet_pipeline.evaluation.doubts import LEAST_CASES
+from unet_pipeline.evaluation.review import review
 from unet_pipeline.records import json_text
 from unet_pipeline.report.label_sizes import label_sizes
 from unet_pipeline.report.review_table import review_csv

@@ -110,7 +110,7 @@ class Segmented(Records[CaseRecord]):
 
     def to_review(self) -> list[Review]:
         """Return the label maps that are unlike the others, worst first, with the reasons."""
-        return review(self.records)
+        return review(self.records, {str(label): name for label, name in self.names.items()})
 
     def labels(self, case: int | str) -> LabelMap:
         """Read the label map of a case.
@@ -164,7 +164,7 @@ class Measured(Records[CaseRecord]):
 
     def to_review(self) -> list[Review]:
         """Return the label maps that are unlike the others, worst first, with the reasons."""
-        return review(self.records)
+        return review(self.records, self.summary.labels)
 
     def _table(self) -> RenderableType:
         return statistics_table(self.records, self.summary.labels)

@@ -3,48 +3,33 @@
 Each number about a label (``label_statistics``) is held against its distribution over all cases: a
 robust z, the distance from the median in units of 1.4826 times the median absolute deviation (MAD;
 Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). Up to half of the cases may be bad
-without moving either. Below ``LEAST_CASES`` nothing is said.
+without moving either. Below ``LEAST_CASES`` nothing is said of that. Whether left and right are
+exchanged is known by names (``laterality``), and of each case by itself.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
 
+from unet_pipeline.evaluation.doubts import (
+    LEAST_CASES,
+    MOST,
+    Case,
+    Doubt,
+    log_volume,
+    number,
+    robust_z,
+)
+from unet_pipeline.evaluation.laterality import exchanged
 from unet_pipeline.evaluation.prediction import PREDICTED
 from unet_pipeline.records import CaseRecord
 
-LEAST_CASES = 20  # with a label, from which its distribution is known
 DOUBTFUL = 3.5  # robust z
 _USUAL = 0.95  # share of cases that have a label which is missed where it is absent
-_MOST = 99.0  # score of what cannot be measured in deviations
 SCATTERED = "share outside of its largest part"
-_MAD = 1.4826  # of a normal distribution: standard deviation / MAD
 _OF_INTERVAL = 1.645  # of a normal distribution: half of an interval of 90 % / standard deviation
 _LEAST_DICE = 0.02  # the smallest deviation of a Dice that counts as one
-
-_Statistics = Mapping[str, Mapping[str, float | str]]  # of each label
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """What is unusual about one label of a case.
-
-    Attributes
-    ----------
-    label
-        Its number, as text.
-    score
-        Robust z.
-    what
-        In words: ``volume 3.1 ml, usually 17.2 to 25.4 ml``.
-    """
-
-    label: str
-    score: float
-    what: str
 
 
 @dataclass(frozen=True)
@@ -58,25 +43,6 @@ class Review:
     def score(self) -> float:
         """The score of its gravest doubt."""
         return self.doubts[0].score
-
-
-@dataclass(frozen=True)
-class Case:
-    """The statistics of a case, and what all its labels share, so that it is counted once."""
-
-    name: str
-    labels: _Statistics
-
-    @cached_property
-    def middle_mm(self) -> Mapping[str, float]:
-        """Mean of the centroids of all labels along each axis, where two or more have one."""
-        found = {}
-        for axis in "xyz":
-            values = (one.get(f"centroid_{axis}_mm") for one in self.labels.values())
-            known_mm = [mm for mm in values if isinstance(mm, int | float)]
-            if len(known_mm) > 1:
-                found[axis] = sum(known_mm) / len(known_mm)
-        return found
 
 
 @dataclass(frozen=True)
@@ -102,13 +68,20 @@ class _Measure:
     low_only: bool = False
 
 
-def review(records: Sequence[CaseRecord], least: float = DOUBTFUL) -> list[Review]:
+def review(
+    records: Sequence[CaseRecord],
+    names: Mapping[str, str] | None = None,
+    least: float = DOUBTFUL,
+) -> list[Review]:
     """Return the cases that want a look, worst first.
 
     Parameters
     ----------
     records
         Of all cases of an output; those without statistics are left out.
+    names
+        Name of each label, by its number as text: where some are of a left and a right structure,
+        they have to lie there.
     least
         Score from which something is doubtful.
     """
@@ -118,6 +91,8 @@ def review(records: Sequence[CaseRecord], least: float = DOUBTFUL) -> list[Revie
         if one.statistics and one.status != "quarantined"
     ]
     doubts: dict[str, list[Doubt]] = {}
+    for case, doubt in exchanged(known, names or {}):
+        doubts.setdefault(case, []).append(doubt)
     for label in sorted({label for one in known for label in one.labels}):
         for case, doubt in _doubts_about(label, known, least):
             doubts.setdefault(case, []).append(doubt)
@@ -136,7 +111,7 @@ def _doubts_about(label: str, cases: Sequence[Case], least: float) -> Iterator[t
     if len(there) >= _USUAL * len(asked):
         for one in asked:
             if not one.labels[label].get("voxels"):
-                yield one.name, Doubt(label, _MOST, f"absent, in {len(there)} cases it is there")
+                yield one.name, Doubt(label, MOST, f"absent, in {len(there)} cases it is there")
     for measure in _MEASURES:
         yield from _outliers(label, measure, there, least)
     yield from _poor(label, there, least)
@@ -151,19 +126,19 @@ def _outliers(
     if len(told) < LEAST_CASES:
         return
     numbers = np.array([value for _, value in told])
-    scores = _robust_z(numbers, measure.least)
+    scores = robust_z(numbers, measure.least)
     if measure.low_only:
         scores = np.where(numbers < np.median(numbers), scores, 0.0)
     low, high = (measure.shown(end) for end in np.percentile(numbers, (5, 95)))
     for (case, value), score in zip(told, scores.tolist(), strict=True):
         if score >= least:
             what = f"{measure.name} {measure.shown(value)}, usually {low} to {high}"
-            yield case, Doubt(label, min(score, _MOST), what)
+            yield case, Doubt(label, min(score, MOST), what)
 
 
 def _poor(label: str, cases: Sequence[Case], least: float) -> Iterator[tuple[str, Doubt]]:
     """Yield the cases whose predicted Dice is far below the usual one, by its own interval."""
-    named = [(one.name, [_number(label, one, name) for name in PREDICTED])
+    named = [(one.name, [number(label, one, name) for name in PREDICTED])
              for one in cases]  # fmt: skip
     told = [(case, value, low, high) for case, (value, low, high) in named
             if value is not None and low is not None and high is not None]  # fmt: skip
@@ -175,32 +150,12 @@ def _poor(label: str, cases: Sequence[Case], least: float) -> Iterator[tuple[str
         score = max(usual - value, 0.0) / deviation
         if score >= least:
             what = f"predicted Dice {value:.2f} ({low:.2f} to {high:.2f}), usually {usual:.2f}"
-            yield case, Doubt(label, min(score, _MOST), what)
-
-
-def _robust_z(numbers: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    median = np.median(numbers)
-    away = np.abs(numbers - median)
-    scores: NDArray[np.float64] = away / max(_MAD * float(np.median(away)), least)
-    return scores
-
-
-def _number(label: str, case: Case, name: str) -> float | None:
-    value = case.labels[label].get(name)
-    return float(value) if isinstance(value, int | float) else None
-
-
-def _log_volume(label: str, case: Case) -> float | None:
-    """Of a label that is cut it is not known."""
-    ml = _number(label, case, "volume_ml")
-    if ml is None or ml <= 0 or case.labels[label].get("cut"):
-        return None
-    return float(np.log(ml))
+            yield case, Doubt(label, min(score, MOST), what)
 
 
 def _log_length(axis: str) -> Callable[[str, Case], float | None]:
     def of(label: str, case: Case) -> float | None:
-        low, high = (_number(label, case, f"{axis}_{end}_mm") for end in ("min", "max"))
+        low, high = (number(label, case, f"{axis}_{end}_mm") for end in ("min", "max"))
         if low is None or high is None or high <= low or case.labels[label].get("cut"):
             return None
         return float(np.log(high - low))
@@ -212,19 +167,19 @@ def _place(axis: str) -> Callable[[str, Case], float | None]:
     """Return where a label lies beside the mean of all labels of its case, in mm."""
 
     def of(label: str, case: Case) -> float | None:
-        own_mm, middle_mm = _number(label, case, f"centroid_{axis}_mm"), case.middle_mm.get(axis)
+        own_mm, middle_mm = number(label, case, f"centroid_{axis}_mm"), case.middle_mm.get(axis)
         return None if own_mm is None or middle_mm is None else own_mm - middle_mm
 
     return of
 
 
 def _of(name: str) -> Callable[[str, Case], float | None]:
-    return lambda label, case: _number(label, case, name)
+    return lambda label, case: number(label, case, name)
 
 
 def _scattered(label: str, case: Case) -> float | None:
     """Return the share of a label that is outside of its largest part."""
-    share = _number(label, case, "largest_part")
+    share = number(label, case, "largest_part")
     return None if share is None else 1 - share
 
 
@@ -237,7 +192,7 @@ def _mm(value: float) -> str:
 
 
 _MEASURES = (
-    _Measure("volume", _log_volume, 0.05, lambda value: f"{np.exp(value):.3g} ml"),
+    _Measure("volume", log_volume, 0.05, lambda value: f"{np.exp(value):.3g} ml"),
     _Measure(SCATTERED, _scattered, 0.01, lambda value: f"{value:.0%}"),
     _Measure("length from left to right", _log_length("x"), 0.05, _mm),
     _Measure("length from back to front", _log_length("y"), 0.05, _mm),

@@ -133,7 +133,8 @@ def close_statistics(
         _with_absent([one for one in records if one.code != stopping.CODE], run.found.names),
         key=lambda one: one.case,
     )
-    reviews = review(records)
+    names = {str(number): name for number, name in run.found.names.items()}
+    reviews = review(records, names)
     counts = {
         status: sum(one.status == status for one in records)
         for status in ("done", "skipped", "quarantined")
@@ -142,7 +143,7 @@ def close_statistics(
     summary = StatisticsSummary(
         run.run_id,
         counts,
-        {str(number): name for number, name in run.found.names.items()},
+        names,
         tuple(label_sizes(records)),
         len(reviews),
         run.found.without,

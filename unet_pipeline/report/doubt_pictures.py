@@ -5,7 +5,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_pipeline.evaluation.review import SCATTERED, Doubt
+from unet_pipeline.evaluation.doubts import Doubt
+from unet_pipeline.evaluation.review import SCATTERED
 from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.scratch import scratch_folder

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from unet_pipeline.evaluation.review import LEAST_CASES, Review
+from unet_pipeline.evaluation.doubts import LEAST_CASES
+from unet_pipeline.evaluation.review import Review
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.html import data_uri, render, started
 from unet_pipeline.report.label_sizes import LabelSize
