@@ -72,3 +72,9 @@ def log_volume(label: str, case: Case) -> float | None:
     if ml is None or ml <= 0 or case.labels[label].get("cut"):
         return None
     return float(np.log(ml))
+
+
+def ml_text(log: float) -> str:
+    """Write a volume, given by the logarithm of its ml, for people."""
+    ml = float(np.exp(log))
+    return f"{ml:,.0f} ml" if ml >= 100 else f"{ml:.3g} ml"

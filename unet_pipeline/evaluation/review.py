@@ -4,7 +4,8 @@ Each number about a label (``label_statistics``) is held against its distributio
 robust z, the distance from the median in units of 1.4826 times the median absolute deviation (MAD;
 Iglewicz and Hoaglin, How to Detect and Handle Outliers, 1993). Up to half of the cases may be bad
 without moving either. Below ``LEAST_CASES`` nothing is said of that. Whether left and right are
-exchanged is known by names (``laterality``), and of each case by itself.
+exchanged is known by names (``laterality``), and of each case by itself;
+``follow_up`` holds a scan against the last one of the same subject.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,9 +19,11 @@ from unet_pipeline.evaluation.doubts import (
     Case,
     Doubt,
     log_volume,
+    ml_text,
     number,
     robust_z,
 )
+from unet_pipeline.evaluation.follow_up import changed, previous_scans
 from unet_pipeline.evaluation.laterality import exchanged
 from unet_pipeline.evaluation.prediction import PREDICTED
 from unet_pipeline.records import CaseRecord
@@ -93,8 +96,9 @@ def review(
     doubts: dict[str, list[Doubt]] = {}
     for case, doubt in exchanged(known, names or {}):
         doubts.setdefault(case, []).append(doubt)
+    previous = previous_scans(one.name for one in known)
     for label in sorted({label for one in known for label in one.labels}):
-        for case, doubt in _doubts_about(label, known, least):
+        for case, doubt in _doubts_about(label, known, previous, least):
             doubts.setdefault(case, []).append(doubt)
     found = [
         Review(case, tuple(sorted(each, key=lambda one: -one.score)))
@@ -103,7 +107,9 @@ def review(
     return sorted(found, key=lambda one: (-one.score, one.case))
 
 
-def _doubts_about(label: str, cases: Sequence[Case], least: float) -> Iterator[tuple[str, Doubt]]:
+def _doubts_about(
+    label: str, cases: Sequence[Case], previous: Mapping[str, str], least: float
+) -> Iterator[tuple[str, Doubt]]:
     asked = [one for one in cases if label in one.labels]
     there = [one for one in asked if one.labels[label].get("voxels")]
     if len(there) < LEAST_CASES:
@@ -115,6 +121,7 @@ def _doubts_about(label: str, cases: Sequence[Case], least: float) -> Iterator[t
     for measure in _MEASURES:
         yield from _outliers(label, measure, there, least)
     yield from _poor(label, there, least)
+    yield from changed(label, there, previous, least)
 
 
 def _outliers(
@@ -192,7 +199,7 @@ def _mm(value: float) -> str:
 
 
 _MEASURES = (
-    _Measure("volume", log_volume, 0.05, lambda value: f"{np.exp(value):.3g} ml"),
+    _Measure("volume", log_volume, 0.05, ml_text),
     _Measure(SCATTERED, _scattered, 0.01, lambda value: f"{value:.0%}"),
     _Measure("length from left to right", _log_length("x"), 0.05, _mm),
     _Measure("length from back to front", _log_length("y"), 0.05, _mm),

@@ -1,0 +1,75 @@
+"""How much a label changed since the last scan of the same subject, beside how much others do.
+
+Scans of one subject are known by BIDS names that differ in the session alone, so that a T1w is
+held against a T1w. People differ in size far more than one person does from scan to scan.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from unet_pipeline.evaluation.doubts import MOST, Case, Doubt, log_volume, ml_text, robust_z
+
+LEAST_PAIRS = 20  # of scans with a label, from which it is known how much it changes
+_LEAST = 0.02  # the smallest deviation of a volume's logarithm that counts as one
+_SESSION = re.compile(r"(?:^|(?<=[/_]))ses-([A-Za-z0-9+]+)(?:[/_]|$)")
+_SUBJECT = re.compile(r"(?:^|[/_])sub-[A-Za-z0-9+]+(?:[/_]|$)")
+
+
+def previous_scans(cases: Iterable[str]) -> dict[str, str]:
+    """Return the scan of the session before, by the name of a case that has one.
+
+    Sessions follow each other by their names, with numbers by their value: ``ses-2``, ``ses-10``.
+    """
+    alike: dict[str, list[str]] = {}
+    for case in cases:
+        if _SUBJECT.search(case) and len(set(_SESSION.findall(case))) == 1:
+            alike.setdefault(_SESSION.sub("", case), []).append(case)
+    found: dict[str, str] = {}
+    for scans in alike.values():
+        ordered = sorted(scans, key=_order)
+        found |= dict(zip(ordered[1:], ordered, strict=False))
+    return found
+
+
+def changed(
+    label: str, cases: Sequence[Case], previous: Mapping[str, str], least: float
+) -> Iterator[tuple[str, Doubt]]:
+    """Yield the cases of which a label's volume changed unlike that of the others.
+
+    Parameters
+    ----------
+    cases
+        Those that have the label.
+    previous
+        Of ``previous_scans``.
+    least
+        Robust z from which a change is doubtful.
+    """
+    logs = {one.name: log for one in cases if (log := log_volume(label, one)) is not None}
+    pairs = [(now, before) for now, before in previous.items() if now in logs and before in logs]
+    if len(pairs) < LEAST_PAIRS:
+        return
+    changes = np.array([logs[now] - logs[before] for now, before in pairs])
+    low, high = (_percent(end) for end in np.percentile(changes, (5, 95)).tolist())
+    scores = robust_z(changes, _LEAST).tolist()
+    for (now, before), change, score in zip(pairs, changes.tolist(), scores, strict=True):
+        if score >= least:
+            volumes = f"volume {ml_text(logs[now])}, {ml_text(logs[before])} in {_session(before)}"
+            what = f"{volumes}: {_percent(change)}, usually {low} to {high}"
+            yield now, Doubt(label, min(score, MOST), what)
+
+
+def _session(case: str) -> str:
+    return f"ses-{_SESSION.findall(case)[0]}"
+
+
+def _order(case: str) -> list[tuple[bool, int, str]]:
+    """Sort key by session."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", _session(case))
+    return [(one.isdigit(), int(one) if one.isdigit() else 0, one) for one in parts]
+
+
+def _percent(log: float) -> str:
+    return f"{100 * np.expm1(log):+.0f} %"
