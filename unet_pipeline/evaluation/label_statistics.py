@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from typing import Any
+from math import sqrt
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.evaluation.part_sizes import part_sizes
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
-from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.compiling import compiled
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
@@ -23,7 +24,8 @@ from unet_pipeline.volume.views import View
 Statistic = float | str
 _DECIMALS = 6
 _SLAB = 32  # slices that are read at once
-_VOXELS_AT_ONCE = 2**26  # of labels whose values are in memory, 4 bytes each
+_VOXELS_AT_ONCE = 2**25  # of labels whose values are in memory, 4 bytes each
+_CHUNK = 2**20  # values that are float64 at once
 _PERCENTILES = (5.0, 50.0, 95.0)
 
 
@@ -85,16 +87,91 @@ class Structure:
         return "".join(sorted(sides))
 
 
+class Intensities(Protocol):
+    """The values of one channel under a label."""
+
+    @property
+    def mean(self) -> float:
+        """Their mean."""
+
+    @property
+    def sd(self) -> float:
+        """Their standard deviation, of a sample."""
+
+    @property
+    def percentiles(self) -> Mapping[float, float]:
+        """5 %, median and 95 %, by linear interpolation between values."""
+
+
 @dataclass(frozen=True)
-class Intensities:
-    """The values of one channel under a label, float32."""
+class Values:
+    """All values under a label, float32; their order does not matter."""
 
     values: NDArray[np.float32]
+
+    @cached_property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(np.mean(self.values, dtype=np.float64))
+
+    @cached_property
+    def sd(self) -> float:
+        """Their standard deviation, of a sample; without a copy of them as float64."""
+        size = self.values.size
+        squares = sum(
+            float(np.square(self.values[first : first + _CHUNK] - np.float64(self.mean)).sum())
+            for first in range(0, size, _CHUNK)
+        )
+        return sqrt(squares / max(size - 1, 1))
 
     @cached_property
     def percentiles(self) -> dict[float, float]:
         """5 %, median and 95 %, by linear interpolation between values."""
         found = np.percentile(self.values, _PERCENTILES)
+        return dict(zip(_PERCENTILES, found.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class CountedValues:
+    """How often each value stands under a label: of one whose values would take much memory."""
+
+    values: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, parts: Iterable[NDArray[np.float32]]) -> "CountedValues":
+        """Count the values of several arrays."""
+        values, counts = np.empty(0, np.float32), np.empty(0, np.int64)
+        for part in parts:
+            more, often = np.unique(part, return_counts=True)
+            both = np.union1d(values, more)
+            total = np.zeros(both.size, np.int64)
+            total[np.searchsorted(both, values)] += counts
+            total[np.searchsorted(both, more)] += often
+            values, counts = both, total
+        return cls(values, counts)
+
+    @cached_property
+    def mean(self) -> float:
+        """Their mean."""
+        return float(self.values @ self.counts.astype(np.float64) / self.counts.sum())
+
+    @cached_property
+    def sd(self) -> float:
+        """Their standard deviation, of a sample."""
+        squares = np.square(self.values - np.float64(self.mean)) @ self.counts
+        return sqrt(float(squares) / max(int(self.counts.sum()) - 1, 1))
+
+    @cached_property
+    def percentiles(self) -> dict[float, float]:
+        """5 %, median and 95 %, by linear interpolation between values."""
+        ends = np.cumsum(self.counts)
+        places = [(int(ends[-1]) - 1) * percent / 100 for percent in _PERCENTILES]
+        low, high = (
+            self.values[np.searchsorted(ends, whole(places).astype(np.int64), side="right")]
+            for whole in (np.floor, np.ceil)
+        )
+        found = low + (high - low) * (np.array(places) - np.floor(places))
         return dict(zip(_PERCENTILES, found.tolist(), strict=True))
 
 
@@ -116,8 +193,8 @@ OF_SHAPE: Mapping[str, Callable[[Structure], Statistic]] = {
     "cut": lambda one: one.cut,
 }
 OF_INTENSITY: Mapping[str, Callable[[Intensities], float]] = {
-    "mean": lambda one: np.mean(one.values, dtype=np.float64),
-    "sd": lambda one: np.std(one.values, dtype=np.float64, ddof=int(one.values.size > 1)),
+    "mean": lambda one: one.mean,
+    "sd": lambda one: one.sd,
     "p5": lambda one: one.percentiles[5.0],
     "median": lambda one: one.percentiles[50.0],
     "p95": lambda one: one.percentiles[95.0],
@@ -161,15 +238,14 @@ def label_statistics(
 
 
 def _structures(labels_XYZ: NDArray[Any], grid: VoxelGrid) -> Iterator[tuple[int, Structure]]:
-    parts = parts_of(labels_XYZ)
+    parts = part_sizes(labels_XYZ)
     surfaces_mm2 = surface_areas_mm2(labels_XYZ, grid.affine[:3, :3])
     slices = tuple(np.zeros((len(surfaces_mm2), n), np.int64) for n in labels_XYZ.shape)
     _count_slices(labels_XYZ.T, *slices)
     for label in np.flatnonzero(slices[0].any(axis=1)).tolist():
         if label:
             of_label = tuple(counts[label] for counts in slices)
-            voxels = parts.voxels[parts.group == label]
-            yield label, Structure(of_label, grid, voxels, float(surfaces_mm2[label]))
+            yield label, Structure(of_label, grid, parts[label], float(surfaces_mm2[label]))
 
 
 def _intensities(
@@ -181,6 +257,9 @@ def _intensities(
     looked for label by label.
     """
     for group in _groups(voxels):
+        if voxels[group[0]] > _VOXELS_AT_ONCE:
+            yield group[0], CountedValues.of(_values_of(labels_XYZ, image, group[0]))
+            continue
         ends = np.cumsum([voxels[label] for label in group])
         places = np.full(int(labels_XYZ.max()) + 1, -1, np.int64)
         places[group] = [0, *ends[:-1]]
@@ -190,7 +269,14 @@ def _intensities(
             read = np.ascontiguousarray(image.read(box)[0].T)
             _sort_in(slab.ravel("F"), read.ravel(), places, values)
         for label, under in zip(group, np.split(values, ends[:-1]), strict=True):
-            yield label, Intensities(under)
+            yield label, Values(under)
+
+
+def _values_of(labels_XYZ: NDArray[Any], image: View, label: int) -> Iterator[NDArray[np.float32]]:
+    for box in _slabs(labels_XYZ.shape):
+        under = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))] == label
+        if under.any():
+            yield image.read(box)[0][under]
 
 
 def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:

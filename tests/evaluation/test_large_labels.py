@@ -1,0 +1,58 @@
+"""What numbers about labels take of memory: parts two slices at a time, values counted."""
+
+import cc3d
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from unet_pipeline.evaluation.label_statistics import CountedValues, Values, label_statistics
+from unet_pipeline.evaluation.part_sizes import part_sizes
+from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.views import ArrayView
+
+shapes = array_shapes(min_dims=3, max_dims=3, max_side=7)
+
+
+@given(arrays(np.uint8, shapes, elements=st.sampled_from([0, 0, 1, 1, 2, 200])))
+def test_parts_are_those_of_a_library_that_numbers_the_whole_map(labels_XYZ):
+    numbers_XYZ, count = cc3d.connected_components(labels_XYZ, connectivity=26, return_N=True)
+    wanted: dict[int, list[int]] = {}
+    for number in range(1, count + 1):
+        there = numbers_XYZ == number
+        wanted.setdefault(int(labels_XYZ[there][0]), []).append(int(there.sum()))
+    found = part_sizes(np.asfortranarray(labels_XYZ))
+    assert {label: sorted(sizes) for label, sizes in found.items()} == {
+        label: sorted(sizes) for label, sizes in wanted.items()
+    }
+
+
+def test_a_spiral_is_one_part_though_its_numbers_meet_late():
+    labels_XYZ = np.zeros((5, 5, 3), np.uint8, order="F")
+    labels_XYZ[0, :, 0] = labels_XYZ[4, :, 0] = 1  # two bars, joined two slices further
+    labels_XYZ[0, 0, 1] = labels_XYZ[4, 0, 1] = 1
+    labels_XYZ[:, 0, 2] = 1
+    labels_XYZ[2, 4, 2] = 1  # on its own
+    assert sorted(part_sizes(labels_XYZ)[1].tolist()) == [1, 17]
+
+
+@given(st.lists(arrays(np.float32, st.integers(1, 20), elements=st.integers(-50, 50)), min_size=1))
+def test_counted_values_have_the_numbers_of_all_values(parts):
+    counted, kept = CountedValues.of(parts), Values(np.concatenate(parts))
+    assert counted.mean == pytest.approx(kept.mean, abs=1e-9)
+    assert counted.sd == pytest.approx(kept.sd, abs=1e-9)
+    assert counted.sd == pytest.approx(np.std(kept.values.astype(float), ddof=kept.values.size > 1))
+    assert counted.percentiles == pytest.approx(kept.percentiles, abs=1e-4)
+
+
+def test_a_label_that_is_counted_has_the_same_numbers(monkeypatch):
+    random = np.random.default_rng(0)
+    labels_XYZ = random.integers(0, 3, (9, 8, 70)).astype(np.uint8)
+    image = ArrayView(random.normal(0, 100, (1, 9, 8, 70)).astype(np.float32))
+    asked = (labels_XYZ, VoxelGrid.of(labels_XYZ.shape, np.eye(4)), (1, 2), [image])
+    kept = label_statistics(*asked)
+    monkeypatch.setattr("unet_pipeline.evaluation.label_statistics._VOXELS_AT_ONCE", 100)
+    for label, values in label_statistics(*asked).items():
+        assert values.pop("cut") == kept[label].pop("cut")
+        assert values == pytest.approx(kept[label], rel=1e-5)
