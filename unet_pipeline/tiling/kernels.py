@@ -144,7 +144,7 @@ def highest_class(
     """Interpolate scores and find the class of the highest one, the lowest class where equal.
 
     A class whose bound is below that of another cannot win and is left out; where the second
-    highest score is asked for, one that is not even within ``sure`` of it.
+    highest score is asked for, one that is below two others, or not even within ``sure`` of one.
 
     Parameters
     ----------
@@ -160,9 +160,10 @@ def highest_class(
         As ``best``; filled with the second highest scores, -inf for none within ``sure`` of the
         highest. Empty if nobody asks.
     """
-    floor = range_C2[:, 0].max()
+    low_C = np.sort(range_C2[:, 0])
+    floor = low_C[-1]
     if second.size:
-        floor -= sure
+        floor = max(floor - sure, low_C[max(low_C.size - 2, 0)])
     first = True
     for c in range(mean_Cwvu.shape[0]):
         if range_C2[c, 1] < floor:

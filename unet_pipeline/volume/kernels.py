@@ -6,6 +6,8 @@ to the bit. The lock of the interpreter is let go of.
 
 from typing import Any
 
+import numpy as np
+
 from unet_pipeline.tiling.compiling import compiled
 
 
@@ -184,29 +186,48 @@ def count_margins(labels: Any, margins: Any, start: Any, doubtful: Any, sums_L5:
         int64, for each label: voxels, sum of their margins, voxels on the border, sum of theirs,
         doubtful voxels. Added to; label 0 is passed over.
     """
-    a_end, b_end, c_end = labels.shape
+    border_k = np.empty(margins.shape[2], np.bool_)
+    parts_4L5 = np.zeros((4, *sums_L5.shape), np.int64)
     for i in range(margins.shape[0]):
-        a = start[0] + i
         for j in range(margins.shape[1]):
-            b = start[1] + j
-            row_c, margin_k = labels[a, b], margins[i, j]
-            for k in range(margin_k.size):
-                c = start[2] + k
-                label = row_c[c]
-                if label == 0:
-                    continue
-                margin = margin_k[k]
-                sums_L5[label, 0] += 1
-                sums_L5[label, 1] += margin
-                if margin < doubtful:
-                    sums_L5[label, 4] += 1
-                if (
-                    (c > 0 and row_c[c - 1] != label)
-                    or (c + 1 < c_end and row_c[c + 1] != label)
-                    or (b > 0 and labels[a, b - 1, c] != label)
-                    or (b + 1 < b_end and labels[a, b + 1, c] != label)
-                    or (a > 0 and labels[a - 1, b, c] != label)
-                    or (a + 1 < a_end and labels[a + 1, b, c] != label)
-                ):
-                    sums_L5[label, 2] += 1
-                    sums_L5[label, 3] += margin
+            a, b = start[0] + i, start[1] + j
+            _find_border(labels, a, b, start[2], border_k)
+            row_k = labels[a, b, start[2] : start[2] + border_k.size]
+            _count_row(row_k, margins[i, j], border_k, doubtful, parts_4L5)
+    for part_L5 in parts_4L5:
+        sums_L5[1:] += part_L5[1:]
+
+
+@compiled
+def _find_border(labels: Any, a: Any, b: Any, start: Any, border_k: Any) -> None:
+    """Fill in which voxels of a part of a row have a neighbour with another label."""
+    (a_end, b_end, c_end), stop = labels.shape, start + border_k.size
+    row_c = labels[a, b]
+    border_k[:] = False
+    for near in (max(a - 1, 0), min(a + 1, a_end - 1)):  # at a face, the row itself
+        _mark(row_c[start:stop], labels[near, b, start:stop], border_k)
+    for near in (max(b - 1, 0), min(b + 1, b_end - 1)):
+        _mark(row_c[start:stop], labels[a, near, start:stop], border_k)
+    first, last = max(start, 1), min(stop, c_end - 1)
+    _mark(row_c[first:stop], row_c[first - 1 : stop - 1], border_k[first - start :])
+    _mark(row_c[start:last], row_c[start + 1 : last + 1], border_k)
+
+
+@compiled
+def _mark(row_k: Any, near_k: Any, border_k: Any) -> None:
+    """Mark the voxels that differ from their neighbour."""
+    for k in range(row_k.size):
+        border_k[k] |= row_k[k] != near_k[k]
+
+
+@compiled
+def _count_row(row_k: Any, margin_k: Any, border_k: Any, doubtful: Any, parts_4L5: Any) -> None:
+    """Count voxels without a branch; neighbours apart, so that none waits for the one before."""
+    for k in range(row_k.size):
+        sums_5 = parts_4L5[k & 3, row_k[k]]
+        margin, border = np.int64(margin_k[k]), np.int64(border_k[k])
+        sums_5[0] += 1
+        sums_5[1] += margin
+        sums_5[2] += border
+        sums_5[3] += border * margin
+        sums_5[4] += margin < doubtful
