@@ -161,20 +161,43 @@ def highest_class(
         highest. Empty if nobody asks.
     """
     low_C = np.sort(range_C2[:, 0])
-    floor = low_C[-1]
     if second.size:
-        floor = max(floor - sure, low_C[max(low_C.size - 2, 0)])
+        floor = max(low_C[-1] - sure, low_C[max(low_C.size - 2, 0)])
+        kept = np.flatnonzero(range_C2[:, 1] >= floor)
+        _two_highest(mean_Cwvu, kept, neighbours, weights, buffers, best, label, second)
+        return
     first = True
     for c in range(mean_Cwvu.shape[0]):
-        if range_C2[c, 1] < floor:
+        if range_C2[c, 1] < low_C[-1]:
             continue
         _along_u(mean_Cwvu[c], neighbours[0], weights[0], buffers[0])
         _along_v(buffers[0], neighbours[1], weights[1], buffers[1])
-        if second.size:
-            _two_along_w(buffers[1], neighbours[2], weights[2], best, label, second, c, first)
-        else:
-            _along_w(buffers[1], neighbours[2], weights[2], best, label, c, first)
+        _along_w(buffers[1], neighbours[2], weights[2], best, label, c, first)
         first = False
+
+
+@compiled
+def _two_highest(
+    mean_Cwvu: Any,
+    kept: Any,
+    neighbours: Any,
+    weights: Any,
+    buffers: Any,
+    best: Any,
+    label: Any,
+    second: Any,
+) -> None:
+    """Go through the classes ``kept`` in pairs: what was found so far is read half as often."""
+    best[:], second[:], label[:] = -np.inf, -np.inf, kept[0]
+    mixed = buffers[1], np.empty_like(buffers[1])
+    for begin in range(0, kept.size, 2):
+        pair = kept[begin : begin + 2]
+        if pair.size == 1:
+            mixed[1][:] = -np.inf  # never higher
+        for i in range(pair.size):
+            _along_u(mean_Cwvu[pair[i]], neighbours[0], weights[0], buffers[0])
+            _along_v(buffers[0], neighbours[1], weights[1], mixed[i])
+        _two_along_w(mixed, neighbours[2], weights[2], best, label, second, pair)
 
 
 @compiled
@@ -215,31 +238,26 @@ def _along_w(
 
 @compiled
 def _two_along_w(
-    source_wVU: Any,
-    neighbours: Any,
-    weights: Any,
-    best: Any,
-    label: Any,
-    second: Any,
-    c: Any,
-    first: Any,
+    mixed: Any, neighbours: Any, weights: Any, best: Any, label: Any, second: Any, pair: Any
 ) -> None:
-    """Do as ``_along_w``, and keep the second highest score, too."""
-    if first:
-        best[:] = -np.inf
-        second[:] = -np.inf
-        label[:] = c
-    klass = label.dtype.type(c)
+    """Do as ``_along_w`` for one class or two, and keep the second highest score, too."""
+    lower_class, upper_class = label.dtype.type(pair[0]), label.dtype.type(pair[-1])
     for w in range(best.shape[0]):
-        a, b = source_wVU[neighbours[0, w]].ravel(), source_wVU[neighbours[1, w]].ravel()
+        below, above = neighbours[0, w], neighbours[1, w]
+        a, b = mixed[0][below].ravel(), mixed[0][above].ravel()
+        c, d = mixed[1][below].ravel(), mixed[1][above].ravel()
         rest, share = weights[0, w], weights[1, w]
         best_w, label_w, second_w = best[w].ravel(), label[w].ravel(), second[w].ravel()
         for i in range(best_w.size):
-            score, before = a[i] * rest + b[i] * share, best_w[i]
-            higher = score > before
-            lower = before if higher else score
-            second_w[i] = lower if lower > second_w[i] else second_w[i]
-            best_w[i] = score if higher else before
+            one, other = a[i] * rest + b[i] * share, c[i] * rest + d[i] * share
+            before, next_one, turned = best_w[i], second_w[i], other > one
+            high, low = (other, one) if turned else (one, other)
+            higher = high > before
+            low = low if low > next_one else next_one
+            lower = before if higher else high
+            second_w[i] = lower if lower > low else low
+            best_w[i] = high if higher else before
+            klass = upper_class if turned else lower_class
             label_w[i] = klass if higher else label_w[i]
 
 
