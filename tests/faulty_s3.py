@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -96,17 +96,17 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_POST = do_DELETE = respond
 
     def upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        asked = http.client.HTTPConnection(urlsplit(self.proxy.backend).netloc, timeout=30)
-        asked.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
-        for name, value in self.headers.items():
-            asked.putheader(name, value)
-        asked.endheaders(body)
-        got = asked.getresponse()
-        data = got.read()
+        backend = urlsplit(self.proxy.backend).netloc
+        with closing(http.client.HTTPConnection(backend, timeout=30)) as asked:
+            asked.putrequest(self.command, self.path, skip_host=True, skip_accept_encoding=True)
+            for name, value in self.headers.items():
+                asked.putheader(name, value)
+            asked.endheaders(body)
+            got = asked.getresponse()
+            data = got.read()
         headers = {n: v for n, v in got.getheaders() if n.lower() not in _OF_THE_HOP}
         if self.command == "HEAD":
             headers["Content-Length"] = got.getheader("Content-Length") or "0"
-        asked.close()
         return got.status, headers, data
 
     def answer(
