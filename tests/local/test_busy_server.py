@@ -2,8 +2,9 @@
 
 import asyncio
 import os
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -51,6 +52,34 @@ def test_a_busy_server_is_asked_again():
     with answering(BUSY, BUSY, OK) as (server, answered):
         assert server.api("/anything") == [7]
     assert answered == [BUSY, BUSY, OK]
+
+
+@pytest.mark.parametrize("silent", [1, 99])
+def test_a_server_that_does_not_answer_is_asked_again_for_a_while(monkeypatch, silent):
+    monkeypatch.setattr(prefect_server, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(prefect_server, "BUSY_PAUSES", (0, 0, 0))
+    taken = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        password = Password("admin:anything", None, made=False)
+        server = PrefectServer(url, {}, Path(), psutil.Process(os.getpid()), password)
+
+        def take() -> None:
+            with suppress(OSError):  # of the end
+                while True:
+                    taken.append(listening.accept()[0])
+                    if len(taken) > silent:
+                        taken[-1].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[7]")
+
+        Thread(target=take, daemon=True).start()
+        if silent < len(prefect_server.BUSY_PAUSES):
+            assert server.api("/anything") == [7]
+        else:
+            with pytest.raises(RequestError, match="no answer to /anything"):
+                server.api("/anything")
+    for one in taken:
+        one.close()
+    assert len(taken) > min(silent, 3)
 
 
 def test_a_server_that_stays_busy_is_a_fault(monkeypatch):

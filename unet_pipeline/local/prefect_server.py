@@ -27,6 +27,7 @@ from unet_pipeline.local.retry import BUSY_PAUSES
 from unet_pipeline.private import own_folder
 from unet_pipeline.records import json_text
 
+ANSWER_SECONDS = 30.0  # for an answer of the server
 DEFAULT_PORT = 4200
 POOL = "local"
 START_SECONDS = 120.0
@@ -93,7 +94,8 @@ class PrefectServer:
 
         None if there is no such thing, or no answer to give.
 
-        Where its database is busy (503) it is asked again, as Prefect's own clients do.
+        Where its database is busy it is asked again, as Prefect's own clients do: that is a 503, or
+        no answer, for a writer may hold a file of SQLite for a minute.
         """
         token = b64encode(self.password.text.encode()).decode()
         headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
@@ -106,7 +108,7 @@ class PrefectServer:
         pauses = iter(BUSY_PAUSES)
         while True:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
                     return json.loads(answer.read() or "null")
             except urllib.error.HTTPError as error:
                 if error.code == HTTPStatus.NOT_FOUND:
@@ -116,6 +118,9 @@ class PrefectServer:
                 if pause is None:
                     raise prefect_failed(f"status {error.code} of {path}", self.home) from error
                 time.sleep(pause)
+            except TimeoutError as error:
+                if next(pauses, None) is None:
+                    raise prefect_failed(f"no answer to {path}", self.home) from error
 
 
 @contextmanager
