@@ -34,7 +34,7 @@ class SharedVolume:
 
     def __init__(self, jobs: Sequence[VolumeJob], executor: Executor) -> None:
         self.jobs = tuple(replace(job, scratch=jobs[0].scratch) for job in jobs)
-        chains = [job.steps for job in self.jobs]
+        chains = [job.steps for job in self.jobs if job.region is None]
         self._firsts = list(zip(chains, shared_steps(chains), strict=True))
         self._executor = executor
         self._read: Handle | None = None
