@@ -10,15 +10,11 @@ from numpy.typing import NDArray
 from unet_pipeline.errors import CaseError
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.report.planes import busiest_voxel
-from unet_pipeline.scratch import scratch_folder
+from unet_pipeline.report.reread import MOST_BYTES, reread
 from unet_pipeline.storage.store import Store
-from unet_pipeline.volume.axes import ANY_NUMBER, OF_LABELS, Axes
-from unet_pipeline.volume.decoding import read_labels, read_volume
+from unet_pipeline.volume.axes import OF_LABELS
+from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.probe import probe_header
-
-_OF_IMAGES = Axes(channels=ANY_NUMBER, flat=True)
-_IN_MEMORY = 10**9  # bytes of an image that is not put into scratch
-MOST_BYTES = 2 * 10**9  # of a volume that is read again for its picture
 
 
 def change_png(
@@ -51,15 +47,6 @@ def change_png(
         )  # fmt: skip
 
     if image is not None:
-        with suppress(CaseError), scratch_folder() as scratch:  # else without it
-            view = read_volume(
-                store,
-                image,
-                role="image0",
-                budget_bytes=_IN_MEMORY,
-                scratch=str(scratch),
-                most_bytes=MOST_BYTES,
-                axes=_OF_IMAGES,
-            ).view
-            return drawn(view.sliced)
+        with suppress(CaseError), reread(store, image) as image_XYZ:  # else without it
+            return drawn(image_XYZ)
     return drawn(np.broadcast_to(np.uint8(0), new_XYZ.shape))

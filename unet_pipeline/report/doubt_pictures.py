@@ -9,17 +9,13 @@ from unet_pipeline.evaluation.doubts import Doubt
 from unet_pipeline.evaluation.review import SCATTERED
 from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.report.overlay import overlay_png
-from unet_pipeline.scratch import scratch_folder
+from unet_pipeline.report.reread import MOST_BYTES, reread
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Index3, index3
 from unet_pipeline.tiling.decision import Labels
-from unet_pipeline.volume.axes import ANY_NUMBER, OF_LABELS, Axes
-from unet_pipeline.volume.decoding import read_labels, read_volume
+from unet_pipeline.volume.axes import OF_LABELS
+from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.probe import probe_header
-
-_OF_IMAGES = Axes(channels=ANY_NUMBER, flat=True)
-_IN_MEMORY = 10**9  # bytes of an image that is not put into scratch
-MOST_BYTES = 2 * 10**9  # of a volume that is read again for its picture
 
 
 def doubt_png(
@@ -39,18 +35,9 @@ def doubt_png(
     place = place_of(labels_XYZ, doubt)
     if place is None:
         return None
-    with scratch_folder() as scratch:
-        view = read_volume(
-            store,
-            image,
-            role="image0",
-            budget_bytes=_IN_MEMORY,
-            scratch=str(scratch),
-            most_bytes=MOST_BYTES,
-            axes=_OF_IMAGES,
-        ).view
+    with reread(store, image) as image_XYZ:
         return overlay_png(
-            view.sliced,
+            image_XYZ,
             labels_XYZ,
             grid.spacing_mm,
             axcodes=tuple(grid.axcodes),
