@@ -273,4 +273,5 @@ def _headline(summary: RunSummary) -> str:
 
 def _counts(summary: RunSummary) -> str:
     counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
+    counts += f", {summary.to_review} to look at" if summary.to_review else ""
     return f"{summary.model}: {counts}" if summary.model else counts

@@ -135,6 +135,14 @@ def test_headline(parsed):
     assert "Model hippocampus Images s3://archive/images" in text
 
 
+def test_the_headline_counts_the_label_maps_to_look_at():
+    done = [one for one in RECORDS if one.status != "quarantined"]
+    sound = {"done": 2, "skipped": 1, "quarantined": 0}
+    assert "4 cases need a look, and 1 label map wants one" in page_of(RECORDS, to_review=1).text()
+    text = page_of(done, counts=sound, to_review=2).text()
+    assert "All 3 cases have a label map, 2 to look at first" in text
+
+
 def test_cost(parsed):
     text = parsed.text().split("Cost In the network")[1]
     assert text.startswith(" 1 min 59 s, 16 windows")
