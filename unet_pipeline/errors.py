@@ -15,6 +15,8 @@ user, the password or the signature of a URL, nor characters that a terminal or 
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from unet_pipeline.texts import shown
@@ -144,6 +146,21 @@ def unforeseen(error: Exception) -> CaseError:
 
 def _sayable(text: str) -> str:
     return shown(without_secrets(text))
+
+
+@contextmanager
+def of_request() -> Iterator[None]:
+    """Raise a store's fault in one file as a wrong request: without that file no case can run."""
+    try:
+        yield
+    except CaseError as error:
+        raise RequestError(
+            error.code,
+            found=error.found,
+            wanted=error.wanted,
+            remedy=error.remedy,
+            subject=error.subject,
+        ) from error
 
 
 def _rebuild(

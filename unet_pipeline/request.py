@@ -9,6 +9,7 @@ from unet_pipeline.config import (
     CostSettings,
     SegmentSettings,
 )
+from unet_pipeline.config.model_sets import with_models
 from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.model import Model
@@ -53,7 +54,9 @@ def cohort_of(
 def list_cohort(settings: SegmentSettings | CheckSettings) -> Cohort:
     """List a cohort as ``segment`` or ``check`` would take it; nothing else is done."""
     store = open_store(settings.storage)
-    trust = isinstance(settings, SegmentSettings) and settings.trust
+    trust = False
+    if isinstance(settings, SegmentSettings):
+        settings, trust = with_models(settings, store), settings.trust
     bundle = load_bundle(settings.model, store, trust=trust) if settings.model else None
     return cohort_of(settings, store, bundle)
 

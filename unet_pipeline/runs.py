@@ -8,6 +8,7 @@ from unet_pipeline.comparing import LabelMapUrl, finished_before
 from unet_pipeline.config import (
     SegmentSettings,
 )
+from unet_pipeline.config.model_sets import with_models
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
@@ -134,6 +135,7 @@ def open_segment(settings: SegmentSettings) -> Run:
     """
     settings = settings.in_version()
     store = open_store(settings.storage)
+    settings = with_models(settings, store)
     asked = [settings.with_model(model) for model in (settings.model, *settings.also)]
     models = [_keeping(len(asked), open_model(one, store)) for one in asked]
     for model in models:

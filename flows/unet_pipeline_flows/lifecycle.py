@@ -46,17 +46,21 @@ def run_checked(settings: Settings, work: Callable[[Settings], End]) -> End:
     """Check a request, do the work, and return how it ended; a fault becomes the run's state."""
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     try:
-        check_request(settings)
-        return work(settings)
+        return work(check_request(settings))
     except PipelineError as error:
         return _failed(error)
 
 
-def check_request(settings: BaseModel) -> None:
+def check_request(settings: Settings) -> Settings:
     """Refuse what a worker would lose, and what its site does not let runs name.
 
     Who starts a flow by hand (``python -m unet_pipeline_flows.segment``) may name what he
     likes: he has the rights already that the run would have.
+
+    Returns
+    -------
+    BaseModel
+        The request to go on with: a file of models is in it no longer, but the models are.
 
     Raises
     ------
@@ -66,8 +70,7 @@ def check_request(settings: BaseModel) -> None:
     for name in ("output", "fix"):
         if place := getattr(settings, name, None):
             absolute_output(place)
-    if not _by_hand():
-        check_allowed(settings, Allowed.from_environment())
+    return settings if _by_hand() else check_allowed(settings, Allowed.from_environment())
 
 
 def absolute_output(output: str) -> None:

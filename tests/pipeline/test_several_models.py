@@ -183,6 +183,16 @@ def test_python_returns_what_each_model_did(place, alone, tmp_path):
     assert label_maps(tmp_path / "skin") == alone["skin"]
 
 
+def test_a_file_of_models_is_the_same_run(place, tmp_path):
+    """Its results are those of the command line, to their records: another run skips them all."""
+    (place / "organs.yaml").write_text("models: [liver, skin]\nwithin: '1,2:5'\ncombine: true\n")
+    asked = {"images": str(place / "images"), "model": str(place / "organs.yaml"), "threads": 1}
+    result = up.segment(**asked, output=str(tmp_path))
+    assert [*result.also] == ["skin", "combined"]
+    again = done(place, tmp_path, "liver", "skin", within="1,2:5", combine=True)
+    assert [record.status for record in again] == ["skipped"] * 9
+
+
 @pytest.mark.parametrize("tile", [None, (20, 30, 17)], ids=["one tile", "fanned out"])
 def test_a_region_is_looked_at_as_a_volume_that_was_cropped_before(place, tmp_path, tile):
     """What lies in the box is what a run on the cropped file finds; around it is background."""

@@ -18,6 +18,7 @@ from unet_pipeline.config.fields import (
     Settings,
     Trust,
     Url,
+    is_model_set,
 )
 from unet_pipeline.config.options import Option
 from unet_pipeline.config.parts import (
@@ -189,6 +190,14 @@ class SegmentSettings(Settings):
 
     @model_validator(mode="after")
     def _within_another(self) -> "SegmentSettings":
+        if any(map(is_model_set, self.also)):
+            raise ValueError("takes a file of models as model, and not in also")
+        if is_model_set(self.model):
+            if self.also or self.within or self.combine:
+                raise ValueError(
+                    "takes also, within and combine from the file of models, and not beside it"
+                )
+            return self
         if self.within and not self.also:
             raise ValueError("takes within only with also: models that look within the first one's")
         if self.combine and not self.also:

@@ -60,6 +60,12 @@ ClusterKind = Annotated[
     Option(metavar=f"{'|'.join(get_args(ClusterName))}|tcp://..."),
 ]
 
+
+def is_model_set(place: str) -> bool:
+    """Say whether a place is a file that lists models (``model_sets.py``), by its name."""
+    return place.lower().endswith((".yaml", ".yml"))
+
+
 Images = Annotated[
     Place,
     Field(
@@ -86,7 +92,8 @@ Model = Annotated[
     Place,
     Field(
         description="Bundle of MONAI or trained model of nnU-Net: a folder or URL; or the name of "
-        "a bundle that comes with the package: phantom, hippocampus."
+        "a bundle that comes with the package: phantom, hippocampus. For segment also a file that "
+        "lists models, organs.yaml."
     ),
     Option(metavar="BUNDLE"),
 ]

@@ -3,12 +3,14 @@
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
 from unet_pipeline.config.allowed import VARIABLE, Allowed
+from unet_pipeline.config.cohorts import SegmentSettings
 from unet_pipeline.config.evaluation import NAMED
+from unet_pipeline.config.fields import is_model_set
 from unet_pipeline.config.parts import StorageSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.storage.store import StorageOptions, Store
@@ -32,20 +34,42 @@ PLACES = frozenset(
 FILES = frozenset({"site", "tls"})
 BUNDLES = frozenset({"model", "models", "also"})
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+_S = TypeVar("_S", bound=BaseModel)
 
 
-def check_allowed(settings: BaseModel, allowed: Allowed) -> None:
+def check_allowed(settings: _S, allowed: Allowed) -> _S:
     """Refuse a request that names what its worker was not allowed.
+
+    Returns
+    -------
+    BaseModel
+        The request to go on with. A file of models is read here and not again: whoever could
+        change it meanwhile would have models run that nobody was asked about.
 
     Raises
     ------
     RequestError
         ``endpoint_not_allowed``, ``prefix_not_allowed``, ``cluster_not_allowed``,
         ``file_not_allowed``, ``profile_not_allowed``; ``trust_not_allowed`` for a bundle whose own
-        code may not run.
+        code may not run; what ``with_models`` raises.
     """
-    named = [(name, value) for name, value in _texts(settings) if value]
-    for name, value in named:
+    _check_named(settings, allowed)
+    if isinstance(settings, SegmentSettings) and is_model_set(settings.model):
+        from unet_pipeline.config.model_sets import with_models  # imports torch
+
+        settings = with_models(settings, _store_of(settings))
+        _check_named(settings, allowed)
+    if getattr(settings, "trust", False):
+        models = [
+            _bundle_of(v) if n == "models" else v for n, v in _named(settings) if n in BUNDLES
+        ]
+        _check_trust(models, settings, allowed.trust)
+    return settings
+
+
+def _check_named(settings: BaseModel, allowed: Allowed) -> None:
+    """Refuse a text of a request that names what may not be named."""
+    for name, value in _named(settings):
         if name == "endpoint_url":
             _check("endpoint", value, value.rstrip("/") in _stripped(allowed.endpoints))
         elif name == "profile":
@@ -58,19 +82,24 @@ def check_allowed(settings: BaseModel, allowed: Allowed) -> None:
             place = _bundle_of(value) if name == "models" else value
             by_name = name in BUNDLES and _BARE.fullmatch(place)  # of the package, or of none
             _check("prefix", place, bool(by_name) or _lies_in(place, allowed.prefixes))
-    if getattr(settings, "trust", False):
-        models = [_bundle_of(v) if n == "models" else v for n, v in named if n in BUNDLES]
-        _check_trust(models, settings, allowed.trust)
+
+
+def _named(settings: BaseModel) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in _texts(settings) if value]
+
+
+def _store_of(settings: BaseModel) -> Store:
+    storage = getattr(settings, "storage", StorageSettings())
+    return Store(
+        StorageOptions(storage.endpoint_url, profile=storage.profile, region=storage.region)
+    )
 
 
 def _check_trust(models: list[str], settings: BaseModel, trusted: frozenset[str]) -> None:
     """Refuse bundles whose own code nobody allowed; by name, or else by what is in them now."""
     from unet_pipeline.networks.pinned import trust_digest  # imports torch
 
-    storage = getattr(settings, "storage", StorageSettings())
-    store = Store(
-        StorageOptions(storage.endpoint_url, profile=storage.profile, region=storage.region)
-    )
+    store = _store_of(settings)
     for model in models:
         if model.rstrip("/") not in _stripped(trusted):
             digest = trust_digest(model, store)

@@ -108,6 +108,11 @@ def settings_of(kind: type[_S], places: Mapping[_At, str] | None = None, /, **va
                 remedy="See --help",
             ) from error  # fmt: skip
         wanted = first["msg"][0].lower() + first["msg"][1:]
+        if not at:  # what the whole of it says: no value is to be named
+            raise RequestError(
+                "setting_invalid", subject="the settings", found="values that do not go together",
+                wanted=wanted.removeprefix("value error, "), remedy="See --help",
+            ) from error  # fmt: skip
         raise _invalid(place, first["input"], wanted) from error
 
 

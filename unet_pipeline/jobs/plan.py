@@ -12,6 +12,7 @@ from typing import Any
 from unet_pipeline import stopping
 from unet_pipeline.case_runs import quarantined
 from unet_pipeline.config import SegmentSettings
+from unet_pipeline.config.model_sets import with_models
 from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.workload import steps_by_header
@@ -190,13 +191,14 @@ def open_plan(settings: SegmentSettings) -> PlanRun:
     RequestError
         As ``open_segment``.
     """
+    store = open_store(settings.storage)
+    settings = with_models(settings, store)
     if settings.also:
         raise RequestError(
             "setting_invalid", subject="--also", found=f"{1 + len(settings.also)} models",
             wanted="one: what each takes is planned by itself",
             remedy="Plan each model alone; a run of all reads the volumes once",
         )  # fmt: skip
-    store = open_store(settings.storage)
     model = open_model(settings, store)
     cohort = cohort_of(settings, store, model.bundle)
     return PlanRun(settings, store, model, cohort)

@@ -1,12 +1,10 @@
 """Bundles and their networks, read from where they are stored."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 from torch import nn
 
-from unet_pipeline.errors import CaseError, RequestError
+from unet_pipeline.errors import of_request
 from unet_pipeline.evaluation.prediction import CALIBRATION, DiceCalibration
 from unet_pipeline.networks.bundle import INFERENCE, PACKAGED, Bundle, check_unchanged, digest_of
 from unet_pipeline.networks.bundle_config import MOST_BYTES, invalid
@@ -40,7 +38,7 @@ def load_bundle(url_or_name: str, store: Store, *, trust: bool = False) -> Bundl
         ``bundle_code_failed``.
     """
     url = bundle_url(url_or_name)
-    with _for_all_cases():
+    with of_request():
         if is_nnunet_folder(url, store):
             bundle = read_nnunet_folder(url, store)
         else:
@@ -86,21 +84,6 @@ def _dice_calibration(url: str, store: Store) -> DiceCalibration | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = f"{CALIBRATION} that is no calibration ({error})"
         raise invalid(url, found, "one as bundle confidence writes it") from error
-
-
-@contextmanager
-def _for_all_cases() -> Iterator[None]:
-    """Without its bundle no case can run: raise a store's fault in one file as a wrong request."""
-    try:
-        yield
-    except CaseError as error:
-        raise RequestError(
-            error.code,
-            found=error.found,
-            wanted=error.wanted,
-            remedy=error.remedy,
-            subject=error.subject,
-        ) from error
 
 
 def bundle_url(url_or_name: str) -> str:

@@ -95,6 +95,22 @@ def parent(url: str) -> str:
     return f"{head}{separator}{folder}"
 
 
+def beside(url: str, place: str) -> str:
+    """Return a place that is relative to the folder of ``url``; one that is not as it is.
+
+    ``..`` is followed, which object stores do not do. A local one is left to the file system, whose
+    folders may be links.
+
+    >>> beside("s3://models/sets/night.yaml", "../organs")
+    's3://models/organs'
+    """
+    if "://" in place or place.startswith(("/", "~")):
+        return place
+    joined = join(parent(url), place)
+    head, separator, rest = joined.rpartition("://")
+    return f"{head}{separator}{posixpath.normpath(rest)}" if separator else joined
+
+
 def has_wildcard(url: str) -> bool:
     """Say whether ``url`` contains a character that a glob gives a meaning to."""
     return _WILDCARD.search(url) is not None
