@@ -8,6 +8,9 @@ from shlex import quote
 
 import unet_pipeline
 from unet_pipeline import stopping
+from unet_pipeline.archive import NAME as ARCHIVE
+from unet_pipeline.archive import TABLE as STATISTICS
+from unet_pipeline.archive import Archive, Mark, read_archive
 from unet_pipeline.closing_pictures import pictures_of
 from unet_pipeline.comparing import (
     LabelMapUrl,
@@ -72,7 +75,8 @@ def close_segment(
         for status in ("done", "skipped", "quarantined")
     }
     names = {str(number): name for number, name in run.model.bundle.labels.items()}
-    reviews = review(records, names)
+    earlier = _earlier(run, records, names, stopped)
+    reviews = review(records, names, others=earlier.records)
     cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
     summary = RunSummary(
         run_id=run.run_id,
@@ -91,7 +95,7 @@ def close_segment(
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
     )
 
-    methods = methods_of(_facts(run, records, counts, scheduler))
+    methods = methods_of(_facts(run, [*records, *earlier.records], counts, scheduler))
 
     def lies_in(folder: str, fault: RunStopped | None) -> RunSummary:
         why = stopped or fault
@@ -107,10 +111,20 @@ def close_segment(
     def write(said: RunSummary, store: Store) -> None:
         if not pictures:  # they take time, and the report may be written again
             pictures.append(pictures_of(run, records, reviews, said))
-        _write_report(run, records, reviews, said, store, pictures[0], methods)
+        _write_report(run, records, earlier, reviews, said, store, pictures[0], methods)
 
     said = write_somewhere(run.store, run.folder, lies_in, write)
     return said if run.old is None or said.stopped else _held_against(run, records, said, write)
+
+
+def _earlier(
+    run: Run, records: Sequence[CaseRecord], names: Mapping[str, str], stopped: RunStopped | None
+) -> Archive:
+    """Return what earlier runs know of other cases; a run that is stopped has no time for it."""
+    mark = Mark(run.facts.weights, names)
+    if stopped is not None:
+        return Archive(mark)
+    return read_archive(run.store, parent(run.folder), mark, (one.case for one in records))
 
 
 def _held_against(
@@ -151,6 +165,7 @@ def _stopped(run: Run, counts: Mapping[str, int], why: RunStopped) -> str:
 def _write_report(
     run: Run,
     records: Sequence[CaseRecord],
+    earlier: Archive,
     reviews: Sequence[Review],
     summary: RunSummary,
     store: Store,
@@ -159,12 +174,14 @@ def _write_report(
 ) -> None:
     folder = parent(summary.report)
     context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
-    page = report_html(summary, records, figures, context, reviews, methods)
+    if earlier.cases:
+        context["Archive"] = f"{earlier.cases:,} other cases of earlier runs"
+    page = report_html(summary, records, figures, context, reviews, methods, earlier.records)
     store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
     store.write(summary.report, page.encode())
-    of_labels = statistics_csv(records, summary.labels)
-    store.write(join(folder, "statistics.csv"), of_labels.encode())
-    parquet = statistics_parquet(records, summary.labels)
+    of_labels = statistics_csv(records, summary.labels, earlier.tables)
+    store.write(join(folder, STATISTICS), of_labels.encode())
+    parquet = statistics_parquet(records, summary.labels, earlier.tables)
     if parquet is not None:
         store.write(join(folder, "statistics.parquet"), parquet)
     store.write(join(folder, "review.csv"), review_csv(reviews, summary.labels).encode())
@@ -172,6 +189,7 @@ def _write_report(
     store.write(join(folder, "methods.txt"), methods.text.encode())
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))
+    store.write(join(folder, ARCHIVE), earlier.mark_bytes())
 
 
 def _index(

@@ -52,6 +52,15 @@ def test_a_label_that_is_much_too_small():
     assert doubt.score > 10
 
 
+def test_one_case_is_held_against_those_of_earlier_nights():
+    tonight = [CaseRecord("now", "done", statistics={"1": of(3.0, -40), "2": of(5.0, 40)})]
+    before = cohort({"1": of(2.0, -40), "2": of(5.0, 40)})
+    assert review(tonight) == []
+    (found,) = review(tonight, others=before)  # what is odd in an earlier case was said then
+    assert found.case == "now"
+    assert found.doubts[0].what.startswith("volume 3 ml, usually ")
+
+
 def test_a_label_that_is_absent_comes_first():
     odd = {"1": ABSENT, "2": of(5.0, 40)}
     ranked = review(cohort({"1": of(9.0, -40), "2": of(5.0, 40)}, odd))

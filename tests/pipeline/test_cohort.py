@@ -74,6 +74,22 @@ def test_bad_cases_are_quarantined_and_the_others_done(cohort):
     assert set(sidecar["seconds"]) >= {"read", "infer", "forward", "merge", "write", "total"}
 
 
+def test_a_night_of_other_cases_has_those_of_the_nights_before_in_its_numbers(cohort):
+    bucket, small = cohort
+    first, second = small.sound[:2]
+    for case in (first, second):
+        one = settings_of(bucket, small, images=f"{small.images}/{case}*", masks=None,
+                          require_masks=False)  # fmt: skip
+        _, summary = run_all(one)
+    store, folder = Store(), summary.report.removesuffix("report.html")
+    table = store.read(f"{folder}statistics.csv").decode()
+    assert {line.split(",")[0] for line in table.splitlines()[1:]} == {first, second}
+    page = store.read(summary.report).decode()
+    assert "1 other cases of earlier runs" in page
+    assert "cases of earlier runs, upward" in page
+    assert sum(summary.counts.values()) == 1
+
+
 def test_a_case_is_skipped_only_if_input_weights_and_settings_match(cohort):
     bucket, small = cohort
     settings = settings_of(bucket, small)

@@ -9,12 +9,14 @@ from rich.console import RenderableType
 
 from unet_pipeline import console
 from unet_pipeline.api.tables import checks_table, html_of, plans_table, statistics_table
+from unet_pipeline.archive import TABLE, others_in
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.jobs.plan import CasePlan, Estimate
 from unet_pipeline.jobs.statistics import StatisticsSummary
 from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSummary
-from unet_pipeline.storage.store import Store
+from unet_pipeline.storage.store import Store, join
+from unet_pipeline.storage.urls import parent
 from unet_pipeline.volume.axes import OF_LABELS
 from unet_pipeline.volume.decoding import read_labels
 from unet_pipeline.volume.grid import VoxelGrid
@@ -109,8 +111,14 @@ class Segmented(Records[CaseRecord]):
     also: Mapping[str, "Segmented"] = field(default_factory=dict)
 
     def to_review(self) -> list[Review]:
-        """Return the label maps that are unlike the others, worst first, with the reasons."""
-        return review(self.records, {str(label): name for label, name in self.names.items()})
+        """Return the label maps that are unlike the others, worst first, with the reasons.
+
+        What is usual is learned from earlier cases of the output, too, as in the report.
+        """
+        names = {str(label): name for label, name in self.names.items()}
+        table = join(parent(self.summary.report), TABLE)
+        earlier = others_in(self.store, table, (one.case for one in self.records))
+        return review(self.records, names, others=earlier)
 
     def labels(self, case: int | str) -> LabelMap:
         """Read the label map of a case.

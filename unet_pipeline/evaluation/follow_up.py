@@ -25,12 +25,17 @@ def previous_scans(cases: Iterable[str]) -> dict[str, str]:
     alike: dict[str, list[str]] = {}
     for case in cases:
         if _SUBJECT.search(case) and len(set(_SESSION.findall(case))) == 1:
-            alike.setdefault(_SESSION.sub("", case), []).append(case)
+            alike.setdefault(without_session(case), []).append(case)
     found: dict[str, str] = {}
     for scans in alike.values():
         ordered = sorted(scans, key=_order)
         found |= dict(zip(ordered[1:], ordered, strict=False))
     return found
+
+
+def without_session(case: str) -> str:
+    """Return what the names of all scans of a subject have in common."""
+    return _SESSION.sub("", case)
 
 
 def changed(

@@ -75,6 +75,7 @@ def review(
     records: Sequence[CaseRecord],
     names: Mapping[str, str] | None = None,
     least: float = DOUBTFUL,
+    others: Sequence[CaseRecord] = (),
 ) -> list[Review]:
     """Return the cases that want a look, worst first.
 
@@ -87,24 +88,33 @@ def review(
         they have to lie there.
     least
         Score from which something is doubtful.
+    others
+        Further cases: what is usual is learned from them, too, and they are not looked at.
     """
-    known = [
+    known = _known(records)
+    doubts: dict[str, list[Doubt]] = {one.name: [] for one in known}
+    for case, doubt in exchanged(known, names or {}):
+        doubts[case].append(doubt)
+    every = [*known, *_known(others)]
+    previous = previous_scans(one.name for one in every)
+    for label in sorted({label for one in known for label in one.labels}):
+        for case, doubt in _doubts_about(label, every, previous, least):
+            if case in doubts:
+                doubts[case].append(doubt)
+    found = [
+        Review(case, tuple(sorted(each, key=lambda one: -one.score)))
+        for case, each in doubts.items()
+        if each
+    ]
+    return sorted(found, key=lambda one: (-one.score, one.case))
+
+
+def _known(records: Sequence[CaseRecord]) -> list[Case]:
+    return [
         Case(one.case, one.statistics)
         for one in records
         if one.statistics and one.status != "quarantined"
     ]
-    doubts: dict[str, list[Doubt]] = {}
-    for case, doubt in exchanged(known, names or {}):
-        doubts.setdefault(case, []).append(doubt)
-    previous = previous_scans(one.name for one in known)
-    for label in sorted({label for one in known for label in one.labels}):
-        for case, doubt in _doubts_about(label, known, previous, least):
-            doubts.setdefault(case, []).append(doubt)
-    found = [
-        Review(case, tuple(sorted(each, key=lambda one: -one.score)))
-        for case, each in doubts.items()
-    ]
-    return sorted(found, key=lambda one: (-one.score, one.case))
 
 
 def _doubts_about(

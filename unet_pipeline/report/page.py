@@ -74,6 +74,7 @@ def report_html(
     context: Mapping[str, str],
     reviews: Sequence[Review] = (),
     methods: Methods | None = None,
+    earlier: Sequence[CaseRecord] = (),
 ) -> str:
     """Return the report of a run as one self-contained HTML page.
 
@@ -91,6 +92,8 @@ def report_html(
         Label maps that want a look, worst first; their pictures come first.
     methods
         A paragraph for a paper.
+    earlier
+        Other cases of earlier runs, for the sizes of labels.
     """
     ordered = attention_order(records)
     place = {one.case: index for index, one in enumerate(reviews)}
@@ -105,7 +108,7 @@ def report_html(
         **_headline(summary),
         **_cases(ordered, figures, summary.labels),
         **_reviews(reviews, summary.labels),
-        **_sizes(records, summary.labels),
+        **_sizes([*records, *earlier], summary.labels),
     )
 
 

@@ -1,28 +1,23 @@
 """The statistics of all label maps of a run as tables: one line for each label of each case."""
 
 import csv
+import heapq
 import io
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from unet_pipeline.records import CaseRecord
+from unet_pipeline.report.stored_table import FIRST, Line, StoredTable
 from unet_pipeline.report.table import cell_text, label_order, name_of
 from unet_pipeline.texts import shown
 
 _DIGITS = 9  # of a label that is a 32-bit integer
 
 
-@dataclass(frozen=True)
-class _Line:
-    """A label of a case, and the value of each statistic, or None."""
-
-    case: str
-    label: str
-    name: str
-    values: tuple[float | str | None, ...]
-
-
-def statistics_csv(records: Sequence[CaseRecord], names: Mapping[str, str]) -> str:
+def statistics_csv(
+    records: Sequence[CaseRecord],
+    names: Mapping[str, str],
+    before: Sequence[StoredTable] = (),
+) -> str:
     """Return lines of ``case, label, name`` and a column for each statistic that a record has.
 
     Cases are in the order given, labels in numeric order, and numbers as they are in the records.
@@ -32,18 +27,24 @@ def statistics_csv(records: Sequence[CaseRecord], names: Mapping[str, str]) -> s
     ----------
     names
         Name of each label, by its number as text.
+    before
+        Lines of other cases, sorted by case as the records then are, too.
     """
-    columns = _columns(records)
+    columns = _columns(records, before)
     out = io.StringIO(newline="")
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(["case", "label", "name", *map(cell_text, columns)])
-    for line in _lines(records, names, columns):
+    writer.writerow([*FIRST, *map(cell_text, columns)])
+    for line in _lines(records, names, before):
         texts = map(cell_text, (line.case, line.label, line.name))
-        writer.writerow([*texts, *map(_cell, line.values)])
+        writer.writerow([*texts, *(_cell(line.values.get(column)) for column in columns)])
     return out.getvalue()
 
 
-def statistics_parquet(records: Sequence[CaseRecord], names: Mapping[str, str]) -> bytes | None:
+def statistics_parquet(
+    records: Sequence[CaseRecord],
+    names: Mapping[str, str],
+    before: Sequence[StoredTable] = (),
+) -> bytes | None:
     """Return the same as Parquet; None where pyarrow (extra ``parquet``) is not installed.
 
     Numbers are doubles, and texts as they are; a label is an integer, and null where it is none.
@@ -53,16 +54,15 @@ def statistics_parquet(records: Sequence[CaseRecord], names: Mapping[str, str]) 
         from pyarrow import parquet
     except ImportError:
         return None
-    columns = _columns(records)
-    lines = list(_lines(records, names, columns))
+    lines = list(_lines(records, names, before))
     labels = [int(line.label) if _is_label(line.label) else None for line in lines]
     table = {
         "case": pa.array([shown(line.case) for line in lines], pa.string()),
         "label": pa.array(labels, pa.int32()),
         "name": pa.array([line.name for line in lines], pa.string()),
     }
-    for index, column in enumerate(columns):
-        values = [line.values[index] for line in lines]
+    for column in _columns(records, before):
+        values = [line.values.get(column) for line in lines]
         if any(isinstance(value, str) for value in values):
             texts = [None if value is None else shown(str(value)) for value in values]
             table[shown(column)] = pa.array(texts, pa.string())
@@ -74,19 +74,22 @@ def statistics_parquet(records: Sequence[CaseRecord], names: Mapping[str, str]) 
     return out.getvalue()
 
 
-def _columns(records: Sequence[CaseRecord]) -> list[str]:
-    """Return the names of all statistics that any record has, in their order."""
+def _columns(records: Sequence[CaseRecord], before: Sequence[StoredTable]) -> list[str]:
+    """Return the names of all statistics that any line has, in their order."""
     every = (values for record in records for values in record.statistics.values())
-    return list(dict.fromkeys(column for values in every for column in values))
+    found = dict.fromkeys(column for values in every for column in values)
+    return list(found | dict.fromkeys(column for table in before for column in table.columns))
 
 
 def _lines(
-    records: Sequence[CaseRecord], names: Mapping[str, str], columns: Sequence[str]
-) -> Iterator[_Line]:
-    for record in records:
-        for label in sorted(record.statistics, key=label_order):
-            values = tuple(map(record.statistics[label].get, columns))
-            yield _Line(record.case, label, name_of(label, names), values)
+    records: Sequence[CaseRecord], names: Mapping[str, str], before: Sequence[StoredTable]
+) -> Iterator[Line]:
+    own = (
+        Line(record.case, label, name_of(label, names), record.statistics[label])
+        for record in records
+        for label in sorted(record.statistics, key=label_order)
+    )
+    return heapq.merge(own, *(table.lines() for table in before), key=lambda line: line.case)
 
 
 def _is_label(text: str) -> bool:

@@ -192,7 +192,12 @@ def markdown_table(records: Sequence[CaseRecord], limit: int = 100) -> str:
 def cell_text(value: str | None) -> str:
     """Return a text cell of one line that no spreadsheet takes for a formula."""
     text = shown(value or "")
-    return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
+    return f"'{text}" if is_formula(text) else text
+
+
+def is_formula(text: str) -> bool:
+    """Say whether a spreadsheet would take a cell for a formula."""
+    return text.startswith(_FORMULA_STARTS)
 
 
 def _rounded(value: float | None, places: int) -> float | None:
