@@ -13,6 +13,7 @@ from unet_pipeline.storage.sidecar import (
     InputDigest,
     LabelChange,
     MaskFault,
+    MemberFacts,
     OutputDigest,
     RunFacts,
     Sidecar,
@@ -32,6 +33,10 @@ FACTS = RunFacts(
     labels={"0": "background", "1": "liver", "2": "spleen"},
     versions={"torch": "2.13.0"},
     postprocessing_ignored=("FillHolesd",),
+    members=(
+        MemberFacts("a", digest_bytes(b"a"), digest_bytes(b"config")),
+        MemberFacts("b", digest_bytes(b"b"), digest_bytes(b"config")),
+    ),
 )
 SOUND = Sidecar(
     written=(LABELS, PICTURE),
@@ -115,6 +120,7 @@ sidecars = st.builds(
     run=st.builds(
         RunFacts, texts, texts, digests, tables(texts, plain), digests, tables(texts, plain),
         tables(texts, texts), tables(texts, texts), several(texts),
+        several(st.builds(MemberFacts, texts, digests, digests)),
     ),
     case=texts,
     inputs=several(st.builds(InputDigest, roles, counts, etags, digests)),

@@ -213,6 +213,7 @@ def _context(run: Run) -> dict[str, str]:
     settings, model = run.settings, run.model
     return {
         "Model": f"{model.bundle.name} ({model.bundle.weights_digest[:19]})",
+        **({"Members": _members(model)} if model.bundle.members else {}),
         "Images": settings.images,
         "Files": str(run.accounting or "not counted"),
         "Masks": masks_text(settings.masks, run.cases),
@@ -237,13 +238,16 @@ def _facts(
     """Return what a paragraph of methods says."""
     model, settings = run.model, run.settings
     bundle, spec = model.bundle, model.spec
+    targets = (str(one.network_def.get("_target_", "")) for one in bundle.each)
+    kinds = list(dict.fromkeys(target.rpartition(".")[2] for target in targets))
     with_statistics = sum(bool(one.statistics) for one in records)
     return MethodsFacts(
         versions=run.facts.versions,
         model=bundle.name,
         weights=bundle.weights_digest[:19],
-        network=str(bundle.network_def.get("_target_", "")).rpartition(".")[2],
-        networks=1 + len(bundle.further_weights),
+        network=kinds[0],
+        other_networks=kinds[1:],
+        networks=bundle.networks,
         references=bundle.references,
         transforms=[str(one["_target_"]).rpartition(".")[2] for one in bundle.preprocessing],
         roi_size=() if bundle.whole else spec.roi_size,
@@ -262,6 +266,10 @@ def _facts(
         has_dice=any(one.dice for one in records),
         is_reviewed=with_statistics >= LEAST_CASES,
     )
+
+
+def _members(model: Model) -> str:
+    return ", ".join(f"{one.name} ({one.weights_digest[:19]})" for one in model.bundle.members)
 
 
 def _windows(model: Model) -> str:

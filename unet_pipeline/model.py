@@ -20,6 +20,7 @@ from unet_pipeline.inference.importance import Blend
 from unet_pipeline.inference.predictor import ModelSpec
 from unet_pipeline.networks.bundle import WEIGHTS, Bundle
 from unet_pipeline.networks.costs import feature_bytes
+from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import Depth, at_depth
 from unet_pipeline.networks.registry import check_smallest_window, check_window, network_contract
@@ -145,9 +146,11 @@ def open_network(model: Model) -> nn.Module:
     """
     bundle, spec = model.bundle, model.spec
     network = load_network(bundle, spec.store)
-    check_smallest_window(bundle.network_def, bundle.in_plane_roi)
-    if bundle.own_network:
-        check_promise(network, bundle)
+    networks = cast(MeanOfNetworks, network).networks if bundle.members else [network]
+    for one, of in zip(networks, bundle.each, strict=True):
+        check_smallest_window(of.network_def, of.in_plane_roi)
+        if of.own_network:
+            check_promise(one, of)
     at_depth(network, spec.depth, bundle.adaptive)
     return network
 
@@ -171,8 +174,8 @@ def names_of(models: Sequence[Model]) -> list[str]:
             raise RequestError(
                 "models_differ",
                 subject=bundle.url,
-                found=f"a model of {_images_of(bundle)}",
-                wanted=f"{_images_of(first)}, as {first.name} takes",
+                found=f"a model of {images_of(bundle)}",
+                wanted=f"{images_of(first)}, as {first.name} takes",
                 remedy="Run it by itself",
             )
     return names
@@ -215,7 +218,8 @@ def _takes(bundle: Bundle) -> tuple[object, ...]:
     return (bundle.in_channels, names, bundle.slice_axis is not None)
 
 
-def _images_of(bundle: Bundle) -> str:
+def images_of(bundle: Bundle) -> str:
+    """Return what images a network takes, in words: how many channels, which, of what."""
     kind = "volumes" if bundle.slice_axis is None else "slices"
     names = ", ".join(bundle.channel_names) if bundle.in_channels > 1 else ""
     return f"{kind} of {bundle.in_channels} channels" + (f" ({names})" if names else "")

@@ -10,7 +10,7 @@ from unet_pipeline.config import (
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.model import Model
 from unet_pipeline.storage.ledger import digest_json
-from unet_pipeline.storage.sidecar import FORMAT, RunFacts
+from unet_pipeline.storage.sidecar import FORMAT, MemberFacts, RunFacts
 from unet_pipeline.stores import open_store as open_store
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.volume.region import Region
@@ -42,6 +42,7 @@ def facts_of(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
     another machine finishes must not begin again because ``auto`` chose otherwise there.
     """
     bundle, spec, engine = model.bundle, model.spec, asked.windows.engine
+    members = [{"weights": m.weights_digest, "config": m.config_digest} for m in bundle.members]
     settings = {
         "format": FORMAT,
         "roi_size": "whole" if bundle.whole else list(spec.roi_size),
@@ -51,6 +52,7 @@ def facts_of(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
         "engine": engine,
         "threads": spec.threads,
         "bundle_config": bundle.config_digest,
+        **({"ensemble": members} if members else {}),
         "decision": described(bundle.decision),
         "remedies": sorted(model.policy.fixes),
         **({} if model.policy.volume is None else {"volume": model.policy.volume}),
@@ -75,4 +77,7 @@ def facts_of(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
             **{name: version(name) for name in _VERSIONS},
         },
         postprocessing_ignored=tuple(bundle.not_done),
+        members=tuple(
+            MemberFacts(one.name, one.weights_digest, one.config_digest) for one in bundle.members
+        ),
     )

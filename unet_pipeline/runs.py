@@ -9,10 +9,11 @@ from unet_pipeline.config import (
     SegmentSettings,
 )
 from unet_pipeline.config.model_sets import with_models
+from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
-from unet_pipeline.model import Model, names_clash, names_of, open_model, open_network, region_of
+from unet_pipeline.model import Model, names_clash, names_of, open_network, region_of
 from unet_pipeline.records import Case
 from unet_pipeline.request import cohort_of, new_run_id
 from unet_pipeline.run_facts import facts_of, facts_within
@@ -136,8 +137,8 @@ def open_segment(settings: SegmentSettings) -> Run:
     settings = settings.in_version()
     store = open_store(settings.storage)
     settings = with_models(settings, store)
-    asked = [settings.with_model(model) for model in (settings.model, *settings.also)]
-    models = [_keeping(len(asked), open_model(one, store)) for one in asked]
+    asked = [settings.of_first, *map(settings.with_model, settings.also)]
+    models = [_keeping(len(asked), open_first(one, store)) for one in asked]
     for model in models:
         open_network(model)  # so that not every worker finds out that weights do not fit
     region = region_of(settings.within, models[0].bundle)

@@ -67,7 +67,8 @@ def test_commands_of_one_kind_have_the_same_settings():
     }  # fmt: skip
     assert ask["segment"] - ask["depths"] == {
         "--require-masks", "--no-require-masks",  # masks are what a depth is chosen by
-        "--also", "--within", "--combine", "--no-combine",  # a comparison names its models itself
+        # a comparison names its models itself
+        "--also", "--ensemble", "--within", "--combine", "--no-combine",
         "--labels",  # all are scored
         "--depth", "--resume", "--no-resume",  # all depths; what is done is never done again
         "--content", "--no-content", "--hourly-rate", "--currency",

@@ -82,6 +82,7 @@ def test_every_text_of_a_request_is_asked_about_or_names_nothing():
         {"images": "/etc"}, {"images": "file:///etc"}, {"images": "S3A://other/in"},
         {"images": "http://10.0.0.1/scans"}, {"images": "simplecache::s3://scans/in"},
         {"images": "memory://scans"}, {"masks": "s3://other/masks"},
+        {"also": ("phantom", "s3://other/b")}, {"ensemble": ("phantom", "s3://other/b")},
         {"model": "s3://other/bundle"}, {"model": "/tmp/bundle"}, {"model": "./phantom"},
         {"model": ".."}, {"model": "~"},
         {"output": "s3://results"}, {"output": "s3://results/nightly"},

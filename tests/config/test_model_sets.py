@@ -63,7 +63,7 @@ def test_a_local_file_names_what_lies_beside_it(tmp_path, monkeypatch):
         ("models: [a", "models_unreadable"),
         ("model: [a]", "setting_unknown: .*'model'.*Did you mean models"),
         ("models: []", "setting_invalid: models in memory://sets/organs.yaml"),
-        ("combine: true", "setting_invalid: models in memory://sets/organs.yaml: found nothing"),
+        ("combine: true", "setting_invalid: models in memory://sets/organs.yaml: found no model"),
         ("models: [a, [b]]", "setting_invalid: models in memory"),
         ("models: [a, other.yml]", "setting_invalid: models in .*no further file of models"),
         ("models: ['s3://me:pw@b/a']", "setting_invalid: models in .*takes no password"),
@@ -101,6 +101,8 @@ def test_a_site_is_asked_about_each_model_in_it(tmp_path, model):
     (tmp_path / "site" / "link").symlink_to(tmp_path / "other")
     site = Allowed(prefixes=("s3://scans", "s3://results", str(tmp_path / "site")))
     text = f"models: [a, phantom, '{model.format(tmp=tmp_path)}']"
+    if model == "s3://other/a":
+        text = f"ensemble: [a, {model}]"
     with pytest.raises(RequestError, match="names a place") as caught:
         check_allowed(asked(text, str(tmp_path / "site")), site)
     assert caught.value.code == "prefix_not_allowed"

@@ -23,9 +23,15 @@ from unet_pipeline.storage.sidecar import Stamp, read_sidecar, read_stamp, stamp
 DATA = write_sidecar(SOUND)
 CONTENT = json.loads(DATA)
 OPEN = {"settings", "engine", "labels", "versions", "dice", "seconds", "inputs", "written",
-        "fixed", "postprocessing_ignored", "label_changes", "statistics", "1", "decision",
-        "roi_size"}  # fmt: skip
-OPTIONAL = {("mask_fault",), ("postprocessing_ignored",), ("label_changes",), ("statistics",)}
+        "fixed", "postprocessing_ignored", "members", "label_changes", "statistics", "1",
+        "decision", "roi_size"}  # fmt: skip
+OPTIONAL = {
+    ("mask_fault",),
+    ("postprocessing_ignored",),
+    ("members",),
+    ("label_changes",),
+    ("statistics",),
+}
 
 
 @given(sidecars)

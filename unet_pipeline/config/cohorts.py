@@ -124,6 +124,13 @@ class SegmentSettings(Settings):
         "The results of each model then go to a folder of its name below the output. May be given "
         "again.",
     )
+    ensemble: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True)] = Field(
+        (),
+        title="Further members",
+        description="Another network for the same labels: its scores and those of --model are "
+        "averaged in each window, as those of folds are, and decide one label map. All but the "
+        "network must be the same. May be given again.",
+    )
     within: Annotated[str | None, Option(metavar="LABEL:MM")] = Field(
         None,
         title="Within a region",
@@ -190,12 +197,13 @@ class SegmentSettings(Settings):
 
     @model_validator(mode="after")
     def _within_another(self) -> "SegmentSettings":
-        if any(map(is_model_set, self.also)):
-            raise ValueError("takes a file of models as model, and not in also")
+        if any(map(is_model_set, (*self.also, *self.ensemble))):
+            raise ValueError("takes a file of models as model, and not in also or ensemble")
         if is_model_set(self.model):
-            if self.also or self.within or self.combine:
+            if self.also or self.ensemble or self.within or self.combine:
                 raise ValueError(
-                    "takes also, within and combine from the file of models, and not beside it"
+                    "takes also, ensemble, within and combine from the file of models, and not "
+                    "beside it"
                 )
             return self
         if self.within and not self.also:
@@ -206,9 +214,13 @@ class SegmentSettings(Settings):
 
     def with_model(self, model: str) -> "SegmentSettings":
         """Return the request for one of its models alone."""
-        return self.model_copy(
-            update={"model": model, "also": (), "within": None, "combine": False}
-        )
+        alone = {"also": (), "ensemble": (), "within": None, "combine": False}
+        return self.model_copy(update={"model": model, **alone})
+
+    @property
+    def of_first(self) -> "SegmentSettings":
+        """The request for the first model alone, with the members that it may have."""
+        return self.with_model(self.model).model_copy(update={"ensemble": self.ensemble})
 
     @property
     def label_steps(self) -> tuple[str, ...]:

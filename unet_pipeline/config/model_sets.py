@@ -6,6 +6,7 @@
     within: liver:20
     combine: true
 
+``ensemble: [a, b]`` stands for ``--model a --ensemble b``, with ``models`` as the further ones.
 A model is a URL, a place relative to the file, or the name of a bundle that comes with the package.
 Whoever opens a request reads the file once and goes on with the request that it stands for; what a
 run may name is asked of that one, too (``permission.py``).
@@ -41,7 +42,8 @@ Member = Annotated[Place, AfterValidator(_no_set)]
 class ModelSet(Settings):
     """What a file of models says; its values are held against the request's own fields, too."""
 
-    models: tuple[Member, ...] = Field(min_length=1, max_length=MOST_MODELS)
+    models: tuple[Member, ...] = Field((), max_length=MOST_MODELS)
+    ensemble: tuple[Member, ...] | None = Field(None, min_length=2, max_length=MOST_MODELS)
     within: str | None = None
     combine: bool = False
 
@@ -66,11 +68,23 @@ def with_models(settings: _S, store: Store) -> _S:
         (name,): f"{name} in {redact(url)}" for name in ModelSet.model_fields
     }
     found = settings_of(ModelSet, places, **said)
-    model, *also = (_place_of(one, url) for one in found.models)
     typed = {name: getattr(settings, name) for name in settings.model_fields_set}
-    values = {"model": model, "also": tuple(also)}
-    values |= {name: value for name, value in said.items() if name != "models"}
-    return settings_of(type(settings), places, **{**typed, **values})
+    more = {name: said[name] for name in ("within", "combine") if name in said}
+    return settings_of(type(settings), places, **{**typed, **_models_in(found, url), **more})
+
+
+def _models_in(found: ModelSet, url: str) -> dict[str, Any]:
+    """Return the fields of a request that name models."""
+    models, members = ([_place_of(one, url) for one in some or ()]
+                       for some in (found.models, found.ensemble))  # fmt: skip
+    if members:
+        return {"model": members[0], "ensemble": members[1:], "also": models}
+    if not models:
+        raise RequestError(
+            "setting_invalid", subject=f"models in {redact(url)}", found="no model",
+            wanted="a list of bundles", remedy="Compare it with docs/several-models.md",
+        )  # fmt: skip
+    return {"model": models[0], "also": models[1:]}
 
 
 def _place_of(model: str, file: str) -> str:

@@ -24,6 +24,7 @@ PLACES = frozenset(
         "model",
         "models",
         "also",
+        "ensemble",
         "output",
         "fix",
         "allow",
@@ -32,7 +33,7 @@ PLACES = frozenset(
     }
 )
 FILES = frozenset({"site", "tls"})
-BUNDLES = frozenset({"model", "models", "also"})
+BUNDLES = frozenset({"model", "models", "also", "ensemble"})
 _BARE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 _S = TypeVar("_S", bound=BaseModel)
 

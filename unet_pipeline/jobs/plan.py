@@ -13,10 +13,11 @@ from unet_pipeline import stopping
 from unet_pipeline.case_runs import quarantined
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.config.model_sets import with_models
+from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.workload import steps_by_header
-from unet_pipeline.model import Model, open_model
+from unet_pipeline.model import Model
 from unet_pipeline.records import Case, CaseRecord, Rate
 from unet_pipeline.request import cohort_of, job_of, open_store, plan_from_header, rate_of
 from unet_pipeline.speed import Speed
@@ -199,7 +200,7 @@ def open_plan(settings: SegmentSettings) -> PlanRun:
             wanted="one: what each takes is planned by itself",
             remedy="Plan each model alone; a run of all reads the volumes once",
         )  # fmt: skip
-    model = open_model(settings, store)
+    model = open_first(settings, store)
     cohort = cohort_of(settings, store, model.bundle)
     return PlanRun(settings, store, model, cohort)
 
@@ -229,7 +230,7 @@ def plan_one(settings: SegmentSettings) -> tuple[PlanRun, CasePlan, TilePlan]:
         If it cannot be read, or the gate refuses it.
     """
     store = open_store(settings.storage)
-    model = open_model(settings, store)
+    model = open_first(settings, store)
     case = Case(settings.images, (settings.images,))
     run = PlanRun(settings, store, model, Cohort((case,), ()))
     plan, tiles = _plan(run, case, replace(model.policy, channels=None))

@@ -85,6 +85,9 @@ class Bundle:
         and gives.
     references
         What the bundle asks to be cited.
+    members
+        Bundles whose scores are averaged, in the order in which they are added; empty for a bundle
+        that is none but itself.
     channel_names
         What the bundle calls the channels that its network takes, in order; empty if it does not.
     """
@@ -116,6 +119,17 @@ class Bundle:
     further_weights: tuple[str, ...] = ()
     mirror_axes: tuple[int, ...] | None = None
     references: tuple[str, ...] = ()
+    members: tuple["Bundle", ...] = ()
+
+    @property
+    def each(self) -> tuple["Bundle", ...]:
+        """The bundles whose networks are run: the members, or this one."""
+        return self.members or (self,)
+
+    @property
+    def networks(self) -> int:
+        """How many trained networks there are, folds included."""
+        return sum(1 + len(one.further_weights) for one in self.each)
 
     @property
     def in_plane_roi(self) -> tuple[int, ...]:

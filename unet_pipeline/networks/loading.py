@@ -8,6 +8,7 @@ from unet_pipeline.errors import of_request
 from unet_pipeline.evaluation.prediction import CALIBRATION, DiceCalibration
 from unet_pipeline.networks.bundle import INFERENCE, PACKAGED, Bundle, check_unchanged, digest_of
 from unet_pipeline.networks.bundle_config import MOST_BYTES, invalid
+from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.monai_bundle import read_monai_bundle
 from unet_pipeline.networks.nnunet.checkpoint import CHECKPOINT
 from unet_pipeline.networks.nnunet.folder import is_nnunet_folder, load_folds, read_nnunet_folder
@@ -59,6 +60,8 @@ def load_network(bundle: Bundle, store: Store) -> nn.Module:
         ``network_def``; what
         ``build_trusted`` raises.
     """
+    if bundle.members:
+        return MeanOfNetworks([load_network(one, store) for one in bundle.members])
     if bundle.weights_file.endswith(CHECKPOINT):
         return load_folds(bundle, store)
     url = join(bundle.url, bundle.weights_file)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveDepth, AdaptiveRule
+from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.nested import NestedUNet
 
 Mode = Literal["fast", "accurate"]
@@ -77,6 +78,8 @@ def at_depth(
     """
     if depth is None:
         return network
+    if isinstance(network, MeanOfNetworks):
+        return MeanOfNetworks([at_depth(one, depth, rule) for one in network.networks])
     check_depth(network, depth if isinstance(depth, int) else depths_of(network))
     assert isinstance(network, NestedUNet)  # noqa: S101  it has depths
     if isinstance(depth, int):

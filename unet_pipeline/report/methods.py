@@ -70,6 +70,8 @@ class MethodsFacts:
         Name of the network's class.
     networks
         Trained networks whose scores are averaged.
+    other_networks
+        Names of further classes among them.
     references
         What the model asks to be cited.
     transforms
@@ -100,6 +102,7 @@ class MethodsFacts:
     counts: Mapping[str, int]
     labels: Sequence[str]
     networks: int = 1
+    other_networks: Sequence[str] = ()
     mirror: Sequence[int] = ()
     depth: str = ""
     steps: Sequence[str] = ()
@@ -149,8 +152,11 @@ def methods_of(facts: MethodsFacts) -> Methods:
 
 def _model(facts: MethodsFacts, cite: _Cite) -> list[str]:
     model = f"{facts.model}{cite(*facts.references)}"
-    name, reference = _NETWORKS.get(facts.network, (facts.network, ""))
-    network = f"{name}{cite(reference) if reference else ''}"
+    kinds = []
+    for one in (facts.network, *facts.other_networks):
+        name, reference = _NETWORKS.get(one, (one, ""))
+        kinds.append(f"{name}{cite(reference) if reference else ''}")
+    network = " or a ".join(kinds)
     if facts.networks > 1:
         network = f"{facts.networks} networks whose scores were averaged, each a {network}"
     else:

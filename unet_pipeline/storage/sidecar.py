@@ -50,6 +50,15 @@ _Row = tuple[Number, Number, Number, Number]
 
 
 @dataclass(frozen=True)
+class MemberFacts:
+    """One of the bundles whose scores were averaged: its name, digests of weights and config."""
+
+    model: Text
+    weights: Sha256
+    config: Sha256
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """What all cases of a run are made with.
 
@@ -67,6 +76,8 @@ class RunFacts:
         Of the libraries that compute.
     postprocessing_ignored
         Steps of the bundle that were left out on request.
+    members
+        Of an ensemble; empty for one model.
     """
 
     run_id: Text
@@ -78,6 +89,7 @@ class RunFacts:
     labels: Mapping[str, str]
     versions: Mapping[str, str]
     postprocessing_ignored: tuple[Text, ...] = ()
+    members: tuple[MemberFacts, ...] = ()
 
 
 @dataclass(frozen=True)
