@@ -22,6 +22,7 @@ from unet_pipeline.cost import run_cost
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.evaluation.differences import sentence_of
 from unet_pipeline.evaluation.doubts import LEAST_CASES
+from unet_pipeline.evaluation.groups import groups_of
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.model import Model
 from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
@@ -76,7 +77,7 @@ def close_segment(
     }
     names = {str(number): name for number, name in run.model.bundle.labels.items()}
     earlier = _earlier(run, records, names, stopped)
-    reviews = review(records, names, others=earlier.records)
+    reviews = review(records, names, others=earlier.records, groups=groups_of(run.cases))
     cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
     summary = RunSummary(
         run_id=run.run_id,

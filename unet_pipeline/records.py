@@ -37,8 +37,9 @@ class Case:
         URL of the reference mask, or None; of a mask in parts, of the first.
     parts
         The files of a mask that has one for each structure; empty for a mask in one file.
-    split, fold
-        What the columns of these names say in a manifest, as text; empty without them.
+    split, fold, sex, age
+        What the columns of these names say in a manifest, as text; empty without them. Sex and age
+        are used for groups of cases alone, and stand in nothing that is written.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Case:
     split: str = ""
     fold: str = ""
     parts: tuple[Part, ...] = ()
+    sex: str = field(default="", repr=False, compare=False)
+    age: str = field(default="", repr=False, compare=False)
 
     @property
     def mask_files(self) -> tuple[str, ...]:

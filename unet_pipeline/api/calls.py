@@ -24,6 +24,7 @@ from unet_pipeline.config import (
     TrainSettings,
 )
 from unet_pipeline.errors import RunStopped
+from unet_pipeline.evaluation.groups import groups_of
 from unet_pipeline.jobs.check import close_check, open_check, run_check
 from unet_pipeline.jobs.plan import CasePlan, close_plan, open_plan, run_plan
 from unet_pipeline.jobs.segment import (
@@ -111,7 +112,8 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
 
 def _segmented(run: Run, records: Iterable[CaseRecord], summary: RunSummary) -> Segmented:
     mine = _by_name(record for record in records if record.model == summary.model)
-    return Segmented(mine, summary, run.model.bundle.labels, run.store)
+    groups = groups_of(run.cases)
+    return Segmented(mine, summary, run.model.bundle.labels, run.store, groups=groups)
 
 
 def check(images: str, masks: str | None = None, **settings: Any) -> Checked:

@@ -11,6 +11,7 @@ from unet_pipeline import console
 from unet_pipeline.api.tables import checks_table, html_of, plans_table, statistics_table
 from unet_pipeline.archive import TABLE, others_in
 from unet_pipeline.errors import CaseError
+from unet_pipeline.evaluation.groups import Group
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.jobs.plan import CasePlan, Estimate
 from unet_pipeline.jobs.statistics import StatisticsSummary
@@ -103,12 +104,15 @@ class Segmented(Records[CaseRecord]):
         Names of the labels.
     also
         What further models did, by their names.
+    groups
+        Sex and age of patients, by case, where a manifest says them.
     """
 
     summary: RunSummary
     names: Mapping[int, str]
     store: Store = field(repr=False)
     also: Mapping[str, "Segmented"] = field(default_factory=dict)
+    groups: Mapping[str, Group] = field(default_factory=dict, repr=False)
 
     def to_review(self) -> list[Review]:
         """Return the label maps that are unlike the others, worst first, with the reasons.
@@ -118,7 +122,7 @@ class Segmented(Records[CaseRecord]):
         names = {str(label): name for label, name in self.names.items()}
         table = join(parent(self.summary.report), TABLE)
         earlier = others_in(self.store, table, (one.case for one in self.records))
-        return review(self.records, names, others=earlier)
+        return review(self.records, names, others=earlier, groups=self.groups)
 
     def labels(self, case: int | str) -> LabelMap:
         """Read the label map of a case.

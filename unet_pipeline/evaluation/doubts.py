@@ -52,11 +52,20 @@ class Case:
         return found
 
 
-def robust_z(numbers: NDArray[np.float64], least: float) -> NDArray[np.float64]:
-    """Return how far each number is from the median, in units of 1.4826 MAD, or of ``least``."""
-    median = np.median(numbers)
-    away = np.abs(numbers - median)
-    scores: NDArray[np.float64] = away / max(_MAD * float(np.median(away)), least)
+def robust_z(
+    numbers: NDArray[np.float64], least: float, among: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return how far each number is from the median, in units of 1.4826 MAD, or of ``least``.
+
+    Parameters
+    ----------
+    among
+        What median and MAD are of. Default: the numbers.
+    """
+    among = numbers if among is None else among
+    median = np.median(among)
+    deviation = _MAD * float(np.median(np.abs(among - median)))
+    scores: NDArray[np.float64] = np.abs(numbers - median) / max(deviation, least)
     return scores
 
 

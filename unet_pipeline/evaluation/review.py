@@ -10,6 +10,7 @@ exchanged is known by names (``laterality``), and of each case by itself;
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from unet_pipeline.evaluation.doubts import (
     robust_z,
 )
 from unet_pipeline.evaluation.follow_up import changed, previous_scans
+from unet_pipeline.evaluation.groups import NOBODY, Group, populations
 from unet_pipeline.evaluation.laterality import exchanged
 from unet_pipeline.evaluation.prediction import PREDICTED
 from unet_pipeline.records import CaseRecord
@@ -62,6 +64,8 @@ class _Measure:
         Writes it for people.
     low_only
         Whether only what is too small is doubtful.
+    of_size
+        Whether it is held against patients of that sex and age, where these are known.
     """
 
     name: str
@@ -69,6 +73,7 @@ class _Measure:
     least: float
     shown: Callable[[float], str]
     low_only: bool = False
+    of_size: bool = False
 
 
 def review(
@@ -76,6 +81,7 @@ def review(
     names: Mapping[str, str] | None = None,
     least: float = DOUBTFUL,
     others: Sequence[CaseRecord] = (),
+    groups: Mapping[str, Group] = MappingProxyType({}),
 ) -> list[Review]:
     """Return the cases that want a look, worst first.
 
@@ -90,6 +96,8 @@ def review(
         Score from which something is doubtful.
     others
         Further cases: what is usual is learned from them, too, and they are not looked at.
+    groups
+        Sex and age of patients, by case, where they are known.
     """
     known = _known(records)
     doubts: dict[str, list[Doubt]] = {one.name: [] for one in known}
@@ -98,7 +106,7 @@ def review(
     every = [*known, *_known(others)]
     previous = previous_scans(one.name for one in every)
     for label in sorted({label for one in known for label in one.labels}):
-        for case, doubt in _doubts_about(label, every, previous, least):
+        for case, doubt in _doubts_about(label, every, previous, least, groups):
             if case in doubts:
                 doubts[case].append(doubt)
     found = [
@@ -118,7 +126,11 @@ def _known(records: Sequence[CaseRecord]) -> list[Case]:
 
 
 def _doubts_about(
-    label: str, cases: Sequence[Case], previous: Mapping[str, str], least: float
+    label: str,
+    cases: Sequence[Case],
+    previous: Mapping[str, str],
+    least: float,
+    groups: Mapping[str, Group],
 ) -> Iterator[tuple[str, Doubt]]:
     asked = [one for one in cases if label in one.labels]
     there = [one for one in asked if one.labels[label].get("voxels")]
@@ -129,13 +141,17 @@ def _doubts_about(
             if not one.labels[label].get("voxels"):
                 yield one.name, Doubt(label, MOST, f"absent, in {len(there)} cases it is there")
     for measure in _MEASURES:
-        yield from _outliers(label, measure, there, least)
+        yield from _outliers(label, measure, there, least, groups)
     yield from _poor(label, there, least)
     yield from changed(label, there, previous, least)
 
 
 def _outliers(
-    label: str, measure: _Measure, cases: Sequence[Case], least: float
+    label: str,
+    measure: _Measure,
+    cases: Sequence[Case],
+    least: float,
+    groups: Mapping[str, Group],
 ) -> Iterator[tuple[str, Doubt]]:
     """Yield the cases whose number is far from the others'."""
     values = [(one.name, measure.of(label, one)) for one in cases]
@@ -143,14 +159,18 @@ def _outliers(
     if len(told) < LEAST_CASES:
         return
     numbers = np.array([value for _, value in told])
-    scores = robust_z(numbers, measure.least)
-    if measure.low_only:
-        scores = np.where(numbers < np.median(numbers), scores, 0.0)
-    low, high = (measure.shown(end) for end in np.percentile(numbers, (5, 95)))
-    for (case, value), score in zip(told, scores.tolist(), strict=True):
-        if score >= least:
-            what = f"{measure.name} {measure.shown(value)}, usually {low} to {high}"
-            yield case, Doubt(label, min(score, MOST), what)
+    known = [groups.get(case, NOBODY) if measure.of_size else NOBODY for case, _ in told]
+    for one in populations(known, LEAST_CASES):
+        among = numbers[one.among]
+        scores = robust_z(numbers, measure.least, among)
+        if measure.low_only:
+            scores = np.where(numbers < np.median(among), scores, 0.0)
+        low, high = (measure.shown(end) for end in np.percentile(among, (5, 95)))
+        usual = f"usually {low} to {high}" + (f" in {one.what}" if one.what else "")
+        for index in np.flatnonzero(one.judged & (scores >= least)):
+            case, value = told[index]
+            what = f"{measure.name} {measure.shown(value)}, {usual}"
+            yield case, Doubt(label, min(float(scores[index]), MOST), what)
 
 
 def _poor(label: str, cases: Sequence[Case], least: float) -> Iterator[tuple[str, Doubt]]:
@@ -209,11 +229,11 @@ def _mm(value: float) -> str:
 
 
 _MEASURES = (
-    _Measure("volume", log_volume, 0.05, ml_text),
+    _Measure("volume", log_volume, 0.05, ml_text, of_size=True),
     _Measure(SCATTERED, _scattered, 0.01, lambda value: f"{value:.0%}"),
-    _Measure("length from left to right", _log_length("x"), 0.05, _mm),
-    _Measure("length from back to front", _log_length("y"), 0.05, _mm),
-    _Measure("length from foot to head", _log_length("z"), 0.05, _mm),
+    _Measure("length from left to right", _log_length("x"), 0.05, _mm, of_size=True),
+    _Measure("length from back to front", _log_length("y"), 0.05, _mm, of_size=True),
+    _Measure("length from foot to head", _log_length("z"), 0.05, _mm, of_size=True),
     _Measure("right of the middle of all labels by", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("before the middle of all labels by", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("above the middle of all labels by", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),

@@ -1,9 +1,10 @@
 """Cohorts written down as a table: CSV or JSON lines with the columns ``case,image,mask``.
 
 ``image`` holds the channels of a case, separated by ``;``. ``mask`` may be empty or absent, and so
-may ``split`` and ``fold``, which say what training does with a case. Relative paths start at the
-manifest's folder. Other columns are ignored. In manifests that are written here, a path is relative
-where it lies below that folder, and else whole: so it means the same wherever it is read from.
+may ``split`` and ``fold``, which say what training does with a case, and ``sex`` and ``age``.
+Relative paths start at the manifest's folder. Other columns are ignored. In manifests that are
+written here, a path is relative where it lies below that folder, and else whole: so it means the
+same wherever it is read from.
 """
 
 import csv
@@ -33,7 +34,8 @@ from unet_pipeline.storage.urls import (
 )
 
 MOST_BYTES = 256 * 2**20  # more than a million cases
-_COLUMNS = ("case", "image", "mask", "split", "fold")
+_COLUMNS = ("case", "image", "mask", "split", "fold", "sex", "age")
+_MOST_OF_A_NOTE = 32  # characters
 _SUFFIX_ENDS = {".nii", ".hdr", ".img"}
 _NO_NAMES = {"", ".", ".."}
 _Cells = tuple[Any, ...]  # of one row, in the order of _COLUMNS
@@ -79,7 +81,7 @@ def manifest_bytes(cases: Iterable[Case], url: str) -> bytes:
         row = {"case": case.name, "image": ";".join(_written(one, folder) for one in case.images)}
         if case.mask is not None:
             row["mask"] = _written(case.mask, folder)
-        row.update({key: word for key in ("split", "fold") if (word := getattr(case, key))})
+        row.update({key: word for key in _COLUMNS[3:] if (word := getattr(case, key))})
         lines.append(json_text(row) + "\n")
     return "".join(lines).encode()
 
@@ -243,7 +245,7 @@ def _json_rows(text: io.TextIOWrapper, url: str) -> Iterator[tuple[int, _Cells]]
 
 
 def _case(cells: _Cells, url: str, line: int) -> Case:
-    case, image, mask, split, fold = cells
+    case, image, mask, split, fold, sex, age = cells
     name = _cell(case, "case", url, line)
     if name[-4:].lower() in _SUFFIX_ENDS or name[-3:].lower() == ".gz":
         name = without_ending(name) or name
@@ -263,7 +265,15 @@ def _case(cells: _Cells, url: str, line: int) -> Case:
         _resolve(of_mask, "mask", url, line) if of_mask else None,
         split=_word(split, "split", url, line) if split else "",
         fold=_word(fold, "fold", url, line) if fold not in (None, "") else "",
+        sex=_note(sex),
+        age=_note(age),
     )
+
+
+def _note(value: Any) -> str:
+    """Return a cell that nothing depends on: empty for what is neither text nor a number."""
+    known = isinstance(value, str | int | float) and not isinstance(value, bool)
+    return str(value).strip()[:_MOST_OF_A_NOTE] if known else ""
 
 
 def _word(value: Any, column: str, url: str, line: int) -> str:
