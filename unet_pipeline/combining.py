@@ -44,6 +44,7 @@ def combined_model(models: Sequence[Model]) -> Model:
         weights_digest=digest_json(COMBINED),
         label_steps=(),
         not_done=(),
+        members=(),
     )
     policy = replace(first.policy, labels=frozenset(labels))
     spec = replace(first.spec, bundle=bundle)

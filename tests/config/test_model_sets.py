@@ -13,6 +13,7 @@ from unet_pipeline.config.model_sets import with_models
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.plan import open_plan
+from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline_flows.lifecycle import run_checked
 
@@ -137,6 +138,11 @@ def test_each_model_in_it_needs_trust(tmp_path):
 def test_several_models_in_it_are_not_planned_together():
     with pytest.raises(RequestError, match="Plan each model alone"):
         open_plan(asked("models: [a, b]"))
+
+
+def test_other_commands_say_that_they_take_a_bundle():
+    with pytest.raises(RequestError, match="only segment and plan take a file of models"):
+        load_bundle(asked("models: [a]").model, STORE)
 
 
 def test_the_command_takes_it(tmp_path):

@@ -21,6 +21,7 @@ from unet_pipeline.networks.ensemble import ensemble_bundle
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import at_depth
 from unet_pipeline.networks.registry import final_scores
+from unet_pipeline.request import list_cohort
 from unet_pipeline.storage.store import Store
 
 STORE, ROI = Store(), (16, 24, 16)
@@ -169,7 +170,11 @@ def test_a_file_of_models_and_a_plan_take_it(place):
     assert found == SegmentSettings(
         **fine, model=first, ensemble=(second,), also=(third,), combine=True
     )
-    names = [run.model_name for run in open_segment(found).each]
-    assert names == ["first+second", "third", "combined"]
+    (case,) = list_cohort(SegmentSettings(**fine, model=f"{place}/three.yaml")).cases
+    assert case.name == "image"
+    runs = open_segment(found).each
+    assert [(run.model_name, len(run.facts.members)) for run in runs] == [
+        ("first+second", 2), ("third", 0), ("combined", 0),
+    ]  # fmt: skip
     run = open_plan(SegmentSettings(**fine, model=first, ensemble=(second,)))
     assert close_plan(run, list(run_plan(run)), 0, None).windows > 1

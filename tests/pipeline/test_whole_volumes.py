@@ -15,10 +15,13 @@ from monai.inferers.inferer import SimpleInferer
 from monai.transforms.croppad.array import DivisiblePad
 from monai.transforms.post.dictionary import Invertd
 
+from unet_pipeline.config import SegmentSettings
+from unet_pipeline.ensembles import open_first
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.storage.store import Store
+from unet_pipeline.tiling.plan import SCORE_BYTES
 from unet_pipeline.tiling.windows import in_volume, whole_window
 
 AFFINE = np.diag([1.5, 1.5, 2.0, 1.0])
@@ -129,6 +132,23 @@ def test_what_the_network_would_take_is_known_from_the_header_and_refused(bundle
         assert found["large"]["code"] == "window_too_large"
         assert "--memory-gb" in found["large"]["message"]
     assert found["small"]["code"] == "image_constant"
+
+
+def test_an_ensemble_takes_the_memory_of_its_largest_member(bundle, images, tmp_path):
+    random_bundle(tmp_path, features=(16, 8, 8), preprocessing=[transform("ScaleIntensityd")])
+    other = simple(tmp_path)
+
+    def bytes_of(model: str, *members: str) -> int:
+        asked = SegmentSettings(images="a", output="b", model=model, ensemble=members)
+        return open_first(asked, Store()).policy.layout.voxel_bytes
+
+    assert bytes_of(bundle) < (large := bytes_of(other))
+    assert (
+        bytes_of(bundle, other) == large + 3 * SCORE_BYTES
+    )  # the sum of the scores of three classes beside
+    where = (images / "odd.nii.gz", "--model", bundle, "--ensemble", other)
+    (done,) = said("segment", *where, "--output", tmp_path / "out", "--cluster", "serial").values()
+    assert (done["status"], done["windows"]) == ("done", 1)
 
 
 def test_a_2d_network_takes_each_slice_whole(tmp_path):

@@ -54,7 +54,8 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
     images
         A folder or prefix, a glob, a BIDS tree, or a manifest; any URL of fsspec.
     model
-        A bundle of MONAI, a trained model of nnU-Net, or the name of a bundle of this package.
+        A bundle of MONAI, a trained model of nnU-Net, or the name of a bundle of this package; or a
+        file that lists models (docs/several-models.md).
     output
         Prefix that label maps, sidecars and reports are written to.
     **settings

@@ -172,7 +172,9 @@ def _no_bundle(url: str) -> RequestError:
         "bundle_missing",
         found=f"no {INFERENCE} there",
         wanted=f"a MONAI bundle, or one of the package: {', '.join(packaged_bundles())}",
-        remedy="Check the name or URL of the bundle; of weights alone, unet-pipeline bundle make "
+        remedy="Name one of the models that it lists: only segment and plan take a file of models"
+        if url.lower().endswith((".yaml", ".yml"))
+        else "Check the name or URL of the bundle; of weights alone, unet-pipeline bundle make "
         "makes one",
         subject=url,
     )
