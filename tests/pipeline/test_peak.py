@@ -6,7 +6,7 @@ import sys
 import pytest
 from bundles import CT, random_bundle, transform
 
-ROOM_BYTES = 200_000_000  # what compilers and buffers take, whatever the volume
+ROOM_BYTES = 300_000_000  # what compilers and buffers take, whatever the volume
 CHILD = """
 import resource, sys
 from unet_pipeline.processes import prepare_process
@@ -32,6 +32,7 @@ run = open_segment(SegmentSettings(
     images=f"{folder}/images", model=f"{folder}/bundle", output=f"{folder}/out",
     cluster=ClusterSettings(kind="serial", threads=1),
     budget=Budget(memory_gb=0.1, scratch=folder),
+    postprocess=("largest", "remove-small:0.5ml", "fill-holes", "keep:1"),
 ))
 before = peak()
 with open_executor(ClusterSpec("serial")) as executor:

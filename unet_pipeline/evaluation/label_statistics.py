@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_pipeline.evaluation.part_sizes import part_sizes
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
+from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.compiling import compiled
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
@@ -238,14 +238,15 @@ def label_statistics(
 
 
 def _structures(labels_XYZ: NDArray[Any], grid: VoxelGrid) -> Iterator[tuple[int, Structure]]:
-    parts = part_sizes(labels_XYZ)
+    parts = parts_of(labels_XYZ)
+    sizes = {int(parts.group[of_label[0]]): parts.voxels[of_label] for of_label in parts.groups}
     surfaces_mm2 = surface_areas_mm2(labels_XYZ, grid.affine[:3, :3])
     slices = tuple(np.zeros((len(surfaces_mm2), n), np.int64) for n in labels_XYZ.shape)
     _count_slices(labels_XYZ.T, *slices)
     for label in np.flatnonzero(slices[0].any(axis=1)).tolist():
         if label:
             of_label = tuple(counts[label] for counts in slices)
-            yield label, Structure(of_label, grid, parts[label], float(surfaces_mm2[label]))
+            yield label, Structure(of_label, grid, sizes[label], float(surfaces_mm2[label]))
 
 
 def _intensities(

@@ -4,12 +4,15 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import cc3d
 import numpy as np
-import numpy.typing as npt
-from scipy import ndimage
 
-from unet_pipeline.postprocessing.parts import FULL, Connectivity, check_order, parts_of
+from unet_pipeline.postprocessing.parts import (
+    FULL,
+    Connectivity,
+    check_order,
+    parts_as,
+    parts_of,
+)
 from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
@@ -58,19 +61,17 @@ class FillHoles:
         Each hole is enclosed by one part, so it lies in the box of that part, and reaches no side
         of it. Small boxes are quick: a speck does not make a box of the whole volume.
         """
-        numbers_XYZ, count = cc3d.connected_components(
-            inside_XYZ != label, connectivity=self.connectivity, return_N=True
-        )
-        is_hole = np.ones(count + 1, np.bool_)
+        parts = parts_as(inside_XYZ, lambda slab_XYZ: slab_XYZ != label, self.connectivity)
+        sides = np.array(inside_XYZ.shape) - 1
+        is_hole = ~((parts.first == 0) | (parts.last == sides)).any(axis=1, keepdims=True)[:, 0]
         is_hole[0] = False
-        for side in _sides(numbers_XYZ):
-            is_hole[np.unique(side)] = False
-        if not is_hole.any():
-            return 0, Counter()
-        holes_XYZ = is_hole[numbers_XYZ]
-        lost, voxels = np.unique(inside_XYZ[holes_XYZ], return_counts=True)
-        inside_XYZ[holes_XYZ] = label
-        return int(is_hole.sum()), Counter(dict(zip(lost.tolist(), voxels.tolist(), strict=True)))
+        lost = Counter[int]()
+        for slab, parts_XYZ in parts.slabs_with(is_hole):
+            holes_XYZ, slab_XYZ = is_hole[parts_XYZ], inside_XYZ[..., slab]
+            others, voxels = np.unique(slab_XYZ[holes_XYZ], return_counts=True)
+            lost += Counter(dict(zip(others.tolist(), voxels.tolist(), strict=True)))
+            slab_XYZ[holes_XYZ] = label
+        return int(is_hole.sum()), lost
 
     def _changes(
         self, label: int, filled: Sequence[tuple[int, Counter[int]]], voxel_ml: float
@@ -88,15 +89,13 @@ class FillHoles:
 def _boxes_of_parts(labels_XYZ: Labels) -> dict[int, list[tuple[slice, ...]]]:
     """Return the boxes of the parts of each label that are large enough to enclose something."""
     parts = parts_of(labels_XYZ)
+    large = (parts.group > 0) & (parts.last - parts.first + 1 >= _LEAST).all(axis=1)
     found: dict[int, list[tuple[slice, ...]]] = {}
-    for number, box_zyx in enumerate(ndimage.find_objects(parts.numbers_XYZ.T), start=1):
-        if all(side.stop - side.start >= _LEAST for side in box_zyx):
-            found.setdefault(int(parts.group[number]), []).append(box_zyx[::-1])
+    for part in np.flatnonzero(large):
+        corners = zip(parts.first[part].tolist(), parts.last[part].tolist(), strict=True)
+        box = tuple(slice(first, last + 1) for first, last in corners)
+        found.setdefault(int(parts.group[part]), []).append(box)
     return found
-
-
-def _sides(array_XYZ: npt.NDArray[np.unsignedinteger]) -> list[npt.NDArray[np.unsignedinteger]]:
-    return [np.take(array_XYZ, end, axis) for axis in range(array_XYZ.ndim) for end in (0, -1)]
 
 
 def _read(arguments: Sequence[str], numbers: LabelNumbers) -> FillHoles:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
+from unet_pipeline.postprocessing.slabs import relabel
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
 
@@ -25,11 +24,8 @@ class Keep:
 
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
-        gone_XYZ = np.isin(labels_XYZ, (0, *self.labels), invert=True)
-        labels, voxels = np.unique(labels_XYZ[gone_XYZ], return_counts=True)
-        labels_XYZ[gone_XYZ] = 0
-        found = zip(labels.tolist(), voxels.tolist(), strict=True)
-        return [LabelChange.of(self, label, 0, -count, voxel_ml) for label, count in found]
+        gone = relabel(labels_XYZ, lambda label: label if label in self.labels else 0)
+        return [LabelChange.of(self, label, 0, -count, voxel_ml) for label, count in gone.items()]
 
 
 def _read(arguments: Sequence[str], numbers: LabelNumbers) -> Keep:

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
+from unet_pipeline.postprocessing.slabs import relabel
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
 
@@ -27,11 +26,10 @@ class Merge:
 
     def apply(self, labels_XYZ: Labels, voxel_ml: float) -> list[LabelChange]:
         """Do so to a label map in place."""
-        merged_XYZ = np.isin(labels_XYZ, [label for label in self.labels if label != self.into])
-        labels, voxels = np.unique(labels_XYZ[merged_XYZ], return_counts=True)
-        labels_XYZ[merged_XYZ] = self.into
-        lost = zip(labels.tolist(), (-voxels).tolist(), strict=True)
-        found = [*lost, (self.into, int(voxels.sum()))] if len(labels) else []
+        lost = relabel(labels_XYZ, lambda label: self.into if label in self.labels else label)
+        found = [(label, -voxels) for label, voxels in lost.items()]
+        if found:
+            found.append((self.into, lost.total()))
         return [LabelChange.of(self, label, 0, more, voxel_ml) for label, more in found]
 
 

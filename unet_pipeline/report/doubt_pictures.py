@@ -52,8 +52,11 @@ def place_of(labels_XYZ: Labels, doubt: Doubt) -> Index3 | None:
     if doubt.what.startswith(SCATTERED):
         parts = parts_of(mask_XYZ.view(np.uint8))
         if parts.voxels.size > 2:  # background, and two parts
-            second = int(np.argsort(parts.voxels[1:], kind="stable")[-2]) + 1
-            mask_XYZ = parts.numbers_XYZ == second
+            second = np.zeros(parts.voxels.size, np.bool_)
+            second[1 + np.argsort(parts.voxels[1:], kind="stable")[-2]] = True
+            mask_XYZ = np.zeros_like(mask_XYZ)
+            for slab, parts_XYZ in parts.slabs_with(second):
+                mask_XYZ[..., slab] = second[parts_XYZ]
     return _middle(mask_XYZ)
 
 
