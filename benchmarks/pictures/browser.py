@@ -31,8 +31,8 @@ def page_of(file: Path, height: int, anchor: str = "") -> bytes:
         return bytes(page.screenshot())
 
 
-def viewer(output: Path) -> bytes:
-    """Return the viewer's page with the case that most wants a look."""
+def viewer(output: Path, keys: str = "") -> bytes:
+    """Return the viewer's page with the case that most wants a look, after some keys."""
     command = [sys.executable, "-m", "unet_pipeline", "view", str(output)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -44,6 +44,8 @@ def viewer(output: Path) -> bytes:
                 )
                 page.goto(address)
                 page.wait_for_selector("body[data-shown]", timeout=180_000)
+                for key in keys:
+                    page.keyboard.press(key)
                 page.wait_for_timeout(2000)  # of moving parts
                 return bytes(page.screenshot())
         finally:

@@ -25,7 +25,7 @@ class Group:
 
 GROUPS = {
     "segment": Group(runs.segment, ("case.png", "report.png", "terminal.svg")),
-    "view": Group(runs.view, ("review.png", "view.png")),
+    "view": Group(runs.view, ("doubts.png", "review.png", "view.png")),
     "form": Group(browser.form, ("form.png",)),
     "check": Group(faults.check, ("faults.png",)),
     "layers": Group(runs.layers, ("network.svg", "features.png")),

@@ -49,11 +49,12 @@ def view(work: Path) -> Mapping[str, bytes]:
     nib.Nifti1Image(voxels, whole.affine, whole.header).to_filename(file)
     unet_pipeline(
         "segment scans/images --masks scans/masks --model phantom --output results "
-        "--cluster serial",
+        "--cluster serial --confidence map",
         work,
     )
     (report,) = work.glob("results/runs/*/report.html")
     return {
+        "doubts.png": small(viewer(work / "results", keys="u")),
         "review.png": small(page_of(report, height=760, anchor="review")),
         "view.png": small(viewer(work / "results")),
     }

@@ -15,6 +15,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import fsspec
 import nibabel as nib
 import numpy as np
 import pytest
@@ -43,6 +44,7 @@ def made(tmp_path_factory):
         run = open_segment(
             SegmentSettings(
                 images=f"{root}/images", model=bundle, output=f"{root}/{name}", output_format=name,
+                confidence="map" if name == "nifti" else "numbers",
                 cluster=ClusterSettings(kind="serial", threads=1),
             )
         )  # fmt: skip
@@ -94,6 +96,18 @@ def test_image_and_label_map_come_voxel_for_voxel(made, name):
             int((voxels == label).sum()) for label in (1, 2)
         ]
         assert got(one, f"case/{number}/picture.png")[1].startswith(b"\x89PNG")
+
+
+def test_the_map_of_how_sure_the_network_is_comes_where_a_case_has_one(made):
+    one, without = viewer(made / "nifti"), viewer(made / "ome-zarr")
+    known = told(one, "case/0.json")
+    assert known["confidence"] is True
+    sent = volume(one, "case/0/confidence.nii")
+    stored = nib.load(made / f"nifti/{known['case']}_dseg_confidence.nii.gz")
+    assert np.allclose(sent.get_fdata(), stored.get_fdata(), atol=1e-6)
+    assert 0 < sent.get_fdata().max() <= 1
+    assert told(without, "case/0.json")["confidence"] is False
+    assert got(without, "case/0/confidence.nii")[0] == 422
 
 
 def test_a_run_is_found_by_its_folder_and_by_its_output(made):
@@ -212,6 +226,41 @@ def test_only_its_own_name_and_its_own_pages_are_answered(address):
     assert status(f"{parts.path}..%2f..%2fetc/passwd")[0] == 404
 
 
+def test_a_client_reads_parts_of_a_volume(address):
+    parts = urlsplit(address)
+    path = f"{parts.path}case/0/image0-0.nii"
+
+    def got_in_part(wanted, method="GET", path=path, **headers):
+        with closing(HTTPConnection(parts.hostname, parts.port, timeout=30)) as connection:
+            connection.request(method, path, headers={"Range": wanted, **headers})
+            answer = connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+
+    _, headers, whole = got_in_part("items=0-1")
+    size = len(whole)
+    assert headers["accept-ranges"] == "bytes"
+    for wanted, first, stop in (
+        ("bytes=0-347", 0, 348), ("bytes=340-4999", 340, 5000), (f"bytes={size - 1}-", -1, size),
+        ("bytes=-100", -100, size), (f"bytes=0-{10**12}", 0, size),
+        (f"Bytes= -{2 * size}", 0, size),
+    ):  # fmt: skip
+        status, headers, data = got_in_part(wanted)
+        start = first % size
+        assert (status, data) == (206, whole[start:stop]), wanted
+        assert headers["content-range"] == f"bytes {start}-{stop - 1}/{size}"
+    for wanted in (f"bytes={size}-", "bytes=-0"):
+        status, headers, _ = got_in_part(wanted)
+        assert (status, headers["content-range"]) == (416, f"bytes */{size}")
+    for wanted in ("bytes=0-1,5-6", "bytes=3-2", "bytes=-", "bytes=a-b", "bytes 0-1"):
+        assert got_in_part(wanted)[::2] == (200, whole)
+    assert got_in_part("bytes=0-1", **{"If-Range": '"x"'})[::2] == (200, whole)
+    assert got_in_part("bytes=0-1", "HEAD")[0] == 200
+    assert got_in_part("bytes=0-1", path=f"{parts.path}cases.json")[0] == 200
+    with fsspec.open(f"{address}case/0/image0-0.nii", block_size=1000) as file:
+        file.seek(5000)
+        assert file.read(3000) == whole[5000:8000]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine")
 def test_a_browser_shows_one_case_after_the_other(address):
@@ -227,6 +276,13 @@ def test_a_browser_shows_one_case_after_the_other(address):
         page.wait_for_selector("body[data-shown='1']", timeout=120_000)
         assert {first, page.inner_text("#name")} == {"phantom-01", "phantom-02"}
         assert page.inner_text("#numbers thead").split("\t")[:3] == ["label", "Dice", "voxels"]
+        page.keyboard.press("u")
+        page.wait_for_selector("body[data-doubts='true']")
+        page.keyboard.press("p")
+        page.wait_for_selector("body[data-shown='0']", timeout=120_000)
+        page.wait_for_selector("body[data-doubts='true']")  # it stays on
+        page.click("#sure")
+        page.wait_for_selector("body[data-doubts='false']")
         page.keyboard.press("l")
         assert page.inner_text("#opacity-said") == "hidden"
         assert page.inner_text("#state") == ""

@@ -9,7 +9,7 @@ number of a case and of a channel, never a path.
 import asyncio
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from secrets import compare_digest
 from typing import Any
 
@@ -18,9 +18,10 @@ from unet_pipeline.local.host_guard import Message, Receive, Send
 from unet_pipeline.records import json_text
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.viewing.assets import asset
-from unet_pipeline.viewing.cases import listed, told
+from unet_pipeline.viewing.cases import confidence_of, listed, told
 from unet_pipeline.viewing.index import RunIndex
-from unet_pipeline.viewing.volumes import IMAGE, LABELS, Stream, stream_of
+from unet_pipeline.viewing.ranges import asked_part, cut
+from unet_pipeline.viewing.volumes import CONFIDENCE, IMAGE, LABELS, Stream, stream_of
 
 JSON, TEXT, PNG = "application/json", "text/plain; charset=utf-8", "image/png"
 NIFTI = "application/octet-stream"
@@ -39,6 +40,7 @@ HEADERS = {
 _CASE = re.compile(r"case/([0-9]{1,6})\.json")
 _IMAGE = re.compile(rf"case/([0-9]{{1,6}})/{IMAGE}([0-9]{{1,4}})-([0-9]{{1,6}})[.]nii")
 _LABELS = re.compile(rf"case/([0-9]{{1,6}})/{LABELS}[.]nii")
+_CONFIDENCE = re.compile(rf"case/([0-9]{{1,6}})/{CONFIDENCE}[.]nii")
 _PICTURE = re.compile(r"case/([0-9]{1,6})/picture[.]png")
 _END = b""  # no piece is empty
 
@@ -79,6 +81,7 @@ class Viewer:
             await receive()
             return await send({"type": "websocket.close", "code": 1008})
         answer = await asyncio.to_thread(self.answer, scope["method"], scope["path"])
+        answer = _in_part(answer, scope)
         told_headers = {
             **HEADERS,
             "content-type": answer.kind,
@@ -127,6 +130,9 @@ class Viewer:
         if found := _LABELS.fullmatch(name):
             labels = join(self.output, cases[int(found[1])].labels)
             return _file(stream_of(self.store, labels, LABELS))
+        if found := _CONFIDENCE.fullmatch(name):
+            sure = confidence_of(self.output, cases[int(found[1])])
+            return _file(stream_of(self.store, sure, CONFIDENCE))
         if found := _PICTURE.fullmatch(name):
             figure = join(self.output, cases[int(found[1])].figure)
             return _picture(self.store.read_at_most(figure, MOST_PICTURE))
@@ -134,7 +140,30 @@ class Viewer:
 
 
 def _file(stream: Stream) -> Answer:
-    return Answer(200, NIFTI, stream.size, stream.pieces)
+    return Answer(200, NIFTI, stream.size, stream.pieces, {"accept-ranges": "bytes"})
+
+
+def _in_part(answer: Answer, scope: Message) -> Answer:
+    """Return the part of a volume that a request asks for, if it asks for one.
+
+    ``If-Range`` never holds: volumes have no etag that it could name.
+    """
+    said = dict(scope["headers"])
+    if scope["method"] != "GET" or "accept-ranges" not in answer.headers or b"if-range" in said:
+        return answer
+    part = asked_part(said.get(b"range", b"").decode("latin-1"), answer.size)
+    if part is None:
+        return answer
+    if not part.size:
+        return _text(416, "It ends before that.", {"content-range": f"bytes */{answer.size}"})
+    place = f"bytes {part.first}-{part.stop - 1}/{answer.size}"
+    return replace(
+        answer,
+        status=206,
+        size=part.size,
+        pieces=lambda: cut(answer.pieces(), part),
+        headers={**answer.headers, "content-range": place},
+    )
 
 
 def _picture(data: bytes) -> Answer:

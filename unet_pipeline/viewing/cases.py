@@ -7,7 +7,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.report.palette import colour_of
 from unet_pipeline.report.table import label_order, name_of
 from unet_pipeline.storage.claims import RECORD
-from unet_pipeline.storage.label_maps import PICTURE
+from unet_pipeline.storage.label_maps import CONFIDENCE_MAP, PICTURE
 from unet_pipeline.storage.sidecar import MOST_BYTES, Sidecar, read_sidecar
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.texts import shown
@@ -48,9 +48,15 @@ def told(store: Store, output: str, index: RunIndex, number: int) -> dict[str, A
             for volume in range(volumes_of(store, url))
         ],
         "labels": _labels(index.names, sidecar),
+        "confidence": sidecar is not None and sidecar.run.settings.get("confidence") == "map",
         "note": "" if sidecar is None else shown(sidecar.gate.message),
         "grid": {} if sidecar is None else _grid(sidecar),
     }
+
+
+def confidence_of(output: str, case: IndexedCase) -> str:
+    """Return the URL of the map of how sure the network is, where a case has one."""
+    return join(output, case.figure.removesuffix(PICTURE) + CONFIDENCE_MAP)
 
 
 def _sidecar(store: Store, output: str, case: IndexedCase) -> Sidecar | None:

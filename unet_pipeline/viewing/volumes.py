@@ -26,7 +26,7 @@ OF_IMAGES = Axes(channels=ANY_NUMBER, flat=True)
 MOST_BYTES = 4 * 10**9  # decoded; no browser shows more
 SLICES, SLAB_BYTES = 16, 64 * 2**20
 _AS_STORED = {np.dtype(name) for name in ("u1", "i1", "u2", "i2", "u4", "i4", "f4")}
-IMAGE, LABELS = "image", "labels"
+IMAGE, LABELS, CONFIDENCE = "image", "labels", "confidence"
 
 
 @dataclass(frozen=True)

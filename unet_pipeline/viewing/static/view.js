@@ -3,7 +3,9 @@
 
 const WINDOWS = [["Soft tissue", -160, 240], ["Liver", -45, 105], ["Lung", -1350, 150], ["Bone", -500, 1300], ["Brain", 0, 80]];
 const VIEWS = [["Planes and 3D", "m"], ["Axial", "a"], ["Coronal", "c"], ["Sagittal", "s"], ["3D", "r"]];
-const at = { cases: [], number: 0, known: null, hidden: new Set(), windows: [], page: null, turn: 0, opacity: 0.4, shown: true, view: 0 };
+const at = { cases: [], number: 0, known: null, hidden: new Set(), windows: [], page: null, turn: 0, opacity: 0.4, shown: true, view: 0, sure: false, reading: false };
+// The margin of a voxel, a byte: nothing where nothing is known (0) or all is sure, and the more the less sure.
+const DOUBT = { I: [0, 1, 51, 128, 204, 255], R: [255, 255, 255, 210, 190, 190], G: [220, 220, 60, 0, 0, 0], B: [255, 255, 230, 180, 160, 160], A: [0, 240, 210, 120, 0, 0] };
 let nv = null;
 
 function say(text) { byId("state").textContent = text; }
@@ -25,6 +27,7 @@ async function start() {
     await viewer.attachToCanvas(byId("canvas"));
     nv = viewer;
     nv.onLocationChange = whereItIs;
+    nv.addColormap("doubt", DOUBT);
   } catch {
     nv = null;
   }
@@ -52,6 +55,7 @@ async function go(number) {
     labels();
     showNumbers(known);
     channels();
+    byId("sure-line").hidden = !known.confidence;
     await load(turn);
   } catch (error) {
     if (turn === at.turn) picture(error.message);
@@ -73,6 +77,8 @@ async function load(turn) {
   windows();
   colours();
   opacity();
+  await doubts(turn);
+  if (turn !== at.turn) return undefined;
   const first = at.known.labels.find((label) => String(label.label) === at.known.doubts[0] && label.statistics.voxels);
   goTo(first ?? at.known.labels.find((label) => label.statistics.voxels));
   say("");
@@ -108,6 +114,38 @@ function colours() {
   nv.volumes[1].setColormapLabel(lut);
   nv.opts.showLegend = false;
   nv.updateGLVolume();
+}
+
+// The map of how sure the network is lies above the label map, and is read when it is asked for.
+async function doubts(turn) {
+  byId("sure").checked = at.sure;
+  await readDoubts(turn);
+  document.body.dataset.doubts = Boolean(nv && nv.volumes.length > 2);
+}
+
+async function readDoubts(turn) {
+  if (!nv || nv.volumes.length < 2 || !at.known?.confidence || at.reading) return undefined;
+  if (!at.sure) return nv.volumes.length > 2 ? nv.removeVolume(nv.volumes[2]) : undefined;
+  if (nv.volumes.length > 2) return undefined;
+  const file = `case/${at.number}/confidence.nii`;
+  at.reading = true;
+  let added = null;
+  try {
+    added = await nv.addVolumeFromUrl({ url: file, name: "confidence.nii", colormap: "doubt", opacity: 1, cal_min: 0, cal_max: 1 });
+  } catch {
+    const why = await reasonOf([file]);
+    if (turn === at.turn) say(why);
+  }
+  at.reading = false;
+  if (turn === at.turn && at.sure) return undefined;
+  if (nv.volumes.includes(added)) nv.removeVolume(added); // another case came, or it was put off again
+  return turn === at.turn ? undefined : readDoubts(at.turn);
+}
+
+function setDoubts(isOn) {
+  if (!at.known?.confidence) return;
+  at.sure = isOn;
+  doubts(at.turn);
 }
 
 function opacity() {
@@ -170,10 +208,10 @@ function goTo(label) {
 }
 
 function whereItIs(place) {
-  const [image, labelMap] = place.values;
+  const [image, labelMap, sure] = place.values;
   const label = labelMap && at.known ? at.known.labels.find((one) => one.label === Math.round(labelMap.value)) : null;
   const mm = Array.from(place.mm).slice(0, 3).map((value) => value.toFixed(0)).join(", ");
-  byId("here").textContent = [`${mm} mm`, image ? short(Number(image.value)) : "", label ? label.name : ""].filter(Boolean).join(" \u00b7 ");
+  byId("here").textContent = [`${mm} mm`, image ? short(Number(image.value)) : "", label ? label.name : "", sure ? `margin ${Number(sure.value).toFixed(2)}` : ""].filter(Boolean).join(" \u00b7 ");
 }
 
 function setView(index) {
@@ -207,10 +245,11 @@ const KEYS = {
   "+": () => setOpacity(at.opacity + 0.1),
   "-": () => setOpacity(at.opacity - 0.1),
   o: () => setOutline(!byId("outline").checked),
+  u: () => setDoubts(!at.sure),
   w: () => at.windows.length && nv && setWindow((Number(byId("window").value) + 1) % at.windows.length),
   ...Object.fromEntries(VIEWS.map(([, key], i) => [key, () => setView(i)])),
 };
-const SAID = [[["n", "p"], "next, previous case"], [["d"], "next doubtful case"], [["l"], "label map on and off"], [["+", "-"], "more, less of it"], [["o"], "outlines only"], [["w"], "next window"], [["m"], "planes and 3D"], [["a", "c", "s"], "axial, coronal, sagittal"], [["r"], "3D"]];
+const SAID = [[["n", "p"], "next, previous case"], [["d"], "next doubtful case"], [["l"], "label map on and off"], [["+", "-"], "more, less of it"], [["o"], "outlines only"], [["u"], "where the network doubts"], [["w"], "next window"], [["m"], "planes and 3D"], [["a", "c", "s"], "axial, coronal, sagittal"], [["r"], "3D"]];
 
 document.addEventListener("keydown", (event) => {
   const inText = event.target.matches?.("input[type=search], select, input[type=range]");
@@ -225,6 +264,7 @@ byId("opacity").addEventListener("input", (event) => setOpacity(Number(event.tar
 byId("window").addEventListener("change", (event) => nv && setWindow(Number(event.target.value)));
 byId("channel").addEventListener("change", () => load(++at.turn));
 byId("outline").addEventListener("change", (event) => setOutline(event.target.checked));
+byId("sure").addEventListener("change", (event) => setDoubts(event.target.checked));
 byId("find").addEventListener("input", () => { at.page = null; list(); });
 byId("views").replaceChildren(...VIEWS.map(([name, key], i) => make("button", { type: "button", title: `${name} (${key})`, "aria-pressed": String(i === 0), on: ["click", () => setView(i)] }, name)));
 showKeys(SAID);
