@@ -57,6 +57,7 @@ def write_model(
     old: bool = False,
     changes: Mapping[str, Any] | None = None,
     mirror: Sequence[int] | None = (0, 1, 2),
+    name: str | None = None,
 ) -> Path:
     """Write ``plans.json``, ``dataset.json`` and a checkpoint for each fold; return the folder.
 
@@ -66,11 +67,13 @@ def write_model(
         Along nnU-Net's axes, which are those of the file in reverse order.
     old
         Whether the network is described as before nnU-Net 2.4.
+    name
+        Of the configuration.
     """
     dims = len(patch)
     kwargs = arch_kwargs(dims, strides, network)
     labels = labels or {"background": 0, "one": 1, "two": 2}
-    name = "2d" if dims == 2 else "3d_fullres"
+    name = name or ("2d" if dims == 2 else "3d_fullres")
     configuration = {
         "data_identifier": f"nnUNetPlans_{name}",
         "preprocessor_name": "DefaultPreprocessor",
@@ -110,14 +113,41 @@ def write_model(
     (folder / "plans.json").write_text(json.dumps(plans))
     (folder / "dataset.json").write_text(json.dumps(dataset))
     heads = len(regions or labels)
+    known = {int(n) for values in labels.values() for n in np.atleast_1d(values)} - {0}
+    channels = len(schemes) + (len(known) if configuration.get("previous_stage") else 0)
     for seed, fold in enumerate(folds):
         torch.manual_seed(seed)
         made = get_network_from_plans(
-            network, kwargs, _architecture(network, kwargs)["_kw_requires_import"], len(schemes),
+            network, kwargs, _architecture(network, kwargs)["_kw_requires_import"], channels,
             heads, allow_init=True, deep_supervision=False,
         )  # fmt: skip
         write_checkpoint(folder / f"fold_{fold}" / "checkpoint_final.pth", made, name, mirror)
     return folder
+
+
+LOWRES, CASCADE = "3d_lowres", "3d_cascade_fullres"
+
+
+def write_cascade(
+    folder: Path,
+    *,
+    first: Mapping[str, Any] | None = None,
+    second: Mapping[str, Any] | None = None,
+    **both: Any,
+) -> Path:
+    """Write the two stages of a cascade beside each other; return the folder of the second.
+
+    Parameters
+    ----------
+    first, second, both
+        What ``write_model`` is given for one stage, and for both.
+    """
+    of_first = {"spacing": (2.0, 2.0, 2.0), **both, **(first or {})}
+    of_second = {"spacing": (1.0, 1.2, 1.2), **both, **(second or {})}
+    changes = {**of_second.pop("changes", {}), "previous_stage": LOWRES}
+    beside = "nnUNetTrainer__nnUNetPlans__"
+    write_model(folder / f"{beside}{LOWRES}", name=LOWRES, **of_first)
+    return write_model(folder / f"{beside}{CASCADE}", name=CASCADE, changes=changes, **of_second)
 
 
 def write_checkpoint(
@@ -173,16 +203,27 @@ def read_model(folder: Path) -> dict[str, Any]:
     return dict(json.loads((folder / "plans.json").read_text()))
 
 
-def teach(folder: Path, image: Path, mask: Path, steps: int = 70) -> None:
+def teach(
+    folder: Path, image: Path, mask: Path, steps: int = 70, previous: Path | None = None
+) -> None:
     """Let each fold learn one case, so that its scores are not all near ties.
 
     nnU-Net adds scores in float16; with random weights that alone decides some labels.
+
+    Parameters
+    ----------
+    previous
+        Label map of the first stage, for the second stage of a cascade.
     """
     predictor = nnUNetPredictor(0.5, True, False, False, torch.device("cpu"), False, False, False)
     for checkpoint in sorted(folder.glob("fold_*/checkpoint_final.pth")):
         fold = checkpoint.parent.name.removeprefix("fold_")
         predictor.initialize_from_trained_model_folder(str(folder), [fold])
         values, labels = _preprocessed(predictor, image, mask)
+        if previous is not None:
+            _, before = _preprocessed(predictor, image, previous)
+            channels = predictor.label_manager.foreground_labels
+            values = np.vstack([values, *(before == label for label in channels)])
         network = predictor.network
         optimiser = torch.optim.AdamW(network.parameters(), lr=3e-3)
         rng = np.random.default_rng(0)

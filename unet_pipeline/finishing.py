@@ -49,7 +49,7 @@ def finish_case(
     """
     assert job.facts is not None  # noqa: S101  else the case is none to be written
     volume, stopwatch = staged.volume, Stopwatch()
-    labels_XYZ = _joined(tiles, volume.native.shape)
+    labels_XYZ = join_tiles(tiles, volume.native.shape)
     stopwatch.lap("merge")
     changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
@@ -129,7 +129,7 @@ def _grid(grid: VoxelGrid) -> Grid:
     return Grid(grid.shape, (x, y, z), grid.axcodes, grid.rows)
 
 
-def _joined(tiles: Sequence[TileLabels], shape: Index3) -> Labels:
+def join_tiles(tiles: Sequence[TileLabels], shape: Index3) -> Labels:
     """Return the labels of all tiles in the file's order, shape XYZ; of one tile without a copy."""
     whole = Box.whole(shape)
     if tiles[0].box == whole:

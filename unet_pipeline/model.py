@@ -38,7 +38,7 @@ from unet_pipeline.volume.steps import Step
 
 @dataclass(frozen=True)
 class Model:
-    """A bundle, ready to be run with the settings of a request."""
+    """A bundle, ready to be run with the settings of a request; of a cascade both stages."""
 
     bundle: Bundle
     steps: tuple[Step, ...]
@@ -46,6 +46,17 @@ class Model:
     overlap: float
     policy: Policy
     label_steps: tuple[LabelStep, ...] = ()
+    first_stage: "Model | None" = None
+
+    @property
+    def networks(self) -> int:
+        """How many a worker loads."""
+        return 1 if self.first_stage is None else 2
+
+    def keeping(self, networks: int) -> "Model":
+        """Return the model for a request of so many networks, which workers are to keep."""
+        first = self.first_stage and self.first_stage.keeping(networks)
+        return replace(self, spec=replace(self.spec, kept=networks), first_stage=first)
 
 
 def policy_of(
@@ -66,7 +77,7 @@ def policy_of(
     return Policy(
         Tolerance(affine_voxels=settings.affine_voxels),
         frozenset(settings.remedies),
-        None if bundle is None else bundle.in_channels,
+        None if bundle is None else bundle.image_channels,
         None if bundle is None else frozenset(bundle.labels),
         int(1e9 * limits.max_volume_gb),
         int(1e9 * limits.memory_gb),
@@ -87,7 +98,7 @@ def layout_of(
         roi_size=bundle.roi_size,
         overlap=bundle.overlap if overlap is None else overlap,
         placement=bundle.placement,
-        channels=bundle.in_channels,
+        channels=bundle.image_channels,
         most_windows=limits.max_windows,
         stride=in_volume(network_contract(bundle.network_def).stride) if whole else None,
         voxel_bytes=_voxel_bytes(bundle) if whole else 0,
@@ -110,9 +121,12 @@ def _voxel_bytes(bundle: Bundle) -> int:
 
 def open_model(settings: SegmentSettings, store: Store) -> Model:
     """Read a bundle and check that it can be run with these settings."""
-    bundle = load_bundle(settings.model, store, trust=settings.trust)
+    return _opened(load_bundle(settings.model, store, trust=settings.trust), settings, store)
+
+
+def _opened(bundle: Bundle, settings: SegmentSettings, store: Store) -> Model:
     steps = parse_preprocessing(bundle.preprocessing)
-    check_channels(steps, bundle.in_channels)
+    check_channels(steps, bundle.image_channels)
     check_window(bundle.network_def, bundle.in_plane_roi)
     _check_done(bundle, settings.ignore_postprocessing)
     _check_decision(bundle, settings.depth)
@@ -133,7 +147,12 @@ def open_model(settings: SegmentSettings, store: Store) -> Model:
     policy = policy_of(settings.gate, settings.budget, bundle, layout)
     policy = replace(policy, needs_mask=settings.require_masks)
     label_steps = (*bundle.label_steps, *read_steps(settings.label_steps, bundle.labels))
-    return Model(bundle, steps, spec, layout.overlap, policy, label_steps)
+    first = None
+    if bundle.first_stage is not None:
+        asked = settings.model_copy(update={"label_steps": ()})
+        first = _opened(bundle.first_stage, asked, store)
+        policy = replace(policy, first_layout=first.policy.layout)
+    return Model(bundle, steps, spec, layout.overlap, policy, label_steps, first)
 
 
 def open_network(model: Model) -> nn.Module:
@@ -144,6 +163,8 @@ def open_network(model: Model) -> nn.Module:
     RequestError
         What ``load_network`` raises; ``roi_size_invalid``, ``network_invalid``, ``depth_invalid``.
     """
+    if model.first_stage is not None:
+        open_network(model.first_stage)
     bundle, spec = model.bundle, model.spec
     network = load_network(bundle, spec.store)
     networks = cast(MeanOfNetworks, network).networks if bundle.members else [network]
@@ -214,15 +235,15 @@ def region_of(within: str | None, bundle: Bundle) -> Region | None:
 
 
 def _takes(bundle: Bundle) -> tuple[object, ...]:
-    names = bundle.channel_names if bundle.in_channels > 1 else ()
-    return (bundle.in_channels, names, bundle.slice_axis is not None)
+    names = bundle.channel_names if bundle.image_channels > 1 else ()
+    return (bundle.image_channels, names, bundle.slice_axis is not None)
 
 
 def images_of(bundle: Bundle) -> str:
     """Return what images a network takes, in words: how many channels, which, of what."""
     kind = "volumes" if bundle.slice_axis is None else "slices"
-    names = ", ".join(bundle.channel_names) if bundle.in_channels > 1 else ""
-    return f"{kind} of {bundle.in_channels} channels" + (f" ({names})" if names else "")
+    names = ", ".join(bundle.channel_names) if bundle.image_channels > 1 else ""
+    return f"{kind} of {bundle.image_channels} channels" + (f" ({names})" if names else "")
 
 
 def open_bundle(url: str, store: Store, *, trust: bool = False) -> tuple[Bundle, nn.Module]:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 
+from unet_pipeline.cascade import first_labels, first_stage_of, is_there, with_first_labels
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.finishing import finish_case
@@ -90,15 +91,36 @@ def _outcome(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Outcom
 
 def _segment(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Sidecar:
     begin = perf_counter()
+    labels, before = _first_stage(job, volume, executor)
     staged = volume.staged(job)
+    if labels is not None:
+        staged = executor.submit(with_first_labels, staged, labels, job)
     if job.combined:
         tiles, stats = [executor.submit(combine_labels, job)], list[Handle]()
     else:
         tiles, stats = _scored(staged, job, executor)
+    stats = [*before, *stats]
     claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, stats, job))
     finished: Sidecar = sidecar.within(sum(job.seconds.values()) + perf_counter() - begin)
     with_retries(lambda: claim.write_record(job.store, write_sidecar(finished, job.said)))
     return finished
+
+
+def _first_stage(
+    job: VolumeJob, volume: SharedVolume, executor: Executor
+) -> tuple[Handle | None, list[Handle]]:
+    """Have the first stage of a cascade run; return handles of its labels and of what it took.
+
+    They are waited for: a worker holds a case as one stage sees it, and not as both do.
+    """
+    first = first_stage_of(job)
+    if first is None:
+        return None, []
+    staged = volume.staged(first)
+    tiles, stats = _scored(staged, first, executor)
+    labels = executor.submit(first_labels, staged, tiles, first)
+    executor.result(executor.submit(is_there, labels))
+    return labels, stats
 
 
 def _scored(

@@ -23,7 +23,7 @@ from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.sidecar import RunFacts
 from unet_pipeline.storage.store import Store
 from unet_pipeline.stores import open_store as open_store
-from unet_pipeline.tasks import VolumeJob, is_alone, plan_volume
+from unet_pipeline.tasks import FirstStage, VolumeJob, is_alone, plan_volume
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.steps import Prepared, prepare
@@ -84,7 +84,7 @@ def job_of(
 
     Without facts of the run and a claim nothing can be written.
     """
-    layout, spec = model.policy.layout, model.spec
+    layout, spec, first = model.policy.layout, model.spec, model.first_stage
     if layout is not None and layout.stride is not None and examined.header is not None:
         spec = replace(spec, roi_size=workload_of(examined.header.grid, layout).window)
     return VolumeJob(
@@ -107,6 +107,7 @@ def job_of(
         output_format=settings.output_format,
         confidence=settings.confidence,
         scratch=str(scratch_path(settings.budget.scratch)),
+        first_stage=None if first is None else FirstStage(first.spec, first.steps, first.overlap),
     )
 
 

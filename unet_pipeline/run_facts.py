@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from importlib.metadata import version
+from typing import Any
 
 import unet_pipeline
 from unet_pipeline.config import (
@@ -35,6 +36,16 @@ def facts_within(facts: RunFacts, region: Region, first: RunFacts) -> RunFacts:
     return replace(facts, settings=settings, settings_digest=digest_json(settings))
 
 
+def _first_stage(model: Model, asked: SegmentSettings) -> dict[str, Any]:
+    """Return what decides the labels that a second stage is given; nothing for a model alone."""
+    if model.first_stage is None:
+        return {}
+    facts = facts_of("", model.first_stage, asked)
+    return {
+        "first_stage": {"model": facts.model, "weights": facts.weights, "settings": facts.settings}
+    }
+
+
 def facts_of(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
     """Return what all sidecars say. Tile and workers are not in the digest: labels ignore them.
 
@@ -63,6 +74,7 @@ def facts_of(run_id: str, model: Model, asked: SegmentSettings) -> RunFacts:
         "depth": spec.depth,
         "mirror": list(spec.mirror),
         "adaptive_limit": _limit(model),
+        **_first_stage(model, asked),
     }
     return RunFacts(
         run_id,

@@ -138,7 +138,9 @@ def open_segment(settings: SegmentSettings) -> Run:
     store = open_store(settings.storage)
     settings = with_models(settings, store)
     asked = [settings.of_first, *map(settings.with_model, settings.also)]
-    models = [_keeping(len(asked), open_first(one, store)) for one in asked]
+    models = [open_first(one, store) for one in asked]
+    networks = sum(model.networks for model in models)
+    models = [model.keeping(networks) for model in models]
     for model in models:
         open_network(model)  # so that not every worker finds out that weights do not fit
     region = region_of(settings.within, models[0].bundle)
@@ -199,10 +201,6 @@ def _old_of(settings: SegmentSettings, model: str, store: Store) -> str | None:
         return settings.compare_with
     own = join(settings.compare_with, model)
     return own if store.exists(own) else settings.compare_with
-
-
-def _keeping(networks: int, model: Model) -> Model:
-    return replace(model, spec=replace(model.spec, kept=networks))
 
 
 def _run(

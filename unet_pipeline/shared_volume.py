@@ -65,7 +65,7 @@ class SharedVolume:
         if self._read is not None:
             return self._executor.submit(known_case, self._read)
         read = self._executor.submit(read_case, job)
-        if len(self.jobs) > 1:
+        if len(self.jobs) > 1 or job is not self.jobs[0]:  # of a cascade, the first stage reads
             self._read = read
         return read
 

@@ -44,6 +44,15 @@ from unet_pipeline.volume.views import ShapeOnly, read_with_margin
 
 
 @dataclass(frozen=True)
+class FirstStage:
+    """The model whose label map the network of a job takes; attributes as of ``VolumeJob``."""
+
+    spec: ModelSpec
+    steps: tuple[Step, ...]
+    overlap: float
+
+
+@dataclass(frozen=True)
 class VolumeJob:
     """Everything that one case asks of the workers.
 
@@ -79,6 +88,8 @@ class VolumeJob:
         Where the network looks; None for the whole volume.
     combined
         Label maps of other models that are combined, where no network is run.
+    first_stage
+        The first stage of a cascade, whose label map the network takes beside the image.
     """
 
     case: str
@@ -104,6 +115,7 @@ class VolumeJob:
     said: Mapping[str, Any] = field(default_factory=dict)
     region: Region | None = None
     combined: tuple[CombinedPart, ...] = ()
+    first_stage: FirstStage | None = None
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -13,19 +13,12 @@ from hypothesis import strategies as st
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from nnunetv2.inference import predict_from_raw_data
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
-    from nnunetv2.inference.sliding_window_prediction import (
-        compute_gaussian,
-        compute_steps_for_sliding_window,
-    )
+    from nnunetv2.inference.sliding_window_prediction import compute_steps_for_sliding_window
 
 from nnunet_models import LINEAR, RESIDUAL, teach, write_model
+from nnunet_oracle import add_in_float32, dice, predictor, segmented, theirs
 
-from unet_pipeline.cluster.executor import SerialExecutor
-from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
@@ -35,7 +28,6 @@ from unet_pipeline.volume.staging import decode, stage
 from unet_pipeline.volume.views import ArrayView, materialised
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected old nnU-Net plans:UserWarning")
-CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
@@ -46,62 +38,9 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def predictor(model: Path, *, mirror: bool = False, folds=None) -> nnUNetPredictor:
-    """nnU-Net's own predictor of a folder."""
-    made = nnUNetPredictor(0.5, True, mirror, False, CPU, False, False, False)
-    made.initialize_from_trained_model_folder(str(model), folds)
-    return made
-
-
 @pytest.fixture
 def in_float32(monkeypatch):
-    """Let nnU-Net add scores in float32; its float16 alone decides labels near ties."""
-    weights = compute_gaussian.__wrapped__
-    monkeypatch.setattr(predict_from_raw_data, "torch", _WithoutHalf())
-    monkeypatch.setattr(
-        predict_from_raw_data,
-        "compute_gaussian",
-        lambda *given, **named: weights(*given, dtype=torch.float32, **named),
-    )
-
-
-class _WithoutHalf:
-    """torch, but that half precision is single precision."""
-
-    half = torch.float32
-
-    def __getattr__(self, name: str):
-        return getattr(torch, name)
-
-
-def theirs(model: Path, images, output: Path, **options) -> np.ndarray:
-    """The label map that nnU-Net writes."""
-    made = predictor(model, **options)
-    reader = made.plans_manager.image_reader_writer_class()
-    values, properties = reader.read_images([str(image) for image in images])
-    labels = made.predict_single_npy_array(values, properties, None, None, False)
-    reader.write_seg(labels, str(output), properties)
-    return np.asanyarray(nib.load(output).dataobj)
-
-
-def segmented(
-    model: str | Path, image: str | Path, output: Path, mirror=None, tile=None, memory_gb=2.0
-) -> np.ndarray:
-    settings = SegmentSettings(
-        images=str(image), model=str(model), output=str(output),
-        cluster=ClusterSettings(kind="serial", threads=1),
-        windows=WindowSettings(mirror=mirror, tile=tile),
-        budget=Budget(memory_gb=memory_gb, scratch=str(output / "scratch")),
-    )  # fmt: skip
-    (record,) = run_segment(open_segment(settings), SerialExecutor())
-    assert record.status == "done", record.message
-    return np.asanyarray(nib.load(record.output).dataobj)
-
-
-def dice(found: np.ndarray, wanted: np.ndarray) -> dict[int, float]:
-    labels = np.union1d(found, wanted).tolist()
-    both = {label: ((found == label).sum() + (wanted == label).sum()) for label in labels}
-    return {n: 2 * ((found == n) & (wanted == n)).sum() / both[n] for n in labels}
+    add_in_float32(monkeypatch)
 
 
 def model_view(model: Path, images) -> np.ndarray:

@@ -5,6 +5,7 @@ Faults of the files become findings; nothing is raised but what concerns the who
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import chain
 
 from unet_pipeline.errors import CaseError, PipelineError
 from unet_pipeline.gate.alignment import Roles, check_same_grid
@@ -61,6 +62,8 @@ class Policy:
         Whether a file of two axes is one slice.
     level
         The level to take of a file that has its voxels at several, 0 for the finest.
+    first_layout
+        How the windows of a first stage lie, if there is one.
     """
 
     tolerance: Tolerance = field(default_factory=Tolerance)
@@ -75,6 +78,7 @@ class Policy:
     volume: int | None = None
     flat: bool = False
     level: int = 0
+    first_layout: Layout | None = None
 
     def axes_of(self, files: int) -> Axes:
         """Return what an image may have instead of three axes, of a case of so many files."""
@@ -265,7 +269,11 @@ class _Headers:
         grid, layout = self.first.grid, self.policy.layout
         try:
             across = check_slice(grid, layout) if self.first.flat else []
-            return across + check_workload(grid, layout, self.policy.most_bytes)
+            stages = (layout, self.policy.first_layout)
+            asked = [
+                check_workload(grid, one, self.policy.most_bytes) for one in stages if one
+            ]
+            return [*across, *chain.from_iterable(asked)]
         except PipelineError as error:
             return [as_finding(error)]
 

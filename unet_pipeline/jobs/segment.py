@@ -87,8 +87,13 @@ def with_engine(run: Run, executor: Executor) -> Run:
     if asked == "eager" or run.model.bundle.whole or run.engine is not None:
         return run
     choice: EngineChoice = executor.result(executor.submit(choose, spec, asked))
-    model = replace(run.model, spec=replace(spec, engine=choice.engine))
-    facts = replace(run.facts, engine=choice.as_dict())
+    first, chosen = run.model.first_stage, choice.as_dict()
+    if first is not None:
+        of_first: EngineChoice = executor.result(executor.submit(choose, first.spec, asked))
+        first = replace(first, spec=replace(first.spec, engine=of_first.engine))
+        chosen = {**chosen, "first_stage": of_first.as_dict()}
+    model = replace(run.model, spec=replace(spec, engine=choice.engine), first_stage=first)
+    facts = replace(run.facts, engine=chosen)
     return replace(run, model=model, facts=facts, engine=choice)
 
 

@@ -89,7 +89,11 @@ class Bundle:
         Bundles whose scores are averaged, in the order in which they are added; empty for a bundle
         that is none but itself.
     channel_names
-        What the bundle calls the channels that its network takes, in order; empty if it does not.
+        What the bundle calls the channels of its images, in order; empty if it does not.
+    first_stage
+        The model whose label map the network takes behind the image (a cascade of nnU-Net).
+    label_channels
+        The labels of it that are a channel each, in order.
     """
 
     name: str
@@ -120,6 +124,8 @@ class Bundle:
     mirror_axes: tuple[int, ...] | None = None
     references: tuple[str, ...] = ()
     members: tuple["Bundle", ...] = ()
+    first_stage: "Bundle | None" = None
+    label_channels: tuple[int, ...] = ()
 
     @property
     def each(self) -> tuple["Bundle", ...]:
@@ -132,6 +138,11 @@ class Bundle:
         return sum(1 + len(one.further_weights) for one in self.each)
 
     @property
+    def image_channels(self) -> int:
+        """Channels of the network's input that are images."""
+        return self.in_channels - len(self.label_channels)
+
+    @property
     def in_plane_roi(self) -> tuple[int, ...]:
         """The sizes of a window that the network sees: without the axis of slices."""
         return tuple(n for axis, n in enumerate(self.roi_size) if axis != self.slice_axis)
@@ -139,7 +150,7 @@ class Bundle:
     @property
     def channels(self) -> Channels:
         """What the network takes, for whoever looks for cases by name."""
-        return Channels(self.in_channels, self.channel_names)
+        return Channels(self.image_channels, self.channel_names)
 
     @property
     def foreground(self) -> tuple[int, ...]:

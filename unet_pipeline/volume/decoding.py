@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -236,6 +236,24 @@ def read_labels(
             axes=OF_LABELS,
         )
         return as_labels(read.view.values()), read.inputs
+
+
+def keep_labels(
+    labels_XYZ: npt.NDArray[Any], header: Header, *, budget_bytes: int, scratch: str | None
+) -> StoredView:
+    """Keep a label map on the grid of a file: in memory if it fits ``budget_bytes``.
+
+    Else it goes to a scratch folder, as the voxels of a file do.
+    """
+    header = replace(header, dtype=labels_XYZ.dtype, slope=1.0, inter=0.0)
+    with _place(scratch, needed=labels_XYZ.nbytes > budget_bytes) as folder:
+        if folder is None:
+            return StoredView(header, labels_XYZ)
+        kept = zarr.create_array(
+            folder, shape=labels_XYZ.shape, chunks=CHUNK, dtype=labels_XYZ.dtype
+        )
+        kept[...] = labels_XYZ
+        return StoredView(header, None, folder)
 
 
 def _fill(target: Any, value: float) -> None:

@@ -6,7 +6,7 @@ as MONAI's ``Spacingd`` does. Scores come back by the same map the other way.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import numpy as np
@@ -34,11 +34,14 @@ class AffineResampled:
     ----------
     rows
         The first three rows of the affine from this view's voxels to the inner view's.
+    order
+        0 for the nearest voxel.
     """
 
     inner: View
     rows: tuple[tuple[float, ...], ...]
     shape: Index3
+    order: int = 1
 
     @property
     def channels(self) -> int:
@@ -65,7 +68,9 @@ class AffineResampled:
             np.clip(at_3XYZ[axis], 0, size - 1, out=at_3XYZ[axis])
             at_3XYZ[axis] -= start
         for channel, target in zip(values, found_CXYZ, strict=True):
-            ndimage.map_coordinates(channel, at_3XYZ, order=1, mode="nearest", output=target)
+            ndimage.map_coordinates(
+                channel, at_3XYZ, order=self.order, mode="nearest", output=target
+            )
 
     def _positions(self, box: Box) -> Float:
         x, y, z = (np.arange(a, b, dtype=float) for a, b in zip(box.start, box.stop, strict=True))
@@ -104,6 +109,10 @@ class ResampleToGrid:
         """Return the view after this step."""
         return _on(view, self.source, self.target)
 
+    def apply_to_labels(self, labels: View) -> View:
+        """Return a label map after this step: each voxel has the label of the nearest."""
+        return replace(_on(labels, self.source, self.target), order=0)
+
     def undo(self, scores: View, shape: Index3) -> View:
         """Return scores on the grid that the step was applied to."""
         return _on(scores, self.target, self.source)
@@ -137,6 +146,6 @@ def right_angled(grid: VoxelGrid, spacing_mm: Sequence[float]) -> VoxelGrid:
     return VoxelGrid.of(shape, affine)
 
 
-def _on(view: View, source: VoxelGrid, target: VoxelGrid) -> View:
+def _on(view: View, source: VoxelGrid, target: VoxelGrid) -> AffineResampled:
     matrix = np.linalg.solve(source.affine, target.affine)
     return AffineResampled(view, tuple(tuple(map(float, row)) for row in matrix[:3]), target.shape)

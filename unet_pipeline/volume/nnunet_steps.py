@@ -14,6 +14,7 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume import statistics
 from unet_pipeline.volume.grid import Orientation, VoxelGrid
+from unet_pipeline.volume.label_views import VotedLabels
 from unet_pipeline.volume.spline import Bounds, Spline
 from unet_pipeline.volume.steps import CropPad, Identity, Reorder, Resolved, check_lengths
 from unet_pipeline.volume.views import Resampled, Spacing3, View
@@ -67,12 +68,17 @@ class Respace:
     separate
         Whether slices along the axis of largest spacing are resampled one by one, and along it the
         nearest is taken; None for where the spacing is anisotropic.
+    separate_labels, lowest_labels
+        The same for the label map of a first stage; and whether the lowest of labels that have the
+        same share of a voxel is taken, rather than the nearest.
     """
 
     spacing_mm: tuple[float | None, float | None, float | None]
     cubic: bool = True
     separate: bool | None = None
     separate_scores: bool | None = None
+    separate_labels: bool | None = None
+    lowest_labels: bool = False
     needs_voxels = False
 
     @property
@@ -93,15 +99,28 @@ class Respace:
         slices = slice_axis(have, want, self.separate)
         score_slices = slice_axis(want, have, self.separate_scores)
         bounds = statistics.bounds(view, slices) if self.cubic else None
-        return _Respaced((x, y, z), slices, score_slices, bounds)
+        label_slices = slice_axis(have, want, self.separate_labels)
+        return Respaced(
+            (x, y, z), slices, score_slices, bounds, label_slices, self.lowest_labels
+        )
 
 
 @dataclass(frozen=True)
-class _Respaced:
+class Respaced:
+    """``Respace`` for one volume; attributes as there, and the axes of slices, if they are apart.
+
+    Attributes
+    ----------
+    bounds
+        What splines are clipped to; None where images are interpolated linearly.
+    """
+
     shape: Index3
     slices: int | None
     score_slices: int | None
     bounds: tuple[Bounds, Bounds] | None
+    label_slices: int | None = None
+    lowest_labels: bool = False
 
     def apply(self, view: View) -> View:
         """Return the resampled view: in the slices first, then across them."""
@@ -114,6 +133,10 @@ class _Respaced:
         )
         planes = Spline(view, _steps(view.shape, (x, y, z)), (x, y, z), *self.bounds)
         return _linear(planes, self.shape, self.slices)
+
+    def apply_to_labels(self, labels: View) -> View:
+        """Return a resampled label map."""
+        return VotedLabels(labels, self.shape, self.label_slices, self.lowest_labels)
 
     def undo(self, scores: View, shape: Index3) -> View:
         """Return scores on the grid of ``shape`` voxels that the step was applied to."""

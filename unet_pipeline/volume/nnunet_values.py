@@ -111,13 +111,15 @@ class Normalise:
     def resolve(self, view: View, grid: VoxelGrid) -> Resolved:
         """Measure what the schemes ask of this volume."""
         masked = any(scheme.masked for scheme in self.schemes)
-        mask_XYZ = _filled_nonzero(view) if masked else None
+        mask_XYZ = filled_nonzero(view) if masked else None
         scales = [s.measured(view, channel, mask_XYZ) for channel, s in enumerate(self.schemes)]
-        return _Normalised(tuple(scales), mask_XYZ)
+        return Normalised(tuple(scales), mask_XYZ)
 
 
 @dataclass(frozen=True)
-class _Normalised(Identity):
+class Normalised(Identity):
+    """The scales of one volume, and where what is masked is changed, shape XYZ."""
+
     scales: tuple[Scale, ...]
     mask_XYZ: npt.NDArray[np.bool_] | None
 
@@ -166,7 +168,7 @@ class _NormalisedView:
         return self.inner.needs(box)
 
 
-def _filled_nonzero(view: View) -> npt.NDArray[np.bool_]:
+def filled_nonzero(view: View) -> npt.NDArray[np.bool_]:
     """Return where some channel is not 0, holes filled, shape XYZ."""
     found_XYZ = np.zeros(view.shape, dtype=np.bool_)
     for box in slabs(view):

@@ -215,6 +215,7 @@ def _respace(o: Options) -> Step:
     return Respace(
         (x, y, z), o.flag("cubic"), o.choice("separate", separate),
         o.choice("separate_scores", separate),
+        o.choice("separate_labels", separate, default=None), o.flag("lowest_labels"),
     )  # fmt: skip
 
 

@@ -323,13 +323,19 @@ def _within_bytes(box: Box, needed_bytes: int) -> list[Box]:
     return parts(box, int(np.argmax(box.shape)), 4 * box.size * _NEEDED_BYTES // needed_bytes)
 
 
-def materialised(view: View) -> ArrayView:
-    """Read a whole view into memory, slab by slab; its values stay the same, bit for bit."""
-    values_CXYZ = np.empty((view.channels, *view.shape), dtype=np.float32)
+def materialised(view: View, kind: npt.DTypeLike = np.float32) -> ArrayView:
+    """Read a whole view into memory, slab by slab; its values stay the same, bit for bit.
+
+    Parameters
+    ----------
+    kind
+        A type that holds all of its values.
+    """
+    values_CXYZ = np.empty((view.channels, *view.shape), dtype=kind)
     for box in _thin_slabs(view):
         check_time()
         part = (slice(None), *box.within(Box.whole(view.shape)))
-        copy_into(values_CXYZ[part], view.read(box))
+        copy_into(values_CXYZ[part], view.read(box).astype(kind, copy=False))
     return ArrayView(values_CXYZ)
 
 

@@ -6,7 +6,8 @@
     <model>/dataset.json                      what channels and labels mean
     <model>/fold_0/checkpoint_final.pth       weights; the scores of all folds are averaged
 
-The folder of one fold may be given instead, and is then run alone.
+The folder of one fold may be given instead, and is then run alone. The first stage of a cascade lies
+beside its second, and is read with it: the same fold, where one is given.
 """
 
 import re
@@ -56,6 +57,11 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
         ``bundle_invalid``, ``plan_unsupported``, ``weights_too_large``, ``weights_unsafe``,
         ``checkpoint_invalid`` or ``network_unknown``.
     """
+    return _read(url, store)
+
+
+def _read(url: str, store: Store, second: str = "") -> Bundle:
+    """Read a model; of a cascade also its first stage, whose ``second`` is the model's name."""
     model = _model_of(url)
     plans, dataset = (_json(model, name, store) for name in (PLANS, DATASET))
     files = _checkpoints(url, model, store)
@@ -68,6 +74,10 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
     try:
         plan = read_plan(model, plans, dataset, first.configuration)
         bundle = _bundle(url, plan, first, files, digests)
+        if plan.previous_stage is not None:
+            if second:
+                raise unsupported(model, f"a first stage of {second} that has one, too", "two")
+            bundle = replace(bundle, first_stage=_first_stage(bundle, plan, first.trainer, store))
         label_steps, not_done = read_label_steps(model, store)
         references = references_in(dataset)
         return replace(bundle, label_steps=label_steps, not_done=not_done, references=references)
@@ -76,6 +86,27 @@ def read_nnunet_folder(url: str, store: Store) -> Bundle:
     except _MALFORMED as error:
         found = f"entries of {PLANS} or {DATASET} that cannot be read ({error!r})"
         raise unsupported(model, found, "what nnU-Net 2 writes") from error
+
+
+def _first_stage(bundle: Bundle, plan: Plan, trainer: str, store: Store) -> Bundle:
+    """Return the first stage of a cascade, whose label map is taken as the network decides it."""
+    model, name = _model_of(bundle.url), str(plan.previous_stage)
+    beside, _, here = model.rpartition("/")
+    made_by = here.rpartition("__")[0] or f"{trainer}__{plan.plans.get('plans_name')}"
+    url = join(beside, f"{made_by}__{name}")
+    if not is_nnunet_folder(url, store):
+        raise RequestError(
+            "first_stage_missing",
+            found=f"the second stage of a cascade, and no {PLANS} in {url}",
+            wanted="its first stage there, with the folds that training wrote",
+            remedy="Copy that folder beside this one",
+            subject=model,
+        )
+    found = _read(f"{url}{bundle.url.rstrip('/').removeprefix(model)}", store, second=here)
+    if found.in_channels != bundle.image_channels:
+        images = f"{found.in_channels} channels, and {bundle.image_channels} of its second"
+        raise unsupported(url, f"a first stage of {images}", "two that see the same images")
+    return replace(found, name=shown(name), label_steps=(), not_done=())
 
 
 def load_folds(bundle: Bundle, store: Store) -> nn.Module:
@@ -105,8 +136,9 @@ def _bundle(
 ) -> Bundle:
     network_def, preprocessing = plan.network_def(), plan.preprocessing()
     contract, decision = network_contract(network_def), plan.decision()
-    check_channels(parse_preprocessing(preprocessing), contract.in_channels)
-    said = json_text([network_def, preprocessing, plan.roi_size], sort_keys=True)
+    check_channels(parse_preprocessing(preprocessing), len(plan.channel_names))
+    labels = [list(plan.label_channels)] if plan.label_channels else []
+    said = json_text([network_def, preprocessing, plan.roi_size, *labels], sort_keys=True)
     shift = 0 if plan.slice_axis is None else 1
     return Bundle(
         name=shown(_name(url)),
@@ -127,6 +159,7 @@ def _bundle(
         config_digest=digest_of(said.encode()),
         weights_file=files[0],
         further_weights=tuple(files[1:]),
+        label_channels=plan.label_channels,
         mirror_axes=tuple(axis + shift for axis in checkpoint.mirror_axes),
     )
 

@@ -20,13 +20,13 @@ _AXES_OF_ARRAYS = 2  # axis a of an array of nnU-Net (Z, Y, X) is axis 2 - a of 
 _SPLINES, _LINEAR = "resample_data_or_seg_to_shape", "resample_torch_fornnunet"
 _NEVER = "no_resampling_hack"
 _OPTIONS: Mapping[str, tuple[Any, ...]] = {  # of these two, and their values that are known
-    "is_seg": (False,),
     "order_z": (0,),
     "mode": ("linear",),
     "aniso_axis_mode": ("nearest-exact",),
     "separate_z_anisotropy_threshold": (ANISOTROPIC,),
 }
-_HARMLESS = frozenset({"num_threads", "device", "memefficient_seg_resampling"})
+_BY_HALVES = "memefficient_seg_resampling"  # a label is where more than half of it is
+_HARMLESS = frozenset({"num_threads", "device", _BY_HALVES})
 _REORIENTING = ("NibabelIOWithReorient", "SimpleITKIOWithReorient")
 _READERS = ("SimpleITKIO", "NibabelIO", *_REORIENTING)
 _DEFAULTS = {"preprocessor_name": "DefaultPreprocessor", "label_manager": "LabelManager"}
@@ -74,8 +74,26 @@ class Plan:
         return x, y, z
 
     @property
+    def previous_stage(self) -> str | None:
+        """Name of the configuration whose label map this one takes, in a cascade."""
+        name = self.configuration.get("previous_stage")
+        return str(name) if name else None
+
+    @property
+    def label_channels(self) -> tuple[int, ...]:
+        """The labels that a cascade's second stage takes as channels, behind those of the image."""
+        if self.previous_stage is None:
+            return ()
+        named = (v for n, v in self.dataset["labels"].items() if n != "ignore")
+        found = sorted({label for values in named for label in _values(values)} - {0})
+        if not found or len(found) > MOST_CHANNELS or not 0 < found[0] <= found[-1] < 2**16:
+            wanted = f"1 to {MOST_CHANNELS:,} labels from 1 to {_LARGEST_LABEL:,}"
+            raise self.unsupported(f"{len(found):,} labels of a first stage", wanted)
+        return tuple(found)
+
+    @property
     def channel_names(self) -> list[str]:
-        """Names of the input channels."""
+        """Names of the images' channels."""
         named = self.dataset.get("channel_names") or self.dataset["modality"]
         return [str(named[str(index)]) for index in range(len(named))]
 
@@ -86,7 +104,7 @@ class Plan:
         return {
             "_target_": architecture["network_class_name"],
             "spatial_dims": len(self.patch),
-            "in_channels": len(self.channel_names),
+            "in_channels": len(self.channel_names) + len(self.label_channels),
             "out_channels": len(self.channel_labels()),
             **plan,
         }
@@ -152,6 +170,7 @@ class Plan:
 
     def _respace(self) -> list[dict[str, Any]]:
         image = self._resampling("resampling_fn_data", (1, 3))
+        labels = self._of_labels()
         scores = self._resampling("resampling_fn_probabilities", (1,))
         if image is None:
             return []  # then scores are on the grid of the image already
@@ -167,10 +186,24 @@ class Plan:
                 "cubic": image["cubic"],
                 "separate": image["separate"],
                 "separate_scores": scores["separate"],
+                **labels,
             }
         ]
 
-    def _resampling(self, entry: str, orders: Sequence[int]) -> dict[str, Any] | None:
+    def _of_labels(self) -> dict[str, Any]:
+        """Return how the label map of a first stage is resampled; nothing where there is none."""
+        if self.previous_stage is None:
+            return {}
+        entry = "resampling_fn_seg"
+        found = self._resampling(entry, (1,), of_labels=True)
+        if found is None:
+            raise self.unsupported(f"{entry} {_NEVER}", f"{_SPLINES} or {_LINEAR}")
+        ties = self.configuration[entry] == _LINEAR
+        return {"separate_labels": found["separate"], "lowest_labels": ties}
+
+    def _resampling(
+        self, entry: str, orders: Sequence[int], *, of_labels: bool = False
+    ) -> dict[str, Any] | None:
         """Return how images or scores are resampled; None for not at all.
 
         Parameters
@@ -183,6 +216,9 @@ class Plan:
         if name == _NEVER:
             return None
         given = dict(self.configuration.get(f"{entry}_kwargs", {}))
+        by_halves = of_labels and given.get(_BY_HALVES)
+        if given.pop("is_seg", False) is not of_labels or by_halves:
+            raise self.unsupported(f"{entry} with {given}", f"is_seg {of_labels}")
         options = {option: value for option, value in given.items() if option not in _HARMLESS}
         order = options.pop("order", 3) if name == _SPLINES else 1
         separate = options.pop("force_separate_z", False if name == _SPLINES else None)
@@ -217,14 +253,10 @@ def read_plan(
     Raises
     ------
     RequestError
-        ``plan_unsupported`` for a configuration that is not there, or is a cascade's second stage.
+        ``plan_unsupported`` for a configuration that is not there.
     """
     plan = Plan(url, plans, dataset, {})
     entries = _inherited(plan, configuration, ())
-    if entries.get("previous_stage"):
-        raise plan.unsupported(
-            f"the second stage of a cascade ({configuration})", "a model that sees images alone"
-        )
     for entry, default in _DEFAULTS.items():
         name = entries.get(entry, plans.get(entry, default))
         if name != default:
