@@ -10,6 +10,7 @@ from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.finishing import join_tiles
 from unet_pipeline.tasks import StagedCase, VolumeJob
 from unet_pipeline.tiles import TileLabels
+from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume.decoding import StoredView, keep_labels
 from unet_pipeline.volume.first_stage import with_labels
 
@@ -61,9 +62,9 @@ def first_labels(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob
     return FirstLabels(kept, seconds, staged.bytes_read)
 
 
-def is_there(labels: FirstLabels) -> bool:
-    """Return nothing of a label map, and say that it is made."""
-    return True
+def shape_of(first: FirstLabels) -> Index3:
+    """Return the shape of a label map, once it is made."""
+    return first.labels.shape
 
 
 def with_first_labels(staged: StagedCase, first: FirstLabels, job: VolumeJob) -> StagedCase:

@@ -215,6 +215,7 @@ def _context(run: Run) -> dict[str, str]:
     return {
         "Model": f"{model.bundle.name} ({model.bundle.weights_digest[:19]})",
         **({"Members": _members(model)} if model.bundle.members else {}),
+        **_first_stage(model),
         "Images": settings.images,
         "Files": str(run.accounting or "not counted"),
         "Masks": masks_text(settings.masks, run.cases),
@@ -233,6 +234,13 @@ def _context(run: Run) -> dict[str, str]:
     }
 
 
+def _first_stage(model: Model) -> dict[str, str]:
+    if model.first_stage is None:
+        return {}
+    first = model.first_stage.bundle
+    return {"First stage": f"{first.name} ({first.weights_digest[:19]})"}
+
+
 def _facts(
     run: Run, records: Sequence[CaseRecord], counts: Mapping[str, int], scheduler: str
 ) -> MethodsFacts:
@@ -249,6 +257,7 @@ def _facts(
         network=kinds[0],
         other_networks=kinds[1:],
         networks=bundle.networks,
+        first_stage=_first_stage(model).get("First stage", ""),
         references=bundle.references,
         transforms=[str(one["_target_"]).rpartition(".")[2] for one in bundle.preprocessing],
         roi_size=() if bundle.whole else spec.roi_size,

@@ -45,7 +45,9 @@ def combined_model(models: Sequence[Model]) -> Model:
         label_steps=(),
         not_done=(),
         members=(),
+        first_stage=None,
     )
     policy = replace(first.policy, labels=frozenset(labels))
     spec = replace(first.spec, bundle=bundle)
-    return replace(first, bundle=bundle, steps=(), spec=spec, policy=policy, label_steps=())
+    made = replace(first, bundle=bundle, steps=(), spec=spec, policy=policy, label_steps=())
+    return replace(made, first_stage=None)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from time import perf_counter
 
-from unet_pipeline.cascade import first_labels, first_stage_of, is_there, with_first_labels
+from unet_pipeline.cascade import first_labels, first_stage_of, shape_of, with_first_labels
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.finishing import finish_case
@@ -119,7 +119,7 @@ def _first_stage(
     staged = volume.staged(first)
     tiles, stats = _scored(staged, first, executor)
     labels = executor.submit(first_labels, staged, tiles, first)
-    executor.result(executor.submit(is_there, labels))
+    executor.result(executor.submit(shape_of, labels))
     return labels, stats
 
 

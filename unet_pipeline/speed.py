@@ -30,6 +30,8 @@ class Speed:
     ----------
     seconds_per_window
         In the network.
+    seconds_per_first_window
+        In that of a first stage, in a cascade.
     decoded_per_second, encoded_per_second
         Bytes of voxels that are read from gzip, and bytes of labels that are compressed.
     device
@@ -40,10 +42,12 @@ class Speed:
     decoded_per_second: float
     encoded_per_second: float
     device: str
+    seconds_per_first_window: float = 0.0
 
-    def of_network(self, windows: int) -> float:
-        """Return device-seconds of so many windows."""
-        return windows * self.seconds_per_window
+    def of_network(self, windows: int, of_first: int = 0) -> float:
+        """Return device-seconds of so many windows, some of them of a first stage."""
+        later = (windows - of_first) * self.seconds_per_window
+        return later + of_first * self.seconds_per_first_window
 
     def of_codec(self, voxel_bytes: int, label_bytes: int) -> float:
         """Return seconds to decode volumes and to encode their label maps."""
@@ -63,6 +67,15 @@ def measure_speed(model: Model, asked: EngineWish = "eager", window: Index3 | No
     RequestError
         As ``choose``, for an engine that was asked for by name.
     """
+    first = 0.0
+    if model.first_stage is not None:
+        first, _ = _per_window(model.first_stage, asked)
+    seconds, device = _per_window(model, asked, window)
+    return Speed(seconds, *_codec_speed(), device, first)
+
+
+def _per_window(model: Model, asked: EngineWish, window: Index3 | None = None) -> tuple[float, str]:
+    """Return the seconds of a window, and the device."""
     spec = replace(model.spec, roi_size=window or model.spec.roi_size)
     engine = choose(spec, "eager" if model.bundle.whole else asked).engine
     predictor = predictor_for(replace(spec, engine=engine))
@@ -73,7 +86,7 @@ def measure_speed(model: Model, asked: EngineWish = "eager", window: Index3 | No
         predictor.score(noise_CXYZ, read_box, batch).stats.seconds["forward"] / spec.batch
         for _ in range(1 + PASSES)
     ]
-    return Speed(median(seconds[1:]), *_codec_speed(), device=predictor.device.type)
+    return median(seconds[1:]), predictor.device.type
 
 
 def _codec_speed() -> tuple[float, float]:

@@ -30,7 +30,11 @@ REGIONS = {"schemes": ["CTNormalization"], "regions": [1, 2],
 
 
 REFUSED = {
-    "cascade": ({"changes": {"previous_stage": "3d_lowres"}}, "plan_unsupported", "cascade"),
+    "cascade alone": (
+        {"changes": {"previous_stage": "3d_lowres"}},
+        "first_stage_missing",
+        "nnUNetTrainer__nnUNetPlans__3d_lowres",
+    ),
     "layer": ({"network": "other.PrimusM"}, "network_unknown", "PrimusM"),
     "reader": ({"reader": "Tiff3DIO"}, "plan_unsupported", "Tiff3DIO"),
     "resampling": ({"changes": {"resampling_fn_data": "mine"}}, "plan_unsupported", "mine"),

@@ -270,9 +270,7 @@ class _Headers:
         try:
             across = check_slice(grid, layout) if self.first.flat else []
             stages = (layout, self.policy.first_layout)
-            asked = [
-                check_workload(grid, one, self.policy.most_bytes) for one in stages if one
-            ]
+            asked = [check_workload(grid, one, self.policy.most_bytes) for one in stages if one]
             return [*across, *chain.from_iterable(asked)]
         except PipelineError as error:
             return [as_finding(error)]

@@ -210,11 +210,11 @@ def check_same_task(bundles: Sequence[Bundle]) -> None:
                 remedy="Compare bundles for the same labels",
                 subject=bundle.name,
             )
-        if bundle.in_channels != first.in_channels:
+        if bundle.image_channels != first.image_channels:
             raise RequestError(
                 "channels_differ",
-                found=f"a network of {bundle.in_channels} channels",
-                wanted=f"{first.in_channels}, as {first.name} has",
+                found=f"a network of {bundle.image_channels} channels",
+                wanted=f"{first.image_channels}, as {first.name} has",
                 remedy="Compare bundles for the same images",
                 subject=bundle.name,
             )

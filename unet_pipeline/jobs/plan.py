@@ -10,6 +10,7 @@ from math import prod
 from typing import Any
 
 from unet_pipeline import stopping
+from unet_pipeline.cascade import first_stage_of
 from unet_pipeline.case_runs import quarantined
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.config.model_sets import with_models
@@ -49,6 +50,8 @@ class CasePlan:
         Whether the bundle crops to what the voxels show: then this is of the whole volume.
     window
         Voxels of a window along each axis.
+    first_windows
+        Windows of the first stage of a cascade; they are among ``windows``.
     """
 
     case: str
@@ -60,6 +63,7 @@ class CasePlan:
     label_bytes: int
     at_most: bool = False
     window: Index3 = (1, 1, 1)
+    first_windows: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
@@ -97,6 +101,7 @@ class Estimate:
     label_bytes: int
     at_most: bool
     workers: int
+    first_windows: int = 0
     speed: Speed | None = None
     device_seconds: float | None = None
     codec_seconds: float | None = None
@@ -144,11 +149,13 @@ def estimate(
         label_bytes=labels,
         at_most=any(plan.at_most for plan in plans),
         workers=workers,
+        first_windows=sum(plan.first_windows for plan in plans),
         rate=rate,
     )
     if speed is None:
         return sums
-    network, codec = speed.of_network(windows), speed.of_codec(voxels, labels)
+    network = speed.of_network(windows, sums.first_windows)
+    codec = speed.of_codec(voxels, labels)
     price = None if rate is None else rate.hourly * (network + codec) / 3600
     return replace(
         sums,
@@ -256,11 +263,14 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
     tiles = plan_from_header(job, header)
     at_most = tiles is None
     tiles = tiles or _without_crops(job, header)
+    first_job = first_stage_of(job)
+    first = None if first_job is None else _without_crops(first_job, header)
+    first_windows = 0 if first is None else first.n_windows
     plan = CasePlan(
         case=case.name,
-        windows=tiles.n_windows,
+        windows=tiles.n_windows + first_windows,
         tiles=tiles.n_tiles,
-        peak_bytes=tiles.peak_bytes,
+        peak_bytes=max(one.peak_bytes for one in (tiles, first) if one is not None),
         bytes_read=sum(
             store.fingerprint(url).size
             for url in objects_by_role(store, case, policy.level).values()
@@ -269,6 +279,7 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
         label_bytes=tiles.native_bytes,
         at_most=at_most,
         window=tiles.roi_size,
+        first_windows=first_windows,
     )
     return plan, tiles
 

@@ -124,8 +124,16 @@ def open_inspected(model: Model) -> InspectedNetwork:
     ------
     RequestError
         As ``load_network`` and ``at_depth``; ``layers_hidden`` for a network without parameters
-        of its own (a program).
+        of its own (a program), and for one that sees more than images.
     """
+    if model.first_stage is not None:
+        raise RequestError(
+            "layers_hidden",
+            subject=model.bundle.name,
+            found="the second stage of a cascade, which sees labels beside the image",
+            wanted="a network that sees images alone",
+            remedy="Look into its first stage, or into a model of one stage",
+        )
     network, bundle = Predictor(model.spec).network, model.bundle
     if isinstance(network, SliceNetwork):
         network = network.network

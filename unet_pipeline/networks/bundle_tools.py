@@ -35,6 +35,7 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "parameters": parameters_of(network),
         "depths": depths_of(network),
         "input channels": bundle.in_channels,
+        "first stage": _first_stage(bundle),
         "decision": str(bundle.decision),
         "postprocessing": list(map(str, bundle.label_steps)) or None,
         "postprocessing not done": list(bundle.not_done) or None,
@@ -51,6 +52,14 @@ def describe(bundle: Bundle, network: nn.Module) -> dict[str, Any]:
         "weights": bundle.weights_file,
         "weights digest": bundle.weights_digest,
     }
+
+
+def _first_stage(bundle: Bundle) -> str | None:
+    first = bundle.first_stage
+    if first is None:
+        return None
+    labels = ", ".join(map(str, bundle.label_channels))
+    return f"{first.name} ({first.weights_digest}), whose labels {labels} are channels, too"
 
 
 def _predicts(bundle: Bundle) -> str | None:

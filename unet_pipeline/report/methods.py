@@ -84,6 +84,8 @@ class MethodsFacts:
         What was done to the labels after they were decided, in words.
     counts, codes
         Cases by status; quarantined ones by reason.
+    first_stage
+        The model whose label map the network is given, too, in a cascade; empty for none.
     scheduler
         What started the run, with its version; empty for nobody.
     labels
@@ -105,6 +107,7 @@ class MethodsFacts:
     other_networks: Sequence[str] = ()
     mirror: Sequence[int] = ()
     depth: str = ""
+    first_stage: str = ""
     steps: Sequence[str] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
     references: Sequence[str] = ()
@@ -163,6 +166,8 @@ def _model(facts: MethodsFacts, cite: _Cite) -> list[str]:
         network = f"a {network}"
     if facts.depth:
         network += f", at depth {facts.depth}"
+    if facts.first_stage:
+        network += f", which is also given the label map of a first stage, {facts.first_stage}"
     version = facts.versions.get("unet_pipeline", "")
     return [
         f"Volumes were segmented with unet_pipeline {version} by the model {model} "

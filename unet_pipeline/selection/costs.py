@@ -31,13 +31,16 @@ def time_windows(
 ) -> dict[str, float]:
     """Return the time of a window in the network of each candidate, in ms, as a worker has it.
 
-    Nothing is returned if that fails: an evaluation is not lost for want of it.
+    Nothing is returned if that fails: an evaluation is not lost for want of it. Nor is it where a
+    candidate is a cascade, whose stages have windows of their own.
 
     Parameters
     ----------
     names
         Cases that every candidate was scored on; a few of them are used.
     """
+    if any(candidate.run.model.first_stage is not None for candidate in candidates):
+        return {}
     step = max(1, len(names) // CASES)
     cases = [c for c in candidates[0].cases if c.name in set(names[::step][:CASES])]
     try:
@@ -80,7 +83,8 @@ def network_cost(model: Model) -> tuple[int, int | None]:
     """Return the parameters of a model at its depth, and the multiply-adds of a window.
 
     Those of adaptive depth are the mean over the windows that its rule was calibrated on. Where a
-    volume is one window, each has another number: None.
+    volume is one window, each has another number: None. So it is of a cascade, whose parameters are
+    those of both stages.
     """
     bundle, spec = model.bundle, model.spec
     adaptive = spec.depth == "adaptive"
@@ -93,7 +97,9 @@ def network_cost(model: Model) -> tuple[int, int | None]:
     if adaptive and bundle.adaptive is not None:
         adds = round(adds * bundle.adaptive.multiply_adds_share)
     known = 0 if bundle.whole else adds * 2 ** len(spec.mirror)
-    return parameters_of(network), known or None
+    if model.first_stage is None:
+        return parameters_of(network), known or None
+    return parameters_of(network) + network_cost(model.first_stage)[0], None
 
 
 def _volume_job(run: Run, case: Case) -> VolumeJob:

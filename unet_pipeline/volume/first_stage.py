@@ -20,9 +20,7 @@ from unet_pipeline.volume.steps import Identity, Resolved
 from unet_pipeline.volume.views import View, materialised
 
 
-def with_labels(
-    staged: Staged, labels: View, channels: Sequence[int], budget_bytes: int
-) -> Staged:
+def with_labels(staged: Staged, labels: View, channels: Sequence[int], budget_bytes: int) -> Staged:
     """Put a label map behind what a network sees of an image.
 
     Parameters

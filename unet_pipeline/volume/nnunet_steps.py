@@ -100,9 +100,7 @@ class Respace:
         score_slices = slice_axis(want, have, self.separate_scores)
         bounds = statistics.bounds(view, slices) if self.cubic else None
         label_slices = slice_axis(have, want, self.separate_labels)
-        return Respaced(
-            (x, y, z), slices, score_slices, bounds, label_slices, self.lowest_labels
-        )
+        return Respaced((x, y, z), slices, score_slices, bounds, label_slices, self.lowest_labels)
 
 
 @dataclass(frozen=True)

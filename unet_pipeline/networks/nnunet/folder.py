@@ -6,8 +6,8 @@
     <model>/dataset.json                      what channels and labels mean
     <model>/fold_0/checkpoint_final.pth       weights; the scores of all folds are averaged
 
-The folder of one fold may be given instead, and is then run alone. The first stage of a cascade lies
-beside its second, and is read with it: the same fold, where one is given.
+The folder of one fold may be given instead, and is then run alone. The first stage of a cascade
+lies beside its second, and is read with it: the same fold, where one is given.
 """
 
 import re
