@@ -73,7 +73,8 @@ def policy_of(
         How the network's windows will lie. Default: as the bundle says, if there is one.
     """
     if bundle is not None and layout is None:
-        layout = layout_of(bundle, parse_preprocessing(bundle.preprocessing), limits)
+        layout = _layout_of(bundle, limits)
+    first = None if bundle is None else bundle.first_stage
     return Policy(
         Tolerance(affine_voxels=settings.affine_voxels),
         frozenset(settings.remedies),
@@ -85,7 +86,12 @@ def policy_of(
         volume=settings.volume,
         flat=bundle is not None and bundle.slice_axis is not None,
         level=settings.level,
+        first_layout=None if first is None else _layout_of(first, limits),
     )
+
+
+def _layout_of(bundle: Bundle, limits: Limits) -> Layout:
+    return layout_of(bundle, parse_preprocessing(bundle.preprocessing), limits)
 
 
 def layout_of(

@@ -12,7 +12,7 @@ import torch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from nnunet_models import CASCADE, LOWRES, teach, write_cascade, write_model
+    from nnunet_models import CASCADE, LOWRES, read_model, teach, write_cascade, write_model
     from nnunet_oracle import add_in_float32, dice, predictor, segmented, theirs
 
 from unet_pipeline.cluster.backends import open_executor
@@ -117,6 +117,18 @@ def their_view(model: Path, image: Path, mask: Path) -> np.ndarray:
     )
     channels = made.label_manager.foreground_labels
     return np.vstack([values, *(labels == label for label in channels)])
+
+
+def test_labels_of_a_sheared_volume_are_not_mixed(tmp_path):
+    affine = np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])
+    values, labels = np.ones((24, 24, 24), np.float32), np.zeros((24, 24, 24), np.uint8)
+    labels[::2] = 2  # between 0 and 2 lies 1
+    for name, of_name in (("image", values), ("mask", labels)):
+        nib.save(nib.Nifti1Image(of_name, affine), tmp_path / f"{name}.nii.gz")
+    model = write_cascade(tmp_path, spacing=(1.0, 1.0, 1.0))
+    seen = our_view(model, tmp_path / "image.nii.gz", tmp_path / "mask.nii.gz")
+    assert not seen[1].any()
+    assert 0.3 < seen[2].mean() < 0.7
 
 
 SEGMENTED = {
@@ -250,6 +262,7 @@ REFUSED = {
     "no first stage": ("first_stage_missing", LOWRES),
     "no such fold": ("bundle_invalid", "fold_3"),
     "three stages": ("plan_unsupported", "that has one, too"),
+    "a path": ("plan_unsupported", "letters, digits"),
     "other images": ("plan_unsupported", "a first stage of 2 channels, and 1 of its second"),
 }
 
@@ -263,6 +276,10 @@ def test_what_is_no_cascade_is_refused_by_name(name, tmp_path):
     model = write_cascade(tmp_path, first=first)
     if name == "no first stage":
         shutil.rmtree(first_of(model))
+    if name == "a path":
+        plans = read_model(model)
+        plans["configurations"]["base"]["previous_stage"] = "x/../../elsewhere"
+        (model / "plans.json").write_text(json.dumps(plans))
     if name == "no such fold":
         shutil.copytree(model / "fold_0", model / "fold_3")
         model = model / "fold_3"

@@ -37,6 +37,7 @@ from unet_pipeline.texts import shown
 from unet_pipeline.volume.preprocessing import check_channels, parse_preprocessing
 
 PLANS, DATASET = "plans.json", "dataset.json"
+_NAME = re.compile(r"[A-Za-z0-9_.-]+")
 _FOLD = re.compile(r"fold_(\d+|all)")
 _MALFORMED = (
     AttributeError, IndexError, KeyError, OverflowError, RecursionError, TypeError, ValueError,
@@ -93,6 +94,8 @@ def _first_stage(bundle: Bundle, plan: Plan, trainer: str, store: Store) -> Bund
     model, name = _model_of(bundle.url), str(plan.previous_stage)
     beside, _, here = model.rpartition("/")
     made_by = here.rpartition("__")[0] or f"{trainer}__{plan.plans.get('plans_name')}"
+    if not _NAME.fullmatch(f"{made_by}__{name}"):  # a plan leads to no other place
+        raise unsupported(model, f"a first stage named {shown(name)}", "letters, digits, _ . -")
     url = join(beside, f"{made_by}__{name}")
     if not is_nnunet_folder(url, store):
         raise RequestError(
