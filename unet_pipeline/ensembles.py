@@ -91,6 +91,7 @@ def _said(model: Model) -> Mapping[str, Any]:
     bundle, spec = model.bundle, model.spec
     return {
         "images:": images_of(bundle),
+        "first stage:": _first_stage(model),
         "preprocessing:": model.steps,
         "windows of": "whole volumes" if bundle.whole else spec.roi_size,
         "sizes that are multiples of": spec.roi_size,
@@ -102,6 +103,14 @@ def _said(model: Model) -> Mapping[str, Any]:
         "labels": bundle.labels,
         "steps on labels:": tuple(map(str, model.label_steps)),
     }
+
+
+def _first_stage(model: Model) -> str:
+    """Return what makes the label map that a cascade's networks are given."""
+    if model.first_stage is None:
+        return "none"
+    first = model.first_stage.bundle
+    return f"{first.name} ({first.weights_digest}, {first.config_digest})"
 
 
 def _apart(mine: Any, theirs: Any) -> tuple[str, str]:

@@ -19,6 +19,7 @@ from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
+from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.plan import close_plan, open_plan, run_plan
 from unet_pipeline.jobs.segment import close_models, open_segment, run_segment
@@ -256,6 +257,16 @@ def test_a_first_stage_that_fails_quarantines_the_case(place, tmp_path):
     (record,) = done(asked(model, tmp_path / "case.nii.gz", tmp_path / "out"))
     assert (record.status, record.code) == ("quarantined", "values_not_rgb")
     assert not (tmp_path / "out" / "case_dseg.nii.gz").exists()
+
+
+def test_members_of_an_ensemble_are_given_the_same_labels(tmp_path):
+    model = write_cascade(tmp_path, folds=(0, 1))
+    settings = asked(
+        model / "fold_0", "memory://no", "memory://no", ensemble=(str(model / "fold_1"),)
+    )
+    with pytest.raises(RequestError, match=f"first stage: {LOWRES}") as caught:
+        open_first(settings, Store())
+    assert caught.value.code == "models_differ"
 
 
 REFUSED = {
