@@ -1,22 +1,29 @@
 """How well the review list finds label maps that are wrong: planted failures among real cases.
 
     python -m benchmarks.review IMAGES MASKS [--model hippocampus] [--every 5] [--workers 2]
+    python -m benchmarks.review IMAGES MASKS --sessions
 
 Each of every few cases is spoilt in one of the ways below; all are segmented, and Dice says which
 label maps came out wrong. Printed are, for "Dice under 0.8", the AUROC of the list's score, how
 many of the wrong ones stand in the first tenth, and what was not found.
+
+With ``--sessions`` each case has an earlier scan, too: a stand-in, the same volume as it was,
+turned by up to 4 degrees, shifted by up to a voxel and with a little noise. Printed is what each
+kind of reason lists.
 """
 
 import argparse
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from shutil import copyfile
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
 from scipy import ndimage, stats
+from scipy.spatial.transform import Rotation
 
 import unet_pipeline as up
 from unet_pipeline.evaluation.review import review
@@ -71,19 +78,26 @@ def main() -> None:
     asked.add_argument("--model", default="hippocampus")
     asked.add_argument("--every", type=int, default=5)
     asked.add_argument("--workers", type=int, default=2)
+    asked.add_argument("--sessions", action="store_true")
     options = asked.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        spoilt = spoil(options.images, Path(folder) / "images", options.every)
+        images, masks = Path(folder) / "images", options.masks
+        spoilt = spoil(options.images, images, options.every)
+        if options.sessions:
+            masks = write_earlier(options.images, images, masks)
         result = up.segment(
-            f"{folder}/images",
-            masks=str(options.masks),
+            str(images),
+            masks=str(masks),
             model=options.model,
             output=f"{folder}/out",
             cluster="local",
             workers=options.workers,
             threads=1,
         )
-    _say(list(result.records), spoilt)
+    if options.sessions:
+        _say_kinds(list(result.records))
+    else:
+        _say(list(result.records), spoilt)
 
 
 def spoil(source: Path, target: Path, every: int) -> dict[str, str]:
@@ -99,6 +113,51 @@ def spoil(source: Path, target: Path, every: int) -> dict[str, str]:
             spoilt[path.name.removesuffix(".nii.gz")] = way
         nib.save(nib.Nifti1Image(values, image.affine), target / path.name)
     return spoilt
+
+
+def write_earlier(source: Path, target: Path, masks: Path) -> Path:
+    """Rename the images to a second session, and write a first one of each, as it was.
+
+    Returns
+    -------
+    Path
+        Folder of the masks by the new names.
+    """
+    renamed = target.parent / "masks"
+    renamed.mkdir()
+    random = np.random.default_rng(1)
+    for path in sorted(source.glob("*.nii.gz")):
+        subject = f"sub-{path.name.removesuffix('.nii.gz').replace('_', '')}"
+        (target / path.name).rename(target / f"{subject}_ses-2_T1w.nii.gz")
+        copyfile(masks / path.name, renamed / f"{subject}_ses-2_T1w.nii.gz")
+        image = nib.load(path)
+        values = np.asarray(image.dataobj, np.float32)
+        turn = Rotation.from_euler("xyz", random.uniform(-4, 4, 3), degrees=True).as_matrix()
+        middle = (np.array(values.shape) - 1) / 2
+        shift = middle - turn @ middle + random.uniform(-1, 1, 3)
+        moved = ndimage.affine_transform(values, turn, shift, order=1, mode="nearest")
+        moved += random.normal(0, 0.02 * values.std(), values.shape)
+        saved = nib.Nifti1Image(moved.astype(np.float32), image.affine)
+        nib.save(saved, target / f"{subject}_ses-1_T1w.nii.gz")
+    return renamed
+
+
+KINDS: dict[str, Callable[[str], bool]] = {
+    "volume since the last scan": lambda why: " in ses-" in why and "nearer" not in why,
+    "place since the last scan": lambda why: "nearer" in why,
+    "all other reasons": lambda why: "ses-" not in why,
+    "all": lambda _: True,
+}
+
+
+def _say_kinds(records: list[Any]) -> None:
+    now = [one for one in records if "_ses-2_" in one.case]
+    wrong = {one.case for one in now if one.mean_dice < WRONG}
+    reviews = review(now, others=[one for one in records if "_ses-1_" in one.case])
+    print(f"{len(now)} cases, {len(wrong)} with Dice under {WRONG}")
+    for kind, is_of in KINDS.items():
+        found = {one.case for one in reviews if any(is_of(doubt.what) for doubt in one.doubts)}
+        print(f"{kind}: {len(found & wrong)} wrong, {len(found - wrong)} others")
 
 
 def _say(records: list[Any], spoilt: dict[str, str]) -> None:

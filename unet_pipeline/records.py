@@ -39,7 +39,7 @@ class Case:
         The files of a mask that has one for each structure; empty for a mask in one file.
     split, fold, sex, age
         What the columns of these names say in a manifest, as text; empty without them. Sex and age
-        are used for groups of cases alone, and stand in nothing that is written.
+        say which cases are alike in size, and stand in no record, table or report.
     """
 
     name: str

@@ -43,7 +43,22 @@ def test_a_map_by_eye():
         "x_min_mm": 3.0, "y_min_mm": 0.5, "z_min_mm": 0.25,
         "x_max_mm": 11.0, "y_max_mm": 1.5, "z_max_mm": 1.25,
         "cut": "LRS", "mean": 13.333333, "sd": 15.307950, "p5": 4.1, "median": 5.0, "p95": 28.4,
+        "padding": 0.0,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("filled", "share"), [(20, 0.5), (0, 0.0)])
+def test_how_much_of_a_label_lies_where_a_scan_was_filled_up(monkeypatch, filled, share):
+    """Four corners with one value say so; noise, as dark as it may be, does not."""
+    image_XYZ = np.random.default_rng(0).normal(-7, 1, (8, 9, 40)).astype(np.float32)
+    image_XYZ[:, :, :filled] = -7
+    labels_XYZ = np.zeros((8, 9, 40), np.uint8)
+    labels_XYZ[2:5, 2:5, 10:30] = 3
+    for at_once in (2**25, 10):
+        monkeypatch.setattr(of_labels, "_VOXELS_AT_ONCE", at_once)
+        grid = grid_of(labels_XYZ.shape)
+        found = label_statistics(labels_XYZ, grid, [3], [ArrayView(image_XYZ[None])])["3"]
+        assert found["padding"] == pytest.approx(share)
 
 
 def test_channels_have_their_numbers():

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from unet_pipeline.evaluation.label_statistics import CountedValues, Values, label_statistics
+from unet_pipeline.evaluation.intensities import CountedValues, Values
+from unet_pipeline.evaluation.label_statistics import label_statistics
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.views import ArrayView
 

@@ -1,5 +1,7 @@
 """Which label maps want a look: by eye, silent where little is known, stable under bad cases."""
 
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -82,6 +84,17 @@ def test_left_and_right_exchanged():
 def test_a_label_in_parts():
     doubt = found_for({"1": of(20.0, -40, largest_part=0.6, parts=2), "2": of(5.0, 40)}).doubts[0]
     assert doubt.what.startswith("share outside of its largest part 40%, usually ")
+
+
+def test_a_label_where_nothing_was_scanned():
+    records = [replace(one, statistics={label: {**values, "padding": 0.01}
+                                        for label, values in one.statistics.items()})
+               for one in cohort()]  # fmt: skip
+    odd = {"1": of(20.0, -40, padding=0.3), "2": of(5.0, 40, padding_0=0.0, padding_1=0.1)}
+    (found,) = review([*records, CaseRecord("odd", "done", statistics=odd)])
+    (doubt,) = found.doubts
+    assert doubt.label == "1"
+    assert doubt.what == "share outside of what was scanned 30%, usually 1% to 1%"
 
 
 def test_a_label_that_is_cut_is_not_called_small():

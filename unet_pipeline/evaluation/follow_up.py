@@ -2,6 +2,9 @@
 
 Scans of one subject are known by BIDS names that differ in the session alone, so that a T1w is
 held against a T1w. People differ in size far more than one person does from scan to scan.
+
+Where a label lies is told by its distances from the other labels: a patient lies elsewhere in each
+session, and turned. Of a label that moved most of them change; of any other label only one does.
 """
 
 import re
@@ -9,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from unet_pipeline.evaluation.doubts import MOST, Case, Doubt, log_volume, ml_text, robust_z
+from unet_pipeline.evaluation.doubts import MOST, Case, Doubt, log_volume, ml_text, number, robust_z
 
 LEAST_PAIRS = 20  # of scans with a label, from which it is known how much it changes
 _LEAST = 0.02  # the smallest deviation of a volume's logarithm that counts as one
+_LEAST_MM = 1.0  # the same of a place
 _SESSION = re.compile(r"(?:^|(?<=[/_]))ses-([A-Za-z0-9+]+)(?:[/_]|$)")
 _SUBJECT = re.compile(r"(?:^|[/_])sub-[A-Za-z0-9+]+(?:[/_]|$)")
 
@@ -64,6 +68,61 @@ def changed(
             volumes = f"volume {ml_text(logs[now])}, {ml_text(logs[before])} in {_session(before)}"
             what = f"{volumes}: {_percent(change)}, usually {low} to {high}"
             yield now, Doubt(label, min(score, MOST), what)
+
+
+def moved(
+    cases: Sequence[Case], previous: Mapping[str, str], least: float
+) -> Iterator[tuple[str, Doubt]]:
+    """Yield the cases of which a label moved against the others unlike that of other cases.
+
+    As ``changed``, for all labels.
+    """
+    by_name = {one.name: one for one in cases}
+    of_label: dict[str, list[tuple[str, str, float]]] = {}
+    for now, before in previous.items():
+        if now in by_name and before in by_name:
+            for label, mm in _moves_mm(by_name[now], by_name[before]).items():
+                of_label.setdefault(label, []).append((now, before, mm))
+    for label, moves in of_label.items():
+        if len(moves) < LEAST_PAIRS:
+            continue
+        all_mm = np.array([mm for _, _, mm in moves])
+        scores = np.where(all_mm > np.median(all_mm), robust_z(all_mm, _LEAST_MM), 0.0).tolist()
+        usual = float(np.percentile(all_mm, 95))
+        for (now, before, mm), score in zip(moves, scores, strict=True):
+            if score >= least:
+                what = f"{mm:.0f} mm nearer to the other labels or further from them than in "
+                what += f"{_session(before)}, usually by at most {usual:.1f} mm"
+                yield now, Doubt(label, min(score, MOST), what)
+
+
+def _moves_mm(now: Case, before: Case) -> dict[str, float]:
+    """Return by how much the distance of each label from another changed; the median over these.
+
+    Of labels that are in both scans, and cut in neither.
+    """
+    centres = {
+        label: (there, then)
+        for label in now.labels
+        if label in before.labels
+        and (there := _centre_mm(label, now)) is not None
+        and (then := _centre_mm(label, before)) is not None
+    }
+    if len(centres) < 2:
+        return {}
+    places_mm = np.array([*centres.values()])  # label, scan, axis
+    apart_mm = np.linalg.norm(places_mm[:, None] - places_mm[None], axis=-1)
+    changes_mm = np.abs(apart_mm[..., 0] - apart_mm[..., 1])
+    count = len(centres)
+    from_others = changes_mm[~np.eye(count, dtype=bool)].reshape(count, count - 1)
+    return dict(zip(centres, np.median(from_others, axis=1).tolist(), strict=True))
+
+
+def _centre_mm(label: str, case: Case) -> tuple[float, float, float] | None:
+    x, y, z = (number(label, case, f"centroid_{axis}_mm") for axis in "xyz")
+    if x is None or y is None or z is None or case.labels[label].get("cut"):
+        return None
+    return x, y, z
 
 
 def _session(case: str) -> str:

@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
-from math import sqrt
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.evaluation.intensities import CountedValues, Intensities, Values, padding_of
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.tiling.box import Box
@@ -25,8 +25,6 @@ Statistic = float | str
 _DECIMALS = 6
 _SLAB = 32  # slices that are read at once
 _VOXELS_AT_ONCE = 2**25  # of labels whose values are in memory, 4 bytes each
-_CHUNK = 2**20  # values that are float64 at once
-_PERCENTILES = (5.0, 50.0, 95.0)
 
 
 @dataclass(frozen=True)
@@ -87,94 +85,6 @@ class Structure:
         return "".join(sorted(sides))
 
 
-class Intensities(Protocol):
-    """The values of one channel under a label."""
-
-    @property
-    def mean(self) -> float:
-        """Their mean."""
-
-    @property
-    def sd(self) -> float:
-        """Their standard deviation, of a sample."""
-
-    @property
-    def percentiles(self) -> Mapping[float, float]:
-        """5 %, median and 95 %, by linear interpolation between values."""
-
-
-@dataclass(frozen=True)
-class Values:
-    """All values under a label, float32; their order does not matter."""
-
-    values: NDArray[np.float32]
-
-    @cached_property
-    def mean(self) -> float:
-        """Their mean."""
-        return float(np.mean(self.values, dtype=np.float64))
-
-    @cached_property
-    def sd(self) -> float:
-        """Their standard deviation, of a sample; without a copy of them as float64."""
-        size = self.values.size
-        squares = sum(
-            float(np.square(self.values[first : first + _CHUNK] - np.float64(self.mean)).sum())
-            for first in range(0, size, _CHUNK)
-        )
-        return sqrt(squares / max(size - 1, 1))
-
-    @cached_property
-    def percentiles(self) -> dict[float, float]:
-        """5 %, median and 95 %, by linear interpolation between values."""
-        found = np.percentile(self.values, _PERCENTILES)
-        return dict(zip(_PERCENTILES, found.tolist(), strict=True))
-
-
-@dataclass(frozen=True)
-class CountedValues:
-    """How often each value stands under a label: of one whose values would take much memory."""
-
-    values: NDArray[np.float32]
-    counts: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, parts: Iterable[NDArray[np.float32]]) -> "CountedValues":
-        """Count the values of several arrays."""
-        values, counts = np.empty(0, np.float32), np.empty(0, np.int64)
-        for part in parts:
-            more, often = np.unique(part, return_counts=True)
-            both = np.union1d(values, more)
-            total = np.zeros(both.size, np.int64)
-            total[np.searchsorted(both, values)] += counts
-            total[np.searchsorted(both, more)] += often
-            values, counts = both, total
-        return cls(values, counts)
-
-    @cached_property
-    def mean(self) -> float:
-        """Their mean."""
-        return float(self.values @ self.counts.astype(np.float64) / self.counts.sum())
-
-    @cached_property
-    def sd(self) -> float:
-        """Their standard deviation, of a sample."""
-        squares = np.square(self.values - np.float64(self.mean)) @ self.counts
-        return sqrt(float(squares) / max(int(self.counts.sum()) - 1, 1))
-
-    @cached_property
-    def percentiles(self) -> dict[float, float]:
-        """5 %, median and 95 %, by linear interpolation between values."""
-        ends = np.cumsum(self.counts)
-        places = [(int(ends[-1]) - 1) * percent / 100 for percent in _PERCENTILES]
-        low, high = (
-            self.values[np.searchsorted(ends, whole(places).astype(np.int64), side="right")]
-            for whole in (np.floor, np.ceil)
-        )
-        found = low + (high - low) * (np.array(places) - np.floor(places))
-        return dict(zip(_PERCENTILES, found.tolist(), strict=True))
-
-
 OF_SHAPE: Mapping[str, Callable[[Structure], Statistic]] = {
     "voxels": lambda one: one.voxels,
     "volume_ml": lambda one: one.voxels * one.grid.voxel_ml,
@@ -199,6 +109,7 @@ OF_INTENSITY: Mapping[str, Callable[[Intensities], float]] = {
     "median": lambda one: one.percentiles[50.0],
     "p95": lambda one: one.percentiles[95.0],
 }
+PADDING = "padding"  # share of the label where the image has the value that fills up a scan
 NOTHING: Mapping[str, Statistic] = {"voxels": 0, "volume_ml": 0.0}  # of a label that is absent
 
 
@@ -231,9 +142,11 @@ def label_statistics(
     voxels = {label: int(found[str(label)]["voxels"]) for label in there}
     for channel, image in enumerate(images):
         ending = f"_{channel}" if len(images) > 1 else ""
+        padding = padding_of(image, labels_XYZ.shape)
         for label, under in _intensities(labels_XYZ, image, voxels):
             numbers = {f"{name}{ending}": _plain(of(under)) for name, of in OF_INTENSITY.items()}
-            found[str(label)] |= numbers
+            share = 0.0 if padding is None else under.share_of(padding)
+            found[str(label)] |= numbers | {f"{PADDING}{ending}": _plain(share)}
     return found
 
 

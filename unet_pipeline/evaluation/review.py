@@ -24,8 +24,9 @@ from unet_pipeline.evaluation.doubts import (
     number,
     robust_z,
 )
-from unet_pipeline.evaluation.follow_up import changed, previous_scans
+from unet_pipeline.evaluation.follow_up import changed, moved, previous_scans
 from unet_pipeline.evaluation.groups import NOBODY, Group, populations
+from unet_pipeline.evaluation.label_statistics import PADDING
 from unet_pipeline.evaluation.laterality import exchanged
 from unet_pipeline.evaluation.prediction import PREDICTED
 from unet_pipeline.records import CaseRecord
@@ -109,6 +110,9 @@ def review(
         for case, doubt in _doubts_about(label, every, previous, least, groups):
             if case in doubts:
                 doubts[case].append(doubt)
+    for case, doubt in moved(every, previous, least):
+        if case in doubts:
+            doubts[case].append(doubt)
     found = [
         Review(case, tuple(sorted(each, key=lambda one: -one.score)))
         for case, each in doubts.items()
@@ -220,6 +224,13 @@ def _scattered(label: str, case: Case) -> float | None:
     return None if share is None else 1 - share
 
 
+def _padded(label: str, case: Case) -> float | None:
+    """Return the share of a label that lies where a scan was filled up; of channels, the most."""
+    names = [name for name in case.labels[label] if name.startswith(PADDING)]
+    shares = [share for name in names if (share := number(label, case, name)) is not None]
+    return max(shares, default=None)
+
+
 def _share(value: float) -> str:
     return f"{value:.2f}"
 
@@ -237,6 +248,7 @@ _MEASURES = (
     _Measure("right of the middle of all labels by", _place("x"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("before the middle of all labels by", _place("y"), 2.0, lambda mm: f"{mm:.0f} mm"),
     _Measure("above the middle of all labels by", _place("z"), 2.0, lambda mm: f"{mm:.0f} mm"),
+    _Measure("share outside of what was scanned", _padded, 0.05, lambda value: f"{value:.0%}"),
     _Measure("confidence", _of("confidence"), 0.01, _share, low_only=True),
     _Measure("confidence along its border", _of("confidence_border"), 0.01, _share, low_only=True),
 )
