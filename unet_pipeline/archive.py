@@ -85,7 +85,7 @@ def read_archive(store: Store, runs: str, mark: Mark, tonight: Iterable[str]) ->
     runs
         URL of the folder with a folder for each run.
     tonight
-        The cases of this run.
+        The cases of which this run has the numbers.
     """
     tonight = frozenset(tonight)
     try:

@@ -42,6 +42,8 @@ from unet_pipeline.viewing.index import RunIndex, index_bytes, index_of
 
 log = logging.getLogger(__name__)
 
+EDITED = "output_foreign"  # the code of a label map that is no longer as its record says
+
 
 def close_segment(
     run: Run,
@@ -121,11 +123,15 @@ def close_segment(
 def _earlier(
     run: Run, records: Sequence[CaseRecord], names: Mapping[str, str], stopped: RunStopped | None
 ) -> Archive:
-    """Return what earlier runs know of other cases; a run that is stopped has no time for it."""
+    """Return what earlier runs know of other cases; a run that is stopped has no time for it.
+
+    A case that is quarantined keeps the numbers of the label map that it has from before.
+    """
     mark = Mark(run.facts.weights, names)
     if stopped is not None:
         return Archive(mark)
-    return read_archive(run.store, parent(run.folder), mark, (one.case for one in records))
+    own = (one.case for one in records if one.status != "quarantined" or one.code == EDITED)
+    return read_archive(run.store, parent(run.folder), mark, own)
 
 
 def _held_against(

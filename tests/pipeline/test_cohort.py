@@ -77,17 +77,26 @@ def test_bad_cases_are_quarantined_and_the_others_done(cohort):
 def test_a_night_of_other_cases_has_those_of_the_nights_before_in_its_numbers(cohort):
     bucket, small = cohort
     first, second = small.sound[:2]
-    for case in (first, second):
+    store = Store()
+
+    def night(case):
         one = settings_of(bucket, small, images=f"{small.images}/{case}*", masks=None,
                           require_masks=False)  # fmt: skip
         _, summary = run_all(one)
-    store, folder = Store(), summary.report.removesuffix("report.html")
-    table = store.read(f"{folder}statistics.csv").decode()
-    assert {line.split(",")[0] for line in table.splitlines()[1:]} == {first, second}
+        table = store.read(summary.report.replace("report.html", "statistics.csv")).decode()
+        return summary, {line.split(",")[0] for line in table.splitlines()[1:]}
+
+    assert night(first)[1] == {first}
+    summary, cases = night(second)
+    assert cases == {first, second}
     page = store.read(summary.report).decode()
     assert "1 other cases of earlier runs" in page
     assert "cases of earlier runs, upward" in page
     assert sum(summary.counts.values()) == 1
+    store.write(join(small.images, f"{first}.nii.gz"), b"no longer a volume")
+    summary, cases = night(first)
+    assert summary.counts["quarantined"] == 1
+    assert cases == {first, second}  # its label map is that of the first night
 
 
 def test_a_case_is_skipped_only_if_input_weights_and_settings_match(cohort):

@@ -121,7 +121,8 @@ class Segmented(Records[CaseRecord]):
         """
         names = {str(label): name for label, name in self.names.items()}
         table = join(parent(self.summary.report), TABLE)
-        earlier = others_in(self.store, table, (one.case for one in self.records))
+        own = (one.case for one in self.records if one.status != "quarantined")
+        earlier = others_in(self.store, table, own)
         return review(self.records, names, others=earlier, groups=self.groups)
 
     def labels(self, case: int | str) -> LabelMap:
