@@ -145,7 +145,8 @@ def write_earlier(source: Path, target: Path, masks: Path) -> Path:
 KINDS: dict[str, Callable[[str], bool]] = {
     "volume since the last scan": lambda why: " in ses-" in why and "nearer" not in why,
     "place since the last scan": lambda why: "nearer" in why,
-    "all other reasons": lambda why: "ses-" not in why,
+    "where nothing was scanned": lambda why: "what was scanned" in why,
+    "all but the last scan": lambda why: "ses-" not in why,
     "all": lambda _: True,
 }
 
