@@ -23,6 +23,8 @@ from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.plan import close_plan, open_plan, run_plan
 from unet_pipeline.jobs.segment import close_models, open_segment, run_segment
+from unet_pipeline.layer_analysis.request import open_inspected
+from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import keep_labels
@@ -267,6 +269,13 @@ def test_members_of_an_ensemble_are_given_the_same_labels(tmp_path):
     with pytest.raises(RequestError, match=f"first stage: {LOWRES}") as caught:
         open_first(settings, Store())
     assert caught.value.code == "models_differ"
+
+
+def test_layers_looks_into_networks_of_images_alone(tmp_path):
+    model = open_model(asked(write_cascade(tmp_path), "memory://no", "memory://no"), Store())
+    with pytest.raises(RequestError, match="labels beside the image") as caught:
+        open_inspected(model)
+    assert caught.value.code == "layers_hidden"
 
 
 REFUSED = {

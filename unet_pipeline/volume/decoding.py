@@ -252,7 +252,9 @@ def keep_labels(
         kept = zarr.create_array(
             folder, shape=labels_XYZ.shape, chunks=CHUNK, dtype=labels_XYZ.dtype
         )
-        kept[...] = labels_XYZ
+        for first in range(0, labels_XYZ.shape[2], CHUNK[2]):
+            part = slice(first, first + CHUNK[2])
+            kept[:, :, part] = labels_XYZ[:, :, part]
         return StoredView(header, None, folder)
 
 

@@ -173,4 +173,6 @@ def filled_nonzero(view: View) -> npt.NDArray[np.bool_]:
     found_XYZ = np.zeros(view.shape, dtype=np.bool_)
     for box in slabs(view):
         found_XYZ[box.within(Box.whole(view.shape))] = (view.read(box) != 0).any(axis=0)
+    if found_XYZ.all():  # filling takes several arrays as large
+        return found_XYZ
     return np.asarray(binary_fill_holes(found_XYZ))
