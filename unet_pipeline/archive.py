@@ -8,7 +8,7 @@ the same time neither is in the other, and the next run takes both.
 
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from hashlib import sha256
@@ -96,6 +96,20 @@ def read_archive(store: Store, runs: str, mark: Mark, tonight: Iterable[str]) ->
         return Archive(mark)
 
 
+def counted_runs(store: Store, runs: str, mark: Mark) -> frozenset[str]:
+    """Return the runs whose cases ``read_archive`` would count; none where it fails."""
+    counted: set[str] = set()
+    try:
+        for folder, there in _marks(store, runs, counted):
+            if replace(there, runs=()) == mark:
+                size = store.find(join(folder, TABLE))
+                if size is not None and size.size <= MOST_BYTES:
+                    counted.update(there.runs, [basename(folder)])
+    except PipelineError as error:
+        log.warning("the numbers of earlier runs are not counted: %s", error)
+    return frozenset(counted)
+
+
 def others_in(store: Store, table: str, cases: Iterable[str]) -> tuple[CaseRecord, ...]:
     """Return the other cases that the table of a run has, as ``Archive.records``."""
     try:
@@ -110,19 +124,23 @@ def _tables(store: Store, runs: str, mark: Mark) -> tuple[set[str], list[str]]:
     """Return which runs were seen, and the tables that are not in another, the newest first."""
     seen: set[str] = set()
     tables = []
-    for url in sorted(store.list_files(runs), reverse=True):
-        folder = parent(url)
-        if basename(url) != NAME or basename(folder) in seen:
-            continue
+    for folder, there in _marks(store, runs, seen):
         seen.add(basename(folder))
-        there = _read_mark(store.read_at_most(url, _MOST_OF_MARK))
-        if there is None or replace(there, runs=()) != mark:
-            continue
-        text = _read_table(store, join(folder, TABLE))
+        text = _read_table(store, join(folder, TABLE)) if replace(there, runs=()) == mark else None
         if text is not None:
             tables.append(text)
             seen.update(there.runs)
     return seen, tables
+
+
+def _marks(store: Store, runs: str, seen: Container[str]) -> Iterator[tuple[str, Mark]]:
+    """Yield folder and mark of each run that is not seen, the newest first."""
+    for url in sorted(store.list_files(runs), reverse=True):
+        folder = parent(url)
+        if basename(url) == NAME and basename(folder) not in seen:
+            there = _read_mark(store.read_at_most(url, _MOST_OF_MARK))
+            if there is not None:
+                yield folder, there
 
 
 def _read_table(store: Store, url: str) -> str | None:

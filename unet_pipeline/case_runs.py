@@ -151,6 +151,8 @@ def _faulty(run: Run, case: Case, error: PipelineError) -> CaseRecord:
 
 def _entered(run: Run, case: Case) -> Entered | CaseRecord:
     """Take a case through the gate of one model, or find that it is done already."""
+    if (record := run.known(case)) is not None:
+        return record
     begin = perf_counter()
     examined = examine(run.store, case, run.model.policy)
     header = examined.sound_header()
@@ -239,7 +241,10 @@ def _record(
     run: Run, case: Case, examined: Examined, sidecar: Sidecar, status: Status
 ) -> CaseRecord:
     """Return the record of a case that has a label map, with what this run says of its mask."""
-    why = run.mask_faults.get(case.name) or examined.mask_note or sidecar.mask_fault
+    own = examined.mask_note or sidecar.mask_fault
+    if run.night is not None:
+        run.night.saw(case.name, examined.versions, sidecar, own)
+    why = run.mask_faults.get(case.name) or own
     known, output = replace(sidecar, case=case.name, mask_fault=why), run.output_of(case)
     label_map, picture = (f"{output}{ending}".rstrip("/") for ending in run.endings)
     return replace(known.record(status, label_map, picture), model=run.model_name)

@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from shlex import quote
 
 import unet_pipeline
@@ -79,7 +79,8 @@ def close_segment(
     }
     names = {str(number): name for number, name in run.model.bundle.labels.items()}
     earlier = _earlier(run, records, names, stopped)
-    reviews = review(records, names, others=earlier.records, groups=groups_of(run.cases))
+    told, others = _told(records, earlier)
+    reviews = review(told, names, others=others, groups=groups_of(run.cases))
     cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
     summary = RunSummary(
         run_id=run.run_id,
@@ -98,7 +99,7 @@ def close_segment(
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
     )
 
-    methods = methods_of(_facts(run, [*records, *earlier.records], counts, scheduler))
+    methods = methods_of(_facts(run, [*told, *others], counts, scheduler))
 
     def lies_in(folder: str, fault: RunStopped | None) -> RunSummary:
         why = stopped or fault
@@ -113,10 +114,12 @@ def close_segment(
 
     def write(said: RunSummary, store: Store) -> None:
         if not pictures:  # they take time, and the report may be written again
-            pictures.append(pictures_of(run, records, reviews, said))
-        _write_report(run, records, earlier, reviews, said, store, pictures[0], methods)
+            pictures.append(pictures_of(run, told, reviews, said))
+        numbers = Numbers(records, told, others, earlier)
+        _write_report(run, numbers, reviews, said, store, pictures[0], methods)
 
     said = write_somewhere(run.store, run.folder, lies_in, write)
+    _keep_index(run, records)
     return said if run.old is None or said.stopped else _held_against(run, records, said, write)
 
 
@@ -130,8 +133,34 @@ def _earlier(
     mark = Mark(run.facts.weights, names)
     if stopped is not None:
         return Archive(mark)
-    own = (one.case for one in records if one.status != "quarantined" or one.code == EDITED)
+    known = {} if run.night is None else run.night.known
+    looked_at = (one for one in records if one.case not in known)
+    own = (one.case for one in looked_at if one.status != "quarantined" or one.code == EDITED)
     return read_archive(run.store, parent(run.folder), mark, own)
+
+
+def _told(
+    records: Sequence[CaseRecord], earlier: Archive
+) -> tuple[list[CaseRecord], list[CaseRecord]]:
+    """Return this run's records, with the statistics of those not looked at, and the others."""
+    known = {one.case: one.statistics for one in earlier.records}
+    mine = {one.case for one in records if one.status == "skipped"}
+    told = [
+        replace(one, statistics=known[one.case])
+        if one.case in mine and one.case in known and not one.statistics
+        else one
+        for one in records
+    ]
+    return told, [one for one in earlier.records if one.case not in mine]
+
+
+def _keep_index(run: Run, records: Sequence[CaseRecord]) -> None:
+    """Write what the next run need not look at; without it that takes longer, and no more."""
+    if run.night is not None:
+        try:
+            run.night.close(run.run_id, run.cases, records)
+        except PipelineError as error:
+            log.warning("the index of finished cases is not written: %s", error)
 
 
 def _held_against(
@@ -169,10 +198,29 @@ def _stopped(run: Run, counts: Mapping[str, int], why: RunStopped) -> str:
     return f"{finished} of {total} done. {why} Run again: what is done stays."
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What the tables and pages of a run are made of.
+
+    Attributes
+    ----------
+    records
+        Of its cases; without statistics where it did not look at a case.
+    told
+        The same, with statistics of earlier runs.
+    others
+        Cases of earlier runs that it was not asked for.
+    """
+
+    records: Sequence[CaseRecord]
+    told: Sequence[CaseRecord]
+    others: Sequence[CaseRecord]
+    earlier: Archive
+
+
 def _write_report(
     run: Run,
-    records: Sequence[CaseRecord],
-    earlier: Archive,
+    numbers: Numbers,
     reviews: Sequence[Review],
     summary: RunSummary,
     store: Store,
@@ -181,10 +229,11 @@ def _write_report(
 ) -> None:
     folder = parent(summary.report)
     context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
-    if earlier.cases:
-        context["Archive"] = f"{earlier.cases:,} other cases of earlier runs"
-    page = report_html(summary, records, figures, context, reviews, methods, earlier.records)
-    store.write(summary.table, cases_csv(records, summary.cost.price, summary.labels).encode())
+    records, told, earlier = numbers.records, numbers.told, numbers.earlier
+    if numbers.others:
+        context["Archive"] = f"{len(numbers.others):,} other cases of earlier runs"
+    page = report_html(summary, told, figures, context, reviews, methods, numbers.others)
+    store.write(summary.table, cases_csv(told, summary.cost.price, summary.labels).encode())
     store.write(summary.report, page.encode())
     of_labels = statistics_csv(records, summary.labels, earlier.tables)
     store.write(join(folder, STATISTICS), of_labels.encode())
@@ -192,7 +241,7 @@ def _write_report(
     if parquet is not None:
         store.write(join(folder, "statistics.parquet"), parquet)
     store.write(join(folder, "review.csv"), review_csv(reviews, summary.labels).encode())
-    store.write(join(folder, INDEX), index_bytes(_index(run, records, reviews, summary.labels)))
+    store.write(join(folder, INDEX), index_bytes(_index(run, told, reviews, summary.labels)))
     store.write(join(folder, "methods.txt"), methods.text.encode())
     store.write(join(folder, "cost.json"), json_bytes(summary.cost.as_dict()))
     store.write(join(folder, "run.json"), json_bytes(summary.as_dict()))

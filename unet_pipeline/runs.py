@@ -14,7 +14,8 @@ from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
 from unet_pipeline.model import Model, names_clash, names_of, open_network, region_of
-from unet_pipeline.records import Case
+from unet_pipeline.nights import marks_of_inputs, night_of
+from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import cohort_of, new_run_id
 from unet_pipeline.run_facts import facts_of, facts_within
 from unet_pipeline.storage.accounting import Accounting
@@ -23,6 +24,8 @@ from unet_pipeline.storage.claims import RECORD, refuse_inputs
 from unet_pipeline.storage.formats import LABEL_MAPS
 from unet_pipeline.storage.label_maps import CONFIDENCE_MAP, endings_of
 from unet_pipeline.storage.ledger import digest_json
+from unet_pipeline.storage.marks import Marks
+from unet_pipeline.storage.night import Night
 from unet_pipeline.storage.other_models import refuse_other_models
 from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
 from unet_pipeline.storage.store import Store, join
@@ -61,6 +64,8 @@ class Run:
         Of which label maps those of this run are made, if no network makes them.
     model_name
         Folder of the model's results below the output; empty for the only model.
+    night
+        What is known of the cases before they are looked at.
     old
         The label maps that those of this run are held against, by case; None for none.
     """
@@ -82,12 +87,35 @@ class Run:
     parts: tuple[tuple["Run", CombinedPart], ...] = ()
     model_name: str = ""
 
+    night: Night | None = None
+
     @property
     def each(self) -> tuple["Run", ...]:
         """The runs of all models, this one first."""
         return (self, *self.also)
 
     old: Mapping[str, LabelMapUrl] | None = None
+
+    @property
+    def expected(self) -> str:
+        """What is known of the cases before they are looked at, in a sentence."""
+        said = [(one.model_name, one.night.expected(one.cases)) for one in self.each if one.night]
+        return "; ".join(f"{name}: {text}" if name else text for name, text in said)
+
+    def known(self, case: Case) -> CaseRecord | None:
+        """Return the record of a case that is done, where that is known without a look."""
+        found = None if self.night is None else self.night.known.get(case.name)
+        if found is None:
+            return None
+        fault = self.mask_faults.get(case.name)
+        if fault is not None:
+            found = replace(found, mask_code=fault.code, mask_message=fault.message)
+        return replace(found, model=self.model_name)
+
+    def known_by_all(self, case: Case) -> list[CaseRecord]:
+        """Return the records of a case that no model need look at; else nothing."""
+        found = [run.known(case) for run in self.each]
+        return [] if None in found else [one for one in found if one is not None]
 
     @property
     def folder(self) -> str:
@@ -167,7 +195,20 @@ def open_segment(settings: SegmentSettings) -> Run:
         also.append(_combined(settings, (first, *also), cohort))
     for run in (first, *also):
         write_dataset(run.settings, store, run.model.bundle, run.layout)
+    inputs = marks_of_inputs(settings, store, cohort.cases)
+    first, *also = (_with_night(run, inputs) for run in (first, *also))
     return replace(first, also=tuple(also))
+
+
+def _with_night(run: Run, inputs: Marks) -> Run:
+    """Find out what is done, and refuse to write over what another model made."""
+    asked, rules = run.settings, run.model.policy
+    night = night_of(asked, run.store, run.facts, rules, run.layout, run.cases, inputs)
+    if not asked.replace:
+        unknown = (case for case in run.cases if case.name not in night.known)
+        records = (f"{run.output_of(case)}{RECORD}" for case in unknown)
+        refuse_other_models(run.store, run.facts, records)
+    return replace(run, night=night)
 
 
 def _combined(settings: SegmentSettings, runs: Sequence[Run], cohort: Cohort) -> Run:
@@ -218,8 +259,6 @@ def _run(
     if region is not None and first is not None:
         facts = facts_within(facts, region, first.facts)
     records = [join(settings.output, f"{layout.name_of(case)}{RECORD}") for case in cohort.cases]
-    if not settings.replace:
-        refuse_other_models(store, facts, records)
     old = None
     if settings.compare_with:
         names = [case.name for case in cohort.cases]

@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
+from itertools import chain
 from time import perf_counter
 from typing import Any, cast
 
@@ -153,7 +154,7 @@ def _state_name(records: Tried) -> str:
 def segment_cases(settings: SegmentSettings) -> End:
     """Run a task per case, and report."""
     run = open_segment(settings)
-    get_run_logger().info("run %s: %d cases", run.run_id, len(run.cases) + len(run.faults))
+    get_run_logger().info("run %s: %s", run.run_id, run.expected)
     with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
         work = CaseWork(run, executor)
         with cancellable(work.close):
@@ -174,7 +175,9 @@ def _with_progress(work: CaseWork) -> None:
         work.stopped = error
         return
     bar = Bar(len(run.cases) + len(run.faults), f"Cases of run {run.run_id}")
-    bar.move_to(len(run.faults))
+    known = [found for case in run.cases if (found := run.known_by_all(case))]
+    work.records.extend(chain.from_iterable(known))
+    bar.move_to(len(run.faults) + len(known))
     for records in _records(work):
         work.records.extend(records)
         bar.advance()
@@ -187,6 +190,8 @@ def _records(work: CaseWork) -> Iterator[Tried]:
         retries=run.settings.budget.retries, retry_delay_seconds=exponential_backoff(2)
     )
     for case in run.cases:
+        if run.known_by_all(case):  # no task run for it
+            continue
         if len(under_way) >= cases_at_once(executor):
             yield from _finished(under_way)
         if work.stopped is not None:

@@ -71,6 +71,7 @@ def test_commands_of_one_kind_have_the_same_settings():
         "--also", "--ensemble", "--within", "--combine", "--no-combine",
         "--labels",  # all are scored
         "--depth", "--resume", "--no-resume",  # all depths; what is done is never done again
+        "--verify", "--no-verify",
         "--content", "--no-content", "--hourly-rate", "--currency",
         "--output-layout",  # theirs are to be scored, not published
         "--replace", "--no-replace", "--version-name", "--compare-with",  # nor kept

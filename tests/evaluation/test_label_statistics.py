@@ -181,8 +181,8 @@ def test_parquet_has_the_same_with_types(monkeypatch):
         "string", "int32", "string", "double", "double", "string"
     ]  # fmt: skip
     assert [tuple(row.values()) for row in table.to_pylist()] == [
-        ("a", 2, "liver", 0.0, 0.0, None),
-        ("a", 10, "10", 2.0, 0.25, None),
+        ("a", 2, "liver", 0.0, 0.0, ""),
+        ("a", 10, "10", 2.0, 0.25, ""),
         ("=b", 2, "liver", 7.0, None, "L"),
     ]
     monkeypatch.setitem(sys.modules, "pyarrow", None)

@@ -114,8 +114,8 @@ def test_a_fault_of_one_model_is_none_of_the_others(place, tmp_path):
     records = done(place, tmp_path, "liver", "skin", "ribs")
     faulty = [(r.model, r.case, r.code) for r in records if r.status != "done"]
     assert faulty == [("skin", "phantom-01", "output_foreign")]
-    (run,) = (tmp_path / "skin" / "runs").iterdir()
-    counts = json.loads((run / "run.json").read_text())["counts"]
+    (run,) = (tmp_path / "skin" / "runs").glob("*/run.json")
+    counts = json.loads(run.read_text())["counts"]
     assert counts == {"done": 2, "skipped": 0, "quarantined": 1}
 
 

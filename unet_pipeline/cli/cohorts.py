@@ -60,6 +60,7 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
             )
         with console.waiting("Checking the request"):
             run = open_segment(settings)
+        console.err.print(run.expected, highlight=False, markup=False, soft_wrap=True)
         records = faults_of(run)
         begin = perf_counter()
         total = len(run.each) * len(run.cases) + len(records)

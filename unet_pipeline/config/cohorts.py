@@ -156,6 +156,11 @@ class SegmentSettings(Settings):
     resume: bool = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )
+    verify: bool = Field(
+        False,
+        description="Read the records of all finished cases, and files of which the store keeps "
+        "no etag, and believe neither listings nor the index of the run before.",
+    )
     replace: bool = Field(
         False,
         description="Let label maps of this model take the place of those that another one made. "

@@ -53,10 +53,16 @@ def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
         Behind the records of the cases that were under way, for a fault that concerns all.
     """
     run = with_engine(run, executor)
+    to_do = []
+    for case in run.cases:
+        if known := run.known_by_all(case):
+            yield from known
+        else:
+            to_do.append(case)
     lost: dict[str, list[CaseRecord]] = {}
     once = partial(_segment_with_retries, run, executor=executor)
     try:
-        for records in stopping.as_ready(cases_at_once(executor), once, run.cases):
+        for records in stopping.as_ready(cases_at_once(executor), once, to_do):
             if any(record.code == LOST for record in records):
                 lost[records[0].case] = records
             else:

@@ -10,6 +10,7 @@ from unet_pipeline.report.stored_table import FIRST, Line, StoredTable
 from unet_pipeline.report.table import cell_text, label_order, name_of
 from unet_pipeline.texts import shown
 
+_TEXTS = frozenset({"cut"})  # columns that are no numbers; empty for none
 _DIGITS = 9  # of a label that is a 32-bit integer
 
 
@@ -47,7 +48,7 @@ def statistics_parquet(
 ) -> bytes | None:
     """Return the same as Parquet; None where pyarrow (extra ``parquet``) is not installed.
 
-    Numbers are doubles, and texts as they are; a label is an integer, and null where it is none.
+    Numbers are doubles, null where there is none; a label is an integer, and null where it is none.
     """
     try:
         import pyarrow as pa
@@ -63,8 +64,8 @@ def statistics_parquet(
     }
     for column in _columns(records, before):
         values = [line.values.get(column) for line in lines]
-        if any(isinstance(value, str) for value in values):
-            texts = [None if value is None else shown(str(value)) for value in values]
+        if column in _TEXTS or any(isinstance(value, str) for value in values):
+            texts = ["" if value is None else shown(str(value)) for value in values]
             table[shown(column)] = pa.array(texts, pa.string())
         else:
             numbers = [None if value is None else float(value) for value in values]

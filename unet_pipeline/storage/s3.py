@@ -1,10 +1,14 @@
 """What is asked of S3 itself and not of s3fs: writes on a condition, reads that name a version."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from botocore import exceptions as boto  # type: ignore[import-untyped]
 from fsspec.asyn import sync
 from s3fs.core import _error_wrapper
+
+from unet_pipeline.storage.fingerprint import Fingerprint, of_info
+from unet_pipeline.storage.urls import S3
 
 # The largest object that is sent as one PUT is twice this; larger ones are sent in parts, which
 # is atomic too.
@@ -98,3 +102,16 @@ def list_one(files: Any, path: str) -> None:
     bucket, key, _ = files.split_path(path)
     prefix = f"{key.rstrip('/')}/" if key else ""
     files.call_s3("list_objects_v2", Bucket=bucket, Prefix=prefix, MaxKeys=1)
+
+
+def list_pages(files: Any, path: str) -> Iterator[tuple[str, Fingerprint]]:
+    """Yield all objects below a prefix, a page of a thousand at a time; nothing is kept."""
+    bucket, key, _ = files.split_path(path)
+    asked = {"Bucket": bucket, "Prefix": f"{key.rstrip('/')}/" if key else ""}
+    while asked:
+        page = files.call_s3("list_objects_v2", **asked)
+        for one in page.get("Contents", ()):
+            info = {"size": one["Size"], "ETag": one.get("ETag")}
+            yield f"{bucket}/{one['Key']}", of_info(S3, info)
+        more = page.get("NextContinuationToken") if page.get("IsTruncated") else None
+        asked = {**asked, "ContinuationToken": more} if more else {}

@@ -241,6 +241,10 @@ class Sidecar:
         seconds = with_wait(self.seconds, total)
         return replace(self, seconds={stage: round(value, 4) for stage, value in seconds.items()})
 
+    def without_statistics(self, why: "MaskFault | None") -> "Sidecar":
+        """Return what an index of many cases keeps of it, with another reason for no Dice."""
+        return replace(self, statistics={}, label_changes=(), mask_fault=why)
+
     def record(self, status: Status, output: str, figure: str) -> CaseRecord:
         """Return the case's line in table and report; its code is the gate's first warning.
 

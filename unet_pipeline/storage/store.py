@@ -16,12 +16,12 @@ from unet_pipeline.storage.faults import (
     keys_are_refused,
 )
 from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
-from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of
+from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of, of_info
 from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.local import is_part, prune, walk
 from unet_pipeline.storage.objects import Data, Over, put_object, read_with_fingerprint
 from unet_pipeline.storage.reading import explained_file
-from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, service_code
+from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, list_pages, service_code
 from unet_pipeline.storage.urls import (
     LOCAL,
     S3,
@@ -213,6 +213,24 @@ class Store:
     def objects_below(self, url: str) -> dict[str, Fingerprint]:
         """Return the version of each object of a folder, by its name below it."""
         return self._do(url, lambda files, path: fingerprints_below(url, files, path))
+
+    def versions_below(self, url: str, wanted: Callable[[str], bool]) -> dict[str, Fingerprint]:
+        """Return the version of each object below a prefix whose canonical URL is wanted.
+
+        S3 is listed page by page, and what is not wanted is not kept: for a hundred thousand.
+        """
+
+        def act(files: Any, path: str) -> dict[str, Fingerprint]:
+            protocol = protocol_of(url)
+            if protocol == S3:
+                found = list_pages(files, path)
+            else:
+                found = ((name, of_info(protocol, info))
+                         for name, info in files.find(path, detail=True).items())  # fmt: skip
+            named = ((_full_url(protocol, name), version) for name, version in found)
+            return {name: version for name, version in named if wanted(name)}
+
+        return self._do(url, act, request=True)
 
     def is_folder(self, url: str) -> bool:
         """Say whether ``url`` is a folder, or a prefix with objects below it."""
