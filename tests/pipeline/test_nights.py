@@ -17,16 +17,24 @@ from unet_pipeline.storage.store import Store, join
 CASES = [f"phantom-{number:02}" for number in range(1, 6)]
 
 
-@pytest.fixture(params=["bucket", "folder"])
-def place(request, tmp_path, monkeypatch) -> str:
-    """Five scans; files that were written just now have marks, too."""
+@pytest.fixture
+def place(tmp_path, monkeypatch) -> str:
+    """A folder with five scans; files that were written just now have marks, too."""
     monkeypatch.setattr(marks, "JUST_NOW_NS", -1)
-    if request.param == "bucket":
-        where = request.getfixturevalue("s3_env").bucket("nights")
-    else:
-        where = str(tmp_path)
+    write_tiny(Store(), str(tmp_path), 5)
+    return str(tmp_path)
+
+
+@pytest.fixture
+def bucket(s3_env) -> str:
+    where = s3_env.bucket("nights")
     write_tiny(Store(), where, 5)
     return where
+
+
+@pytest.fixture(params=["bucket", "place"])
+def anywhere(request) -> str:
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
@@ -61,11 +69,11 @@ def read(summary, name: str) -> bytes:
     return Store().read(summary.report.replace("report.html", name))
 
 
-def test_the_second_night_reads_no_case_and_says_the_same(place, looked_at):
-    _, first, summary = night(place)
+def test_the_second_night_reads_no_case_and_says_the_same(anywhere, looked_at):
+    _, first, summary = night(anywhere)
     assert statuses(first) == dict.fromkeys(CASES, "done")
     looked_at.clear()
-    run, second, again = night(place)
+    run, second, again = night(anywhere)
     assert looked_at == []
     assert statuses(second) == dict.fromkeys(CASES, "skipped")
     assert {name: one.output for name, one in second.items()} == {
@@ -79,9 +87,9 @@ def test_the_second_night_reads_no_case_and_says_the_same(place, looked_at):
     )
 
 
-def test_what_is_new_changed_damaged_or_gone_is_looked_at_and_nothing_else(place, looked_at):
-    night(place)
-    store, images, out = Store(), join(place, "images"), join(place, "out")
+def test_what_is_new_changed_damaged_or_gone_is_looked_at_and_nothing_else(anywhere, looked_at):
+    night(anywhere)
+    store, images, out = Store(), join(anywhere, "images"), join(anywhere, "out")
     scans = [store.read(join(images, f"{case}.nii.gz")) for case in CASES]
     store.write(join(images, "new.nii.gz"), scans[0])
     store.write(join(images, f"{CASES[0]}.nii.gz"), scans[1])
@@ -90,7 +98,7 @@ def test_what_is_new_changed_damaged_or_gone_is_looked_at_and_nothing_else(place
     store.remove(join(out, f"{CASES[3]}_dseg.json"))
     store.remove(join(images, f"{CASES[4]}.nii.gz"))
     looked_at.clear()
-    run, records, _ = night(place)
+    run, records, _ = night(anywhere)
     assert run.night.gone == (CASES[4],)
     assert run.expected == (
         "5 cases: 2 new, 3 to look at again; 1 label maps without their images: phantom-05"
@@ -102,7 +110,7 @@ def test_what_is_new_changed_damaged_or_gone_is_looked_at_and_nothing_else(place
     }  # fmt: skip
     assert records[CASES[2]].code == records[CASES[3]].code == "output_foreign"
     looked_at.clear()
-    run, again, _ = night(place)
+    run, again, _ = night(anywhere)
     assert sorted(looked_at) == CASES[1:4]
     assert run.night.failed == frozenset(CASES[1:4])
     assert statuses(again) == {
