@@ -86,6 +86,23 @@ def test_a_fault_that_passes_is_tried_again(server, copies, tmp_path):
     assert task["run_count"] > 1
 
 
+def test_a_second_night_has_task_runs_for_what_is_left_alone(server, copies, cohort, tmp_path):
+    bucket, small = cohort
+    settings = settings_of(bucket, small)
+    said, tasks, messages = "", [], []
+    for _ in range(2):
+        flow = copies.start(settings, tmp_path)
+        said, _ = flow.communicate(timeout=100)
+        assert flow.returncode == 0, said
+        run = latest_run(server)
+        tasks.append({one["name"] for one in of_run(server, "task_runs", run)})
+        messages.append(run["state"]["message"])
+    assert tasks == [{*small.sound, small.misaligned, small.cut_short},
+                     {small.misaligned, small.cut_short}]  # fmt: skip
+    assert "2 done, 0 skipped, 2 quarantined" in messages[0]
+    assert "0 done, 2 skipped, 2 quarantined" in messages[1]
+
+
 @pytest.mark.parametrize(
     "module",
     [
