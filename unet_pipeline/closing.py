@@ -32,6 +32,7 @@ from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
 from unet_pipeline.report.table import cases_csv, name_of
 from unet_pipeline.request import rate_of
+from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
 from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.outage import write_somewhere
@@ -78,7 +79,8 @@ def close_segment(
         for status in ("done", "skipped", "quarantined")
     }
     names = {str(number): name for number, name in run.model.bundle.labels.items()}
-    earlier = _earlier(run, records, names, stopped)
+    in_haste = stopped is not None and stopped.code not in AS_ASKED
+    earlier = _earlier(run, records, names, in_haste=in_haste)
     told, others = _told(records, earlier)
     reviews = review(told, names, others=others, groups=groups_of(run.cases))
     cost = run_cost(records, seconds=seconds, workers=workers, rate=rate_of(run.settings.cost))
@@ -97,17 +99,19 @@ def close_segment(
         to_review=len(reviews),
         model=run.model_name,
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
+        left=len(run.cases) + len(run.faults) - len(records),
     )
 
     methods = methods_of(_facts(run, [*told, *others], counts, scheduler))
 
     def lies_in(folder: str, fault: RunStopped | None) -> RunSummary:
-        why = stopped or fault
+        why = stopped if in_haste else fault or stopped
         return replace(
             summary,
             report=join(folder, "report.html"),
             table=join(folder, "cases.csv"),
-            stopped="" if why is None else _stopped(run, counts, why),
+            stopped="" if why is None else _stopped(run, summary, why),
+            stop_code="" if why is None else why.code,
         )
 
     pictures: list[dict[str, bytes]] = []
@@ -124,14 +128,14 @@ def close_segment(
 
 
 def _earlier(
-    run: Run, records: Sequence[CaseRecord], names: Mapping[str, str], stopped: RunStopped | None
+    run: Run, records: Sequence[CaseRecord], names: Mapping[str, str], *, in_haste: bool
 ) -> Archive:
-    """Return what earlier runs know of other cases; a run that is stopped has no time for it.
+    """Return what earlier runs know of other cases; a run that is cut short has no time for it.
 
     A case that is quarantined keeps the numbers of the label map that it has from before.
     """
     mark = Mark(run.facts.weights, names)
-    if stopped is not None:
+    if in_haste:
         return Archive(mark)
     known = {} if run.night is None else run.night.known
     looked_at = (one for one in records if one.case not in known)
@@ -193,9 +197,11 @@ def _held_against(
     return said
 
 
-def _stopped(run: Run, counts: Mapping[str, int], why: RunStopped) -> str:
-    finished, total = counts["done"] + counts["skipped"], len(run.cases) + len(run.faults)
-    return f"{finished} of {total} done. {why} Run again: what is done stays."
+def _stopped(run: Run, summary: RunSummary, why: RunStopped) -> str:
+    counts, total = summary.counts, len(run.cases) + len(run.faults)
+    said = f"{counts['done'] + counts['skipped']} of {total} done. {summary.left} left"
+    said += f", {counts['quarantined']} quarantined" if counts["quarantined"] else ""
+    return f"{said}: {why} Run again: what is done stays."
 
 
 @dataclass(frozen=True)
@@ -229,6 +235,7 @@ def _write_report(
 ) -> None:
     folder = parent(summary.report)
     context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
+    context |= {"Stopped": summary.stopped} if summary.stopped else {}
     records, told, earlier = numbers.records, numbers.told, numbers.earlier
     if numbers.others:
         context["Archive"] = f"{len(numbers.others):,} other cases of earlier runs"

@@ -229,8 +229,10 @@ class RunSummary:
         ``ours``, and ``ignored`` by the reason.
     mask_faults
         Number of cases without a Dice per reason code, where masks were asked for.
-    stopped
-        Why the run did not come to its end; empty if it did.
+    stopped, stop_code
+        Why the run did not come to its end, in sentences and as a reason code; empty if it did.
+    left
+        Number of cases that it was asked for and did not come to.
     labels
         Name of each label, by its number as text.
     to_review
@@ -254,6 +256,8 @@ class RunSummary:
     files: Mapping[str, Any] | None = None
     mask_faults: Mapping[str, int] = field(default_factory=dict)
     stopped: str = ""
+    stop_code: str = ""
+    left: int = 0
     labels: Mapping[str, str] = field(default_factory=dict)
     to_review: int = 0
     model: str = ""

@@ -16,7 +16,8 @@ from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
 from unet_pipeline.model import Model, names_clash, names_of, open_network, region_of
 from unet_pipeline.nights import marks_of_inputs, night_of
 from unet_pipeline.records import Case, CaseRecord
-from unet_pipeline.request import cohort_of, new_run_id
+from unet_pipeline.request import cohort_of, new_run_id, rate_of
+from unet_pipeline.run_end import RunEnd
 from unet_pipeline.run_facts import facts_of, facts_within
 from unet_pipeline.storage.accounting import Accounting
 from unet_pipeline.storage.cases import Cohort
@@ -68,6 +69,8 @@ class Run:
         What is known of the cases before they are looked at.
     old
         The label maps that those of this run are held against, by case; None for none.
+    end
+        When no further case is begun.
     """
 
     run_id: str
@@ -95,6 +98,7 @@ class Run:
         return (self, *self.also)
 
     old: Mapping[str, LabelMapUrl] | None = None
+    end: RunEnd = field(default_factory=RunEnd)
 
     @property
     def expected(self) -> str:
@@ -162,6 +166,7 @@ def open_segment(settings: SegmentSettings) -> Run:
         do not fit it, a cohort without a case, or an output that is also an input, or that has
         label maps of another model.
     """
+    end = RunEnd(settings.stop.seconds, settings.stop.price, rate_of(settings.cost))
     settings = settings.in_version()
     store = open_store(settings.storage)
     settings = with_models(settings, store)
@@ -197,7 +202,7 @@ def open_segment(settings: SegmentSettings) -> Run:
         write_dataset(run.settings, store, run.model.bundle, run.layout)
     inputs = marks_of_inputs(settings, store, cohort.cases)
     first, *also = (_with_night(run, inputs) for run in (first, *also))
-    return replace(first, also=tuple(also))
+    return replace(first, also=tuple(also), end=end)
 
 
 def _with_night(run: Run, inputs: Marks) -> Run:

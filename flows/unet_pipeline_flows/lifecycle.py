@@ -21,7 +21,7 @@ from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import PipelineError, RequestError, RunStopped
 from unet_pipeline.storage.outage import is_of_store
 
-STOPPED = "StoppedByFault"
+STOPPED, AS_ASKED = "StoppedByFault", "StoppedAsAsked"
 
 Settings = TypeVar("Settings", bound=BaseModel)
 End = State[dict[str, Any]]
@@ -93,8 +93,17 @@ def _failed(error: PipelineError) -> End:
     return Failed(name=name, message=said, data=error)
 
 
-def ended(result: Result, message: str, *, faults: bool) -> End:
-    """Return the end of a run that has a report: what stopped it, or as ``completed``."""
+def ended(result: Result, message: str, *, faults: bool, as_asked: bool = False) -> End:
+    """Return the end of a run that has a report: what stopped it, or as ``completed``.
+
+    Parameters
+    ----------
+    as_asked
+        Whether it stopped because it was asked to, after a time or at a price: no failure.
+    """
+    if as_asked:
+        get_run_logger().info("%s", result.stopped)
+        return Completed(name=AS_ASKED, message=result.stopped, data=result.as_dict())
     if not result.stopped:
         return completed(message, result.as_dict(), faults=faults)
     said = f"{result.stopped} Report: {result.report}" if result.report else result.stopped

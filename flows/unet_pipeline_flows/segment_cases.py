@@ -44,6 +44,7 @@ from unet_pipeline.report.table import (
     markdown_table,
     table_rows,
 )
+from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
@@ -86,7 +87,7 @@ class CaseWork:
     def __init__(self, run: Run, executor: Executor) -> None:
         self.run, self.executor = run, executor
         self.records = faults_of(run)
-        self.stopped: RunStopped | None = None  # by a fault that concerns all cases
+        self.stopped: RunStopped | None = None  # by what concerns all cases
         self.tried: dict[str, Tried] = {}  # what became of each case so far
         self.lost: list[Case] = []  # whose workers died: tried once more, alone
         self.alone = False
@@ -164,7 +165,9 @@ def segment_cases(settings: SegmentSettings) -> End:
         _publish(summary, [one for one in work.records if one.model == summary.model])
     faults = any(summary.counts["quarantined"] for summary in summaries)
     said = "; ".join(map(_counts, summaries))
-    return ended(summaries[0] if len(summaries) == 1 else OfModels(summaries), said, faults=faults)
+    as_asked = any(summary.stop_code in AS_ASKED for summary in summaries)
+    result = summaries[0] if len(summaries) == 1 else OfModels(summaries)
+    return ended(result, said, faults=faults, as_asked=as_asked)
 
 
 def _with_progress(work: CaseWork) -> None:
@@ -194,6 +197,7 @@ def _records(work: CaseWork) -> Iterator[Tried]:
             continue
         if len(under_way) >= cases_at_once(executor):
             yield from _finished(under_way)
+        work.stopped = work.stopped or run.end.reached(executor.workers)
         if work.stopped is not None:
             break
         future = cast(PrefectConcurrentFuture[Tried | None], one.submit(case, work))

@@ -30,7 +30,8 @@ HARMLESS = {
     "depth", "mirror", "currency", "region", "layers", "fold", "flip", "upsample", "network",
     "engine", "blend", "split", "view", "augmentation", "name", "schedule", "precision",
     "remedies", "tolerance", "postprocess", "mask_pattern", "title", "data", "licence",
-    "label_names", "labels", "within", "version_name",
+    "label_names", "labels", "within", "version_name", "after",
+    "at_price",
 }  # fmt: skip
 SITE = Allowed(prefixes=("s3://scans", "s3://results/night"))
 FINE = {"images": "s3://scans/in", "model": "phantom", "output": "s3://results/night"}

@@ -143,6 +143,17 @@ def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
     shutil.rmtree(report.parent)
 
 
+def test_a_run_that_stops_as_asked_has_not_failed(server, cohort, copies, tmp_path):
+    bucket, small = cohort
+    flow = copies.start(settings_of(bucket, small, stop={"after": "0.001s"}), tmp_path)
+    said, _ = flow.communicate(timeout=100)
+    assert flow.returncode == 0, said
+    run = latest_run(server)
+    assert (run["state_type"], run["state_name"]) == ("COMPLETED", "StoppedAsAsked")
+    assert run["state"]["message"].startswith("0 of 4 done. 4 left: found a run of")
+    assert of_run(server, "task_runs", run) == []
+
+
 def test_settings_that_are_none_are_said_in_one_line(server, tmp_path):
     settings = {"images": "scans", "output": str(tmp_path), "cluster": {"threads": "s3cret"}}
     flow = start_flow(server, settings, tmp_path, "unet_pipeline_flows.check")

@@ -39,6 +39,7 @@ from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.networks import loading
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.records import CaseRecord, CheckRecord, RunSummary
+from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
 from unet_pipeline.storage.store import Store
 from unet_pipeline.training.report import TrainReport
@@ -67,7 +68,8 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
     -------
     Segmented
         A record for each case; ``result.labels(case)`` reads a label map. What further models
-        (``also=``) made is in ``result.also[name]``.
+        (``also=``) made is in ``result.also[name]``. Where ``stop_after=`` or ``stop_at_price=``
+        ended the run, ``result.summary.left`` cases have none.
 
     Raises
     ------
@@ -103,7 +105,7 @@ def segment(images: str, *, model: str, output: str, **settings: Any) -> Segment
         seconds, workers = perf_counter() - begin, executor.workers
         ending = {"seconds": seconds, "workers": workers, "stopped": stopped}
         summaries = close_models(run, records, **ending)
-    if stopped is not None:
+    if stopped is not None and stopped.code not in AS_ASKED:
         raise stopped
     first, *further = (
         _segmented(one, records, summary) for one, summary in zip(run.each, summaries, strict=True)

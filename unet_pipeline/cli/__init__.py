@@ -1,9 +1,9 @@
 """The command line: the same settings objects as the flow, filled from options.
 
 Exit status: 0 all cases done, 1 the run finished and some case was quarantined (or failed the
-check), 2 the request itself was wrong (said in one line, before any work), 3 the run was stopped by
-a fault of the store or of the cluster (what is finished stays), 128 + n by the signal n (130
-Ctrl-C, 143 SIGTERM, 129 SIGHUP).
+check), 2 the request itself was wrong (said in one line, before any work), 3 the run stopped with
+cases left (a fault of the store or of the cluster, ``--stop-after``; what is finished stays), 128 +
+n by the signal n (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP).
 """
 
 import gc
@@ -34,7 +34,7 @@ app = typer.Typer(
     name="unet-pipeline",
     help="Segment archives of medical volumes with U-Net and UNet++ on a Dask cluster.",
     epilog="Exit status: 0 all cases done; 1 some case was quarantined; 2 the request was wrong; "
-    "3 a fault of the store or of the cluster stopped the run.",
+    "3 the run stopped with cases left: a fault of the store or of the cluster, or --stop-after.",
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

@@ -34,6 +34,7 @@ from unet_pipeline.config.parts import (
     StorageSettings,
     WindowSettings,
 )
+from unet_pipeline.config.stops import StopSettings
 from unet_pipeline.config.training import (
     CardSettings,
     LossSettings,
@@ -90,6 +91,7 @@ __all__ = [
     "SegmentSettings",
     "Settings",
     "StatisticsSettings",
+    "StopSettings",
     "StorageSettings",
     "TrainSettings",
     "ValidationSettings",

@@ -36,6 +36,7 @@ from unet_pipeline.config.parts import (
     WindowSettings,
     WorkerSettings,
 )
+from unet_pipeline.config.stops import StopSettings
 
 NOWHERE = "memory://nothing"  # an output of those who write none
 Gate = Annotated[GateSettings, Field(description="Which cases are refused; a look at the voxels.")]
@@ -182,6 +183,10 @@ class SegmentSettings(Settings):
     gate: Gate = GateSettings()
     budget: CaseBudget = Budget()
     cost: Annotated[CostSettings, Field(description="What a worker costs.")] = CostSettings()
+    stop: Annotated[
+        StopSettings,
+        Field(description="When to stop though cases are left: the next run goes on with them."),
+    ] = StopSettings()
     storage: Storage = StorageSettings()
 
     def in_version(self) -> "SegmentSettings":
@@ -198,6 +203,11 @@ class SegmentSettings(Settings):
                 "takes label maps as nifti with output_layout bids: BIDS has no segmentations in "
                 "OME-Zarr; take output_layout simple for them"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _price_is_reckoned(self) -> "SegmentSettings":
+        self.stop.check_cost(self.cost)
         return self
 
     @model_validator(mode="after")

@@ -50,7 +50,8 @@ def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
     Raises
     ------
     RunStopped
-        Behind the records of the cases that were under way, for a fault that concerns all.
+        Behind the records of the cases that were under way, for a fault that concerns all, and
+        where the run's time is up or its price is reached.
     """
     run = with_engine(run, executor)
     to_do = []
@@ -60,7 +61,7 @@ def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
         else:
             to_do.append(case)
     lost: dict[str, list[CaseRecord]] = {}
-    once = partial(_segment_with_retries, run, executor=executor)
+    once = partial(_segment_if_time, run, executor=executor)
     try:
         for records in stopping.as_ready(cases_at_once(executor), once, to_do):
             if any(record.code == LOST for record in records):
@@ -167,6 +168,12 @@ def faults_of(run: Run) -> list[CaseRecord]:
     return [
         quarantined(case, error, one.model_name) for one in run.each for case, error in one.faults
     ]
+
+
+def _segment_if_time(run: Run, case: Case, executor: Executor) -> list[CaseRecord]:
+    if (end := run.end.reached(executor.workers)) is not None:
+        raise end
+    return _segment_with_retries(run, case, executor)
 
 
 def _segment_with_retries(run: Run, case: Case, executor: Executor) -> list[CaseRecord]:
