@@ -40,6 +40,8 @@ class Case:
     split, fold, sex, age
         What the columns of these names say in a manifest, as text; empty without them. Sex and age
         say which cases are alike in size, and stand in no record, table or report.
+    priority
+        Of a manifest, too: cases with a higher one come first in a run.
     """
 
     name: str
@@ -50,6 +52,7 @@ class Case:
     parts: tuple[Part, ...] = ()
     sex: str = field(default="", repr=False, compare=False)
     age: str = field(default="", repr=False, compare=False)
+    priority: float = 0.0
 
     @property
     def mask_files(self) -> tuple[str, ...]:

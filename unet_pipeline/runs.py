@@ -42,7 +42,7 @@ class Run:
     Attributes
     ----------
     cases
-        What is to be segmented.
+        What is to be segmented, in this order: by priority, else as the cohort has them.
     faults
         Cases that were at fault already when the cohort was listed.
     facts
@@ -273,7 +273,7 @@ def _run(
         settings,
         store,
         model,
-        cohort.cases,
+        tuple(sorted(cohort.cases, key=lambda case: -case.priority)),
         cohort.faults,
         facts,
         accounting=cohort.accounting,

@@ -32,6 +32,12 @@ def test_nightly_is_registered_and_off(deployed):
     assert schedule["active"] is False
     assert nightly["global_concurrency_limit"]["limit"] == 1
     assert nightly["concurrency_options"]["collision_strategy"] == "CANCEL_NEW"
+    queues = {
+        queue["name"]: queue["priority"]  # 1 comes first
+        for queue in deployed.api("/work_pools/local/queues/filter", {})
+    }
+    assert queues[deployment(deployed, "on-demand")["work_queue_name"]] < queues["archive"]
+    assert nightly["work_queue_name"] == "archive"
     assert nightly["pull_steps"] == []  # a worker needs no folder of whoever registered it
 
 

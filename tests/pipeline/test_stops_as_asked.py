@@ -65,6 +65,15 @@ def test_at_its_price_a_call_ends_with_what_is_done_and_keeps_the_numbers_of_bef
     assert (last_run(output) / "statistics.csv").read_text() == table
 
 
+def test_what_a_manifest_calls_urgent_is_done_before_the_time_is_up(cohort, tmp_path):
+    images, output = cohort
+    rows = [f"{n},{images}/phantom-0{n}.nii.gz,{n}" for n in (1, 2, 3)]
+    manifest = tmp_path / "cohort.csv"
+    manifest.write_text("\n".join(["case,image,priority", *rows]))
+    result = up.segment(str(manifest), model="phantom", output=output, stop_after="3h")
+    assert [one.case for one in result] == ["2", "3"]
+
+
 @pytest.mark.parametrize(
     ("asked", "wanted"),
     [

@@ -95,6 +95,8 @@ def test_json_lines():
         ("case,image\na\\b,b\n", "line 2, column case"),
         ("case,image\na,../../other-bucket/x\n", "line 2, column image"),
         ("case,image,mask\na,b,../../../../x\n", "line 2, column mask"),
+        ("case,image,priority\na,b,2\nc,d,first\n", "line 3, column priority"),
+        ("case,image,priority\na,b,\nc,d,nan\n", "line 3, column priority"),
     ],
 )
 def test_csv_faults_name_line_and_column(text, where):
@@ -115,6 +117,8 @@ def test_csv_faults_name_line_and_column(text, where):
         ('{"case": "a\\u0000", "image": "x"}', "line 1, column case"),
         ('{"case": ' + "9" * 5000 + "}", "line 1"),
         ("[" * 100_000, "line 1"),
+        ('{"case": "a", "image": "x", "priority": true}', "line 1, column priority"),
+        ('{"case": "a", "image": "x", "priority": [1]}', "line 1, column priority"),
     ],
 )
 def test_json_faults_name_line_and_column(text, where):

@@ -1,15 +1,17 @@
 """Cohorts written down as a table: CSV or JSON lines with the columns ``case,image,mask``.
 
 ``image`` holds the channels of a case, separated by ``;``. ``mask`` may be empty or absent, and so
-may ``split`` and ``fold``, which say what training does with a case, and ``sex`` and ``age``.
-Relative paths start at the manifest's folder. Other columns are ignored. In manifests that are
-written here, a path is relative where it lies below that folder, and else whole: so it means the
-same wherever it is read from.
+may ``split`` and ``fold``, which say what training does with a case, ``sex`` and ``age``, and
+``priority``, a number: cases with a higher one come first in a run, those without have 0. Relative
+paths start at the manifest's folder. Other columns are ignored. In manifests that are written here,
+a path is relative where it lies below that folder, and else whole: so it means the same wherever it
+is read from.
 """
 
 import csv
 import io
 import json
+import math
 import posixpath
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -34,7 +36,7 @@ from unet_pipeline.storage.urls import (
 )
 
 MOST_BYTES = 256 * 2**20  # more than a million cases
-_COLUMNS = ("case", "image", "mask", "split", "fold", "sex", "age")
+_COLUMNS = ("case", "image", "mask", "split", "fold", "sex", "age", "priority")
 _MOST_OF_A_NOTE = 32  # characters
 _SUFFIX_ENDS = {".nii", ".hdr", ".img"}
 _NO_NAMES = {"", ".", ".."}
@@ -245,7 +247,7 @@ def _json_rows(text: io.TextIOWrapper, url: str) -> Iterator[tuple[int, _Cells]]
 
 
 def _case(cells: _Cells, url: str, line: int) -> Case:
-    case, image, mask, split, fold, sex, age = cells
+    case, image, mask, split, fold, sex, age, priority = cells
     name = _cell(case, "case", url, line)
     if name[-4:].lower() in _SUFFIX_ENDS or name[-3:].lower() == ".gz":
         name = without_ending(name) or name
@@ -267,7 +269,19 @@ def _case(cells: _Cells, url: str, line: int) -> Case:
         fold=_word(fold, "fold", url, line) if fold not in (None, "") else "",
         sex=_note(sex),
         age=_note(age),
+        priority=_number(priority, "priority", url, line) if priority not in (None, "") else 0.0,
     )
+
+
+def _number(value: Any, column: str, url: str, line: int) -> float:
+    """Return a cell that says a number; its text is not repeated, for it may be anything."""
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        _refuse(url, line, column, "what is no number", "a number such as 10; higher comes first")
+    return number
 
 
 def _note(value: Any) -> str:
