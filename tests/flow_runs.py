@@ -76,11 +76,12 @@ class Copies:
         settings: Mapping[str, Any],
         folder: Path,
         module: str = "unet_pipeline_flows.segment",
+        env: Mapping[str, str] | None = None,
     ) -> Flow:
         """Do as ``start_flow``."""
         request = folder / "settings.json"
         request.write_text(json.dumps(settings))
-        return self.run(folder, "-m", module, str(request))
+        return self.run(folder, "-m", module, str(request), env=env)
 
     def run(self, folder: Path, *words: str, env: Mapping[str, str] | None = None) -> "Copy":
         """Start ``python WORDS``, with the server's variables and those of the store."""

@@ -46,6 +46,7 @@ from unet_pipeline.report.table import (
 )
 from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
+from unet_pipeline_flows.attention import call_for_attention
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 
@@ -163,6 +164,8 @@ def segment_cases(settings: SegmentSettings) -> End:
             summaries = work.close(work.stopped)
     for summary in summaries:
         _publish(summary, [one for one in work.records if one.model == summary.model])
+    for summary in summaries:
+        call_for_attention(summary, [one for one in work.records if one.model == summary.model])
     faults = any(summary.counts["quarantined"] for summary in summaries)
     said = "; ".join(map(_counts, summaries))
     as_asked = any(summary.stop_code in AS_ASKED for summary in summaries)

@@ -58,6 +58,18 @@ def up(
     file: Annotated[
         list[str], _allow("file", "PATH", "Site file, or folder of certificates.")
     ] = [],  # noqa: B006
+    notify: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE/NAME",
+            help="Notification block of the page that is told of runs that fail, crash, take long "
+            "or have many cases at fault, and of a night that does not start: slack-webhook/team.",
+        ),
+    ] = None,
+    notify_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of cases at fault that is many.")
+    ] = 0.1,
+    notify_hours: Annotated[float, typer.Option(min=0.01, help="Hours that are long.")] = 12.0,
 ) -> None:
     """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it.
 
@@ -65,13 +77,15 @@ def up(
     what you allow here or in the environment.
     """
     from unet_pipeline.jobs.up import run_up
+    from unet_pipeline.local.notifications import Notify
 
     allow = {
         "trust": trust, "prefix": prefix, "endpoint": endpoint, "profile": profile,
         "cluster": cluster, "file": file,
     }  # fmt: skip
     with request_errors():
-        raise typer.Exit(run_up(home, port, allow))
+        told = None if notify is None else Notify(notify, notify_share, notify_hours)
+        raise typer.Exit(run_up(home, port, allow, told))
 
 
 def certificates(

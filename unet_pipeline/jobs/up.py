@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.local.notifications import SHARE, Notify, register
 from unet_pipeline.local.password import Password
 from unet_pipeline.local.prefect_server import (
     PrefectServer,
@@ -81,6 +82,7 @@ def run_up(
     home: Path | None = None,
     port: int | None = None,
     allow: Mapping[str, Sequence[str]] | None = None,
+    notify: Notify | None = None,
 ) -> int:
     """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status.
 
@@ -88,6 +90,8 @@ def run_up(
     ----------
     allow
         What runs may name beside what the environment allows, by kind (``config/allowed.py``).
+    notify
+        Who is told of what; None for nobody.
     """
     from rich.text import Text
 
@@ -99,8 +103,11 @@ def run_up(
         with err.status("Starting the Prefect server"):
             server = stack.enter_context(prefect_server(place, port))
         with err.status("Registering the deployments"):
-            polling = stack.enter_context(worker(server, env=allowing(allow or {})))
+            env = allowing(allow or {}) | ({} if notify is None else {SHARE: str(notify.share)})
+            polling = stack.enter_context(worker(server, env=env))
             deploy(server)
+            if notify is not None:
+                register(server, notify)
         out.print(f"Prefect page      {server.url}")
         out.print(Text(f"Password          {_said(server.password)}"), soft_wrap=True)
         out.print(f"Deployments       {server.url}/deployments")
