@@ -1,8 +1,8 @@
 """Segment archives of medical volumes with U-Net and UNet++ on a Dask cluster.
 
 ``import unet_pipeline as up``: ``up.segment``, ``up.check``, ``up.plan``, ``up.statistics``,
-``up.train``, ``up.load_bundle``, ``up.plan_windows`` and ``up.Merge``; see docs/python.md. Nothing
-is imported before one of them is asked for.
+``up.train``, ``up.tidy``, ``up.load_bundle``, ``up.plan_windows`` and ``up.Merge``; see
+docs/python.md. Nothing is imported before one of them is asked for.
 """
 
 from importlib import import_module
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from unet_pipeline.api.calls import plan as plan
     from unet_pipeline.api.calls import segment as segment
     from unet_pipeline.api.calls import statistics as statistics
+    from unet_pipeline.api.calls import tidy as tidy
     from unet_pipeline.api.calls import train as train
     from unet_pipeline.api.results import Checked as Checked
     from unet_pipeline.api.results import LabelMap as LabelMap
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _HOMES = {
-    **dict.fromkeys(("segment", "check", "plan", "statistics", "train"), "calls"),
+    **dict.fromkeys(("segment", "check", "plan", "statistics", "tidy", "train"), "calls"),
     **dict.fromkeys(("load_bundle", "load_network"), "calls"),
     **dict.fromkeys(("Segmented", "Checked", "Measured", "Planned", "LabelMap"), "results"),
     **dict.fromkeys(("plan_windows", "Windows", "Window", "Merge"), "windows"),

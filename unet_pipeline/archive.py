@@ -110,6 +110,26 @@ def counted_runs(store: Store, runs: str, mark: Mark) -> frozenset[str]:
     return frozenset(counted)
 
 
+def needed_runs(store: Store, runs: str) -> frozenset[str]:
+    """Return the runs whose tables have cases that no later one counts; of each model the newest.
+
+    Raises
+    ------
+    CaseError
+        For a mark that cannot be read.
+    """
+    needed: set[str] = set()
+    counted: dict[str, set[str]] = {}
+    for folder, there in _marks(store, runs, ()):
+        of_model = counted.setdefault(repr((there.weights, sorted(there.labels.items()))), set())
+        if basename(folder) not in of_model:
+            needed.add(basename(folder))
+            size = store.find(join(folder, TABLE))
+            if size is not None and size.size <= MOST_BYTES:
+                of_model.update(there.runs)
+    return frozenset(needed)
+
+
 def others_in(store: Store, table: str, cases: Iterable[str]) -> tuple[CaseRecord, ...]:
     """Return the other cases that the table of a run has, as ``Archive.records``."""
     try:

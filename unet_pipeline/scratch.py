@@ -18,7 +18,7 @@ import stat
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -192,7 +192,15 @@ def remove_abandoned(parent: str | Path | None = None) -> list[Path]:
     return removed
 
 
-def _remove_abandoned(path: Path) -> bool:
+def find_abandoned(parent: Path) -> list[Path]:
+    """Return what ``remove_abandoned`` would remove of a folder; nothing is removed."""
+    with suppress(OSError):
+        found = sorted(parent.glob(f"{PREFIX}*"))
+        return [path for path in found if _remove_abandoned(path, lambda _: None)]
+    return []
+
+
+def _remove_abandoned(path: Path, clear: Callable[[Path], None] = _clear) -> bool:
     """Remove a folder if it is ours and nobody uses it; nobody can begin to meanwhile."""
     with _changing, suppress(OSError):
         found = path.lstat()
@@ -201,11 +209,11 @@ def _remove_abandoned(path: Path) -> bool:
         if (descriptor := _open_lock(path)) is None:
             if not _NAME.fullmatch(path.name) or time.time() - found.st_mtime < _UNLOCKED_SECONDS:
                 return False
-            _clear(path)
+            clear(path)
             return True
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _clear(path)
+            clear(path)
             return True
         finally:
             os.close(descriptor)

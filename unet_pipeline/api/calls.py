@@ -21,6 +21,7 @@ from unet_pipeline.config import (
     PlanSettings,
     SegmentSettings,
     StatisticsSettings,
+    TidySettings,
     TrainSettings,
 )
 from unet_pipeline.errors import RunStopped
@@ -35,6 +36,7 @@ from unet_pipeline.jobs.segment import (
     with_engine,
 )
 from unet_pipeline.jobs.statistics import close_statistics, open_statistics, run_statistics
+from unet_pipeline.jobs.tidy import TidySummary, close_tidy, open_tidy, run_tidy
 from unet_pipeline.jobs.train import open_train, run_train
 from unet_pipeline.networks import loading
 from unet_pipeline.networks.bundle import Bundle
@@ -240,6 +242,25 @@ def train(images: str, masks: str | None = None, *, output: str, **settings: Any
     asked = settings_of(TrainSettings, given | settings)
     with console.step_progress(asked.steps) as (on_step, on_history):
         return run_train(open_train(asked), on_step, on_history)
+
+
+def tidy(output: str, **settings: Any) -> TidySummary:
+    """Name old folders of runs and scratch of killed ones; with ``yes=True``, remove them.
+
+    Parameters
+    ----------
+    output
+        Output of ``segment``, ``check`` or ``statistics``.
+    **settings
+        As the options of ``unet-pipeline tidy``.
+
+    Raises
+    ------
+    RequestError
+        For what is wrong with the request.
+    """
+    run = open_tidy(settings_of(TidySettings, {"output": output} | settings))
+    return close_tidy(run, run_tidy(run))
 
 
 def load_bundle(model: str, *, trust: bool = False) -> Bundle:

@@ -24,6 +24,7 @@ from unet_pipeline.cli import (
     selection,
     servers,
     statistics,
+    tidy,
     train,
     view,
 )
@@ -50,6 +51,7 @@ for command in (
     differences.differences,
     view.view,
     statistics.statistics,
+    tidy.tidy,
     layers.layers,
     servers.demo,
     servers.up,

@@ -35,6 +35,7 @@ from unet_pipeline.config.parts import (
     WindowSettings,
 )
 from unet_pipeline.config.stops import StopSettings
+from unet_pipeline.config.tidying import TidySettings
 from unet_pipeline.config.training import (
     CardSettings,
     LossSettings,
@@ -54,6 +55,7 @@ COMMANDS: dict[str, type[Settings]] = {
     "differences": DifferencesSettings,
     "view": ViewSettings,
     "statistics": StatisticsSettings,
+    "tidy": TidySettings,
     "bundle inspect": InspectSettings,
     "bundle verify": InspectSettings,
     "bundle make": MakeSettings,
@@ -93,6 +95,7 @@ __all__ = [
     "StatisticsSettings",
     "StopSettings",
     "StorageSettings",
+    "TidySettings",
     "TrainSettings",
     "ValidationSettings",
     "ViewSettings",
