@@ -12,6 +12,7 @@ from unet_pipeline.pipeline import Outcome, segment_volumes
 from unet_pipeline.records import Case, CaseRecord, Status
 from unet_pipeline.request import fits_one_tile, is_one_tile, job_of
 from unet_pipeline.runs import Run
+from unet_pipeline.sharing import is_taken, let_go, take, taken, unless_lost
 from unet_pipeline.storage.claims import RECORD, claim
 from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.ledger import finished, read_record
@@ -104,10 +105,19 @@ def quarantined(case: Case, error: PipelineError, model: str = "") -> CaseRecord
 
 def _segment(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRecord]:
     """Take a case through the gates of all models, through the workers once, and to its records."""
+    try:
+        return _segment_taken(runs, case, executor)
+    finally:
+        let_go(runs, case)
+
+
+def _segment_taken(runs: Sequence[Run], case: Case, executor: Executor) -> list[CaseRecord]:
     seen: list[Entered | CaseRecord] = []
     for run in runs:
         fault = _fault_of_needed(run, runs, seen)
         seen.append(fault or _entered_or_record(run, case))
+    if is_taken(one for one in seen if isinstance(one, CaseRecord)):
+        return [taken(run, case) for run in runs]
     entered = [one for one in seen if isinstance(one, Entered)]
     outcomes = iter(_outcomes(entered, executor))
     return [
@@ -162,10 +172,14 @@ def _entered(run: Run, case: Case) -> Entered | CaseRecord:
         case = replace(case, mask=None)
     output = run.output_of(case)
     there = read_record(run.store, f"{output}{RECORD}")
-    if run.settings.resume and (known := _finished(run, case, there)) is not None:
-        again = sum(one.size for one in known.inputs if not one.etag)
-        record = _record(run, case, examined, known, "skipped")
-        return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
+    if (skipped := _skipped(run, case, examined, there)) is not None:
+        return skipped
+    if run.leases is not None:
+        if not take(run, case):
+            return taken(run, case)
+        before, there = there, read_record(run.store, f"{output}{RECORD}")
+        if there != before and (skipped := _skipped(run, case, examined, there)) is not None:
+            return skipped
     if not run.settings.replace:
         refuse_another_model(there, run.facts, f"{output}{RECORD}")
     ours = claim(run.store, output, run.run_id, there, run.all_endings)
@@ -179,6 +193,15 @@ def _entered(run: Run, case: Case) -> Entered | CaseRecord:
         combined=run.parts_of(case),
     )
     return Entered(run, case, examined, header, job, begin)
+
+
+def _skipped(run: Run, case: Case, examined: Examined, there: bytes | None) -> CaseRecord | None:
+    """Return the record of a case that is done already, as what lies there says; else None."""
+    if not run.settings.resume or (known := _finished(run, case, there)) is None:
+        return None
+    again = sum(one.size for one in known.inputs if not one.etag)
+    record = _record(run, case, examined, known, "skipped")
+    return replace(record, bytes_read=examined.bytes_read + again, bytes_written=0)
 
 
 def _outcomes(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
@@ -220,13 +243,13 @@ def _is_alone(one: Entered, executor: Executor) -> bool:
 def _record_of(one: Entered, outcome: Outcome, *, alone: bool) -> CaseRecord:
     """Return the record of a case; its wall time, too, where it was that of one model."""
     if isinstance(outcome, PipelineError):
-        return _faulty(one.run, one.case, outcome)
+        return unless_lost(one.run, one.case, _faulty(one.run, one.case, outcome))
     sidecar = outcome.within(perf_counter() - one.begin) if alone else outcome
     return _record(one.run, one.case, one.examined, sidecar, "done")
 
 
 def _finished(run: Run, case: Case, there: bytes | None) -> Sidecar | None:
-    """Return what is known of a case that is done already, as what lies there says; else None."""
+    """Return what is known of a case that is done already, as its record says; else None."""
     if there is None:
         return None
     try:

@@ -24,10 +24,13 @@ from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.claims import RECORD, refuse_inputs
 from unet_pipeline.storage.formats import LABEL_MAPS
 from unet_pipeline.storage.label_maps import CONFIDENCE_MAP, endings_of
+from unet_pipeline.storage.leases import Leases
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.marks import Marks
+from unet_pipeline.storage.meeting import meet
 from unet_pipeline.storage.night import Night
 from unet_pipeline.storage.other_models import refuse_other_models
+from unet_pipeline.storage.presence import Presence
 from unet_pipeline.storage.sidecar import FORMAT, MaskFault, RunFacts
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.stores import open_store as open_store
@@ -71,6 +74,8 @@ class Run:
         The label maps that those of this run are held against, by case; None for none.
     end
         When no further case is begun.
+    leases
+        The cases that this run has, where others may work on its output; None before it begins.
     """
 
     run_id: str
@@ -99,6 +104,7 @@ class Run:
 
     old: Mapping[str, LabelMapUrl] | None = None
     end: RunEnd = field(default_factory=RunEnd)
+    leases: Leases | None = None
 
     @property
     def expected(self) -> str:
@@ -163,8 +169,8 @@ def open_segment(settings: SegmentSettings) -> Run:
     ------
     RequestError
         For storage that cannot be reached or written, a bundle that cannot be used, settings that
-        do not fit it, a cohort without a case, or an output that is also an input, or that has
-        label maps of another model.
+        do not fit it, a cohort without a case, or an output that is also an input, that has label
+        maps of another model, or on which another run is at work, if it is not to be shared.
     """
     end = RunEnd(settings.stop.seconds, settings.stop.price, rate_of(settings.cost))
     settings = settings.in_version()
@@ -194,6 +200,7 @@ def open_segment(settings: SegmentSettings) -> Run:
         (url for case in cohort.cases for url in (*case.images, *case.mask_files)),
     )
     run_id = new_run_id()
+    meet([Presence(store, one[0].output, run_id) for one in opened], settings.other_runs)
     first = _run(run_id, store, *opened[0])
     also = [_run(run_id, store, *one, region=region, first=first) for one in opened[1:]]
     if settings.combine:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from time import perf_counter
@@ -46,6 +47,7 @@ from unet_pipeline.report.table import (
 )
 from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
+from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
 from unet_pipeline_flows.attention import call_for_attention
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
@@ -91,6 +93,7 @@ class CaseWork:
         self.stopped: RunStopped | None = None  # by what concerns all cases
         self.tried: dict[str, Tried] = {}  # what became of each case so far
         self.lost: list[Case] = []  # whose workers died: tried once more, alone
+        self.taken: list[Case] = []  # by other runs: looked at again when these let go of them
         self.alone = False
         self.begin = perf_counter()
 
@@ -102,7 +105,7 @@ class CaseWork:
         elif self.alone:
             records = segment_alone(run, case, executor, before)
         else:
-            records = segment_again(run, case, executor, before, TRANSIENT)
+            records = segment_again(run, case, executor, before, TRANSIENT | {TAKEN})
         self.tried[case.name] = records
         return records
 
@@ -139,6 +142,9 @@ def segment_one(case: Case, work: CaseWork) -> State[Tried | None]:
     if passing and tries <= work.run.settings.budget.retries:
         raise TransientError(passing[0].message)
     said = _outcomes(records)
+    if is_taken(records):
+        work.taken.append(case)
+        return Completed(name="WithAnotherRun", message=said)
     if not work.alone and any(record.code == LOST for record in records):
         work.lost.append(case)
         return Completed(name="TriedAgain", message=said)
@@ -181,23 +187,37 @@ def _with_progress(work: CaseWork) -> None:
         work.stopped = error
         return
     bar = Bar(len(run.cases) + len(run.faults), f"Cases of run {run.run_id}")
-    known = [found for case in run.cases if (found := run.known_by_all(case))]
-    work.records.extend(chain.from_iterable(known))
+    known = {case.name: found for case in run.cases if (found := run.known_by_all(case))}
+    work.records.extend(chain.from_iterable(known.values()))
     bar.move_to(len(run.faults) + len(known))
-    for records in _records(work):
-        work.records.extend(records)
-        bar.advance()
+    to_do = [case for case in run.cases if case.name not in known]  # no task run for the others
+    try:
+        with among_others(run) if to_do else nullcontext(run) as work.run:
+            for records in _records(work, to_do):
+                work.records.extend(records)
+                bar.advance()
+    except RunStopped as error:
+        work.stopped = error
 
 
-def _records(work: CaseWork) -> Iterator[Tried]:
-    """Yield records as they are ready; only so many cases are under way as keep workers busy."""
+def _records(work: CaseWork, cases: Sequence[Case]) -> Iterator[Tried]:
+    """Yield records as they are ready; those of cases that other runs have at the end."""
+    yield from _of_cases(work, cases)
+    while work.taken and work.stopped is None:
+        yield from _of_cases(work, when_free(work.run, work.taken, work.executor.workers))
+    if work.stopped is None:
+        yield from _segment_lost(work)
+    else:
+        yield from (work.tried[case.name] for case in work.lost)
+
+
+def _of_cases(work: CaseWork, cases: Sequence[Case]) -> Iterator[Tried]:
+    """Segment cases; only so many are under way as keep workers busy."""
     run, executor, under_way = work.run, work.executor, UnderWay()
     one = segment_one.with_options(
         retries=run.settings.budget.retries, retry_delay_seconds=exponential_backoff(2)
     )
-    for case in run.cases:
-        if run.known_by_all(case):  # no task run for it
-            continue
+    for case in cases:
         if len(under_way) >= cases_at_once(executor):
             yield from _finished(under_way)
         work.stopped = work.stopped or run.end.reached(executor.workers)
@@ -207,10 +227,6 @@ def _records(work: CaseWork) -> Iterator[Tried]:
         under_way[future.wrapped_future] = future
     while under_way:
         yield from _finished(under_way)
-    if work.stopped is None:
-        yield from _segment_lost(work)
-    else:
-        yield from (work.tried[case.name] for case in work.lost)
 
 
 def _segment_lost(work: CaseWork) -> Iterator[Tried]:

@@ -152,7 +152,13 @@ def test_a_failed_upload_never_repeats_the_inference_and_stops_the_run(
     monkeypatch.setattr(outage, "UPLOAD_WAITS_SECONDS", (0.05,))
     run = opened(bucket, bundle)
     run = replace(run, cases=run.cases[:1])
-    proxy.restart(lambda request: SLOW_DOWN if request.method == "PUT" else PASS)
+    proxy.restart(
+        lambda request: (
+            SLOW_DOWN
+            if request.method == "PUT" and "/.unet-pipeline/" not in request.path
+            else PASS
+        )
+    )
     records, summary, stopped = run_through(run)
     assert stopped.code in {"storage_failed", "endpoint_unreachable"}
     assert (len(inferences), records) == (1, {})

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from unet_pipeline.choices import OutputLayout
+from unet_pipeline.choices import OtherRuns, OutputLayout
 from unet_pipeline.config.fields import (
     ConfidenceWish,
     IgnorePostprocessing,
@@ -161,6 +161,12 @@ class SegmentSettings(Settings):
         False,
         description="Read the records of all finished cases, and files of which the store keeps "
         "no etag, and believe neither listings nor the index of the run before.",
+    )
+    other_runs: OtherRuns = Field(
+        "share",
+        title="Where another run is at work",
+        description="What to do where another run works on the same output. share: each case is "
+        "done by one of them. wait: begin when it has ended. refuse: do not begin.",
     )
     replace: bool = Field(
         False,

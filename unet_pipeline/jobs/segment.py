@@ -6,7 +6,7 @@ raises for what is the case's own fault) and ``close_segment``. ``run_segment`` 
 command line; a flow has a task per case instead.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -21,6 +21,7 @@ from unet_pipeline.errors import CaseError, RunStopped
 from unet_pipeline.inference.choice import EngineChoice, choose
 from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.runs import Run, open_segment
+from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
 
 __all__ = [
     "LOST",
@@ -60,10 +61,15 @@ def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
             yield from known
         else:
             to_do.append(case)
+    if to_do:
+        with among_others(replace(run, cases=tuple(to_do))) as shared:
+            yield from _segment_all(shared, executor)
+
+
+def _segment_all(run: Run, executor: Executor) -> Iterator[CaseRecord]:
     lost: dict[str, list[CaseRecord]] = {}
-    once = partial(_segment_if_time, run, executor=executor)
     try:
-        for records in stopping.as_ready(cases_at_once(executor), once, to_do):
+        for records in _in_turn(run, executor):
             if any(record.code == LOST for record in records):
                 lost[records[0].case] = records
             else:
@@ -74,6 +80,21 @@ def run_segment(run: Run, executor: Executor) -> Iterator[CaseRecord]:
     for case in run.cases:
         if case.name in lost:
             yield from segment_alone(run, case, executor, lost[case.name])
+
+
+def _in_turn(run: Run, executor: Executor) -> Iterator[list[CaseRecord]]:
+    """Segment all cases once, those that other runs have when these let go of them."""
+    tried: dict[str, list[CaseRecord]] = {}
+    cases, waiting = list(run.cases), list[Case]()
+    while cases:
+        once = partial(_segment_if_time, run, executor=executor, tried=tried)
+        for case, records in stopping.as_ready(cases_at_once(executor), once, cases):
+            if is_taken(records):
+                tried[case.name] = records
+                waiting.append(case)
+            else:
+                yield records
+        cases = when_free(run, waiting, executor.workers) if waiting else []
 
 
 def with_engine(run: Run, executor: Executor) -> Run:
@@ -125,6 +146,9 @@ def segment_alone(
     """
     smaller = replace(_with_half(run), also=tuple(map(_with_half, run.also)))
     again = segment_again(smaller, case, executor, records, {LOST})
+    while is_taken(again):
+        when_free(run, [case], executor.workers)
+        again = segment_again(smaller, case, executor, again, {TAKEN})
     return [_died_again(case, record.model) if record.code == LOST else record for record in again]
 
 
@@ -170,14 +194,23 @@ def faults_of(run: Run) -> list[CaseRecord]:
     ]
 
 
-def _segment_if_time(run: Run, case: Case, executor: Executor) -> list[CaseRecord]:
+def _segment_if_time(
+    run: Run, case: Case, executor: Executor, tried: Mapping[str, Sequence[CaseRecord]]
+) -> tuple[Case, list[CaseRecord]]:
+    """Segment a case, by all models or by those that could not have it before."""
     if (end := run.end.reached(executor.workers)) is not None:
         raise end
-    return _segment_with_retries(run, case, executor)
+    return case, _segment_with_retries(run, case, executor, tried.get(case.name))
 
 
-def _segment_with_retries(run: Run, case: Case, executor: Executor) -> list[CaseRecord]:
-    records = segment_models(run, case, executor)
+def _segment_with_retries(
+    run: Run, case: Case, executor: Executor, before: Sequence[CaseRecord] | None
+) -> list[CaseRecord]:
+    records = (
+        segment_models(run, case, executor)
+        if before is None
+        else segment_again(run, case, executor, before, {TAKEN})
+    )
     for attempt in range(run.settings.budget.retries):
         if not any(record.code in TRANSIENT for record in records):
             break

@@ -1,16 +1,20 @@
 """Local files: atomic writes, reads of regular files alone, and listings that follow links."""
 
+import fcntl
+import logging
 import os
 import secrets
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
 from unet_pipeline.private import make_output_folder, open_output
+
+log = logging.getLogger(__name__)
 
 _PART = ".part"
 _KINDS = (
@@ -127,6 +131,34 @@ def _take_new_name(part: Path, path: Path) -> None:
         part.replace(path)
     else:
         part.unlink()
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[None]:
+    """Hold a file that is about to be compared and replaced, so that nobody else of ours does.
+
+    A file system without locks, and a file that we may not write to, are used without.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process or thread is just about to replace it.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        yield
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            log.debug("no lock is to be had of %s", path)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def is_part(name: str) -> bool:

@@ -13,7 +13,7 @@ from unet_pipeline.storage.fingerprint import (
     of_info,
     strong_etag,
 )
-from unet_pipeline.storage.local import open_regular, write_atomically
+from unet_pipeline.storage.local import open_regular, replacing, write_atomically
 from unet_pipeline.storage.s3 import PreconditionFailedError, get, put
 from unet_pipeline.storage.urls import LOCAL, S3, protocol_of
 
@@ -36,12 +36,24 @@ def put_object(url: str, files: Any, path: str, data: Data, over: Over) -> str |
 
 
 def _write_local(path: Path, data: Data, over: Over) -> None:
+    if not isinstance(over, Fingerprint):
+        _write_new(path, data, over)
+        return
+
     def unchanged() -> None:
-        if over not in ("anything", None) and local_fingerprint(path) != over:
+        if local_fingerprint(path) != over:
             raise PreconditionFailedError(str(path))
 
     try:
-        write_atomically(path, data, new=over is None, before=unchanged)
+        with replacing(path):
+            write_atomically(path, data, before=unchanged)
+    except BlockingIOError as error:
+        raise PreconditionFailedError(str(path)) from error
+
+
+def _write_new(path: Path, data: Data, over: Literal["anything"] | None) -> None:
+    try:
+        write_atomically(path, data, new=over is None)
     except FileExistsError as error:
         if over is not None:
             raise

@@ -147,12 +147,7 @@ class Store:
         """
         if over != "anything" and protocol_of(url) != LOCAL and self.find(url) != over:
             raise _changed(url)
-        try:
-            etag = self._do(url, lambda files, path: put_object(url, files, path, data, over))
-        except PreconditionFailedError as error:
-            etag = self._etag_of_mine(url, data)
-            if etag is None:
-                raise _changed(url) from error
+        etag = self.put(url, data, over)
         wanted, stored = memoryview(data).nbytes, self.fingerprint(url)
         if stored.size != wanted:
             raise CaseError(
@@ -163,6 +158,19 @@ class Store:
                 remedy="Try again, and check the store's free space",
             )
         return stored if stored.etag == etag else Fingerprint(wanted, etag)
+
+    def put(self, url: str, data: Data, over: Over) -> str | None:
+        """Store ``data`` as ``write`` does, in one request, and return its etag if it is said.
+
+        What may be there is left to the store, which may know no conditions (``conditions.py``).
+        """
+        try:
+            return self._do(url, lambda files, path: put_object(url, files, path, data, over))
+        except PreconditionFailedError as error:
+            etag = self._etag_of_mine(url, data)
+            if etag is None:
+                raise _changed(url) from error
+            return etag
 
     def _etag_of_mine(self, url: str, data: Data) -> str | None:
         """Return the etag of an object that holds just ``data``, or None.
