@@ -11,6 +11,9 @@ import pytest
 from bundles import random_bundle
 from cohorts import write_tiny
 
+from unet_pipeline.cluster.executor import SerialExecutor
+from unet_pipeline.config import SegmentSettings
+from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.storage.store import Store, join
 
 CASES, HELPER = 12, Path(__file__).parents[1] / "run_beside.py"
@@ -35,17 +38,21 @@ def bucket(s3_env):
     return root
 
 
-def run_at_once(root, bundle, tmp_path, *orders, output="out"):
-    """Run processes that begin together; return what each said, and exit statuses."""
-    settings = {
+def request_of(root, bundle, output="out"):
+    return {
         "images": join(root, "images"), "model": bundle, "output": join(root, output),
         "cluster": {"kind": "serial", "threads": 1},
     }  # fmt: skip
+
+
+def run_at_once(root, bundle, tmp_path, *orders):
+    """Run processes that begin together; return what each said, and exit statuses."""
+    settings = request_of(root, bundle)
     command = [sys.executable, "-W", "error", str(HELPER)]
     with ExitStack() as stack:
         processes = []
         for number, order in enumerate(orders):
-            file = tmp_path / f"{output}-{number}.json"
+            file = tmp_path / f"{number}.json"
             usual = {"settings": settings, "die": 0, "elsewhere": False, "life": 60.0}
             file.write_text(json.dumps(usual | order))
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
@@ -78,7 +85,8 @@ def assert_shared(root, bundle, tmp_path, runs):
     said, codes = run_at_once(root, bundle, tmp_path, *[{}] * runs)
     assert codes == [0] * runs
     assert statuses(said) == {"done": CASES, "skipped": (runs - 1) * CASES}
-    run_at_once(root, bundle, tmp_path, {}, output="alone")
+    alone = open_segment(SegmentSettings.model_validate(request_of(root, bundle, "alone")))
+    assert {one.status for one in run_segment(alone, SerialExecutor())} == {"done"}
     assert label_maps(root) == label_maps(root, "alone")
     assert_nothing_is_left(root)
 
