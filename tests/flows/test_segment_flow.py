@@ -11,6 +11,7 @@ from flow_runs import latest_run, of_run, settings_of, start_flow, wait_until
 from planted_names import FAULTS, SOUND
 
 from unet_pipeline.phantoms import write_cohort
+from unet_pipeline.storage.leases import Leases
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow
@@ -101,6 +102,33 @@ def test_a_second_night_has_task_runs_for_what_is_left_alone(server, copies, coh
                      {small.misaligned, small.cut_short}]  # fmt: skip
     assert "2 done, 0 skipped, 2 quarantined" in messages[0]
     assert "0 done, 2 skipped, 2 quarantined" in messages[1]
+
+
+def test_a_case_that_another_run_has_is_no_failed_task_run(server, copies, tmp_path):
+    (name,) = write_tiny(Store(), str(tmp_path), 1)
+    settings = {
+        "images": str(tmp_path / "images"),
+        "model": "phantom",
+        "output": str(tmp_path / "out"),
+        "cluster": {"kind": "serial", "threads": 1},
+    }
+    other = Leases(Store(), settings["output"], "another")
+    assert other.take(f"{name}_dseg")
+    flow = copies.start(settings, tmp_path)
+
+    def waits_for_the_other():
+        states = {"state": {"name": {"any_": ["WithAnotherRun"]}}}
+        return server.api("/task_runs/filter", {"task_runs": {**states, "name": {"any_": [name]}}})
+
+    wait_until(waits_for_the_other, 60)
+    other.release(f"{name}_dseg")
+    said, _ = flow.communicate(timeout=100)
+    other.presence.end()
+    assert flow.returncode == 0, said
+    run = latest_run(server)
+    assert run["state_name"] == "Completed"
+    states = [one["state_name"] for one in of_run(server, "task_runs", run)]
+    assert sorted(states) == ["Completed", "WithAnotherRun"]
 
 
 @pytest.mark.parametrize(
