@@ -1,5 +1,8 @@
 """Folders that we write as a whole: files of another hand, or edited since, are never replaced."""
 
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -116,6 +119,19 @@ def test_fix_replaces_only_what_it_wrote(tmp_path):
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "manifest.jsonl").write_text("{}")
     assert refused(checked, tmp_path, tmp_path / "other")
+
+
+def test_those_that_begin_at_once_write_the_same_files_and_all_are_ours(tmp_path):
+    files, together = {f"{name}.txt": name.encode() for name in "abcd"}, Barrier(3)
+
+    def write(folder):
+        together.wait()
+        OwnFiles(Store(), folder).write_where_ours(files)
+
+    for folder in (str(tmp_path / str(number)) for number in range(5)):
+        with ThreadPoolExecutor(3) as pool:
+            list(pool.map(write, [folder] * 3))
+        OwnFiles(Store(), folder).check(files)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.storage.claims import foreign
 from unet_pipeline.storage.ledger import digest_bytes, digest_object, read_record
 from unet_pipeline.storage.objects import Data
@@ -18,6 +18,7 @@ from unet_pipeline.storage.sidecar import MADE_BY, stamped
 from unet_pipeline.storage.store import Store, join
 
 RECORD = ".unet-pipeline.json"
+_TRIES = 5  # where others write, too
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,19 @@ class OwnFiles:
         self._record(known | new)
 
     def write_where_ours(self, files: Mapping[str, Data]) -> None:
-        """Write those of the files that change and have nothing of another hand in their place."""
+        """Write those of the files that change and have nothing of another hand in their place.
+
+        Runs that begin at once write the same: what one has written, the other finds.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self._write_where_ours(files)
+            except PipelineError as error:
+                if error.code not in {"output_changed", "output_foreign"}:
+                    raise
+        return self._write_where_ours(files)
+
+    def _write_where_ours(self, files: Mapping[str, Data]) -> None:
         known = self._known()
         new = {
             path: data
@@ -104,4 +117,4 @@ class OwnFiles:
 
     def _record(self, written: Mapping[str, list[str]]) -> None:
         data = stamped(written=dict(sorted(written.items())))
-        self.store.write(join(self.folder, RECORD), data)
+        self.store.put(join(self.folder, RECORD), data, "anything")  # of others, too, at any time
