@@ -20,7 +20,7 @@ from unet_pipeline.report.table import name_of
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.sidecar import read_sidecar
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.storage.urls import relative_to
+from unet_pipeline.storage.urls import parent, relative_to
 
 LOGS = ("flow.log", "server.log")
 RUN = "runs/demo"
@@ -52,7 +52,8 @@ def copy_results(
     there, here = join(scans, "images").encode(), f"{Path(copies.folder).resolve()}/images".encode()
     wanted = set(copies_of(models, cases))
     for model in models:
-        (run,) = {url.rpartition("/")[0] for url in store.list_files(join(root, model, "runs"))}
+        (said,) = store.list_files(join(root, model, "runs", "*", "run.json"))
+        run = parent(said)
         for url in store.list_files(join(root, model)):
             path = f"{model}/{relative_to(url, join(root, model))}"
             path = path.replace(f"{model}/{relative_to(run, join(root, model))}", f"{model}/{RUN}")
