@@ -16,7 +16,8 @@ from browsing import SOFTWARE_GL, browser, log_in
 
 from benchmarks.pictures.colours import few_colours
 from unet_pipeline.jobs.up import deploy
-from unet_pipeline.local.prefect_server import prefect_server, worker
+from unet_pipeline.local.prefect_server import prefect_server
+from unet_pipeline.local.prefect_worker import worker
 
 WIDTH = 1280
 

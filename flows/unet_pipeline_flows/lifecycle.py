@@ -20,6 +20,7 @@ from unet_pipeline.config.allowed import Allowed
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import PipelineError, RequestError, RunStopped
 from unet_pipeline.storage.outage import is_of_store
+from unet_pipeline_flows.page import finish
 
 STOPPED, AS_ASKED = "StoppedByFault", "StoppedAsAsked"
 
@@ -46,9 +47,11 @@ def run_checked(settings: Settings, work: Callable[[Settings], End]) -> End:
     """Check a request, do the work, and return how it ended; a fault becomes the run's state."""
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     try:
-        return work(check_request(settings))
+        end = work(check_request(settings))
     except PipelineError as error:
-        return _failed(error)
+        end = _failed(error)
+    finish()
+    return end
 
 
 def check_request(settings: Settings) -> Settings:

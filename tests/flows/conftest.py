@@ -10,7 +10,8 @@ from planted_names import write_planted
 
 from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.jobs.up import deploy
-from unet_pipeline.local.prefect_server import prefect_server, worker
+from unet_pipeline.local.prefect_server import prefect_server
+from unet_pipeline.local.prefect_worker import worker
 from unet_pipeline.storage.store import Store, join
 
 HASTE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # a worker asks for runs every ten seconds else

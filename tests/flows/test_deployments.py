@@ -18,7 +18,7 @@ from flow_runs import (
 )
 
 from unet_pipeline.jobs.up import deploy
-from unet_pipeline.local.prefect_server import close_abandoned_runs
+from unet_pipeline.local.prefect_worker import close_abandoned_runs
 from unet_pipeline.storage.store import Store, join
 
 pytestmark = pytest.mark.slow

@@ -8,7 +8,8 @@ from contextlib import closing
 import pytest
 from flow_runs import start_run, wait_for_run
 
-from unet_pipeline.local.prefect_server import prefect_server, worker
+from unet_pipeline.local.prefect_server import prefect_server
+from unet_pipeline.local.prefect_worker import worker
 
 pytestmark = pytest.mark.slow
 PASSWORD = "canary-of-prefect-0123456789"

@@ -1,7 +1,6 @@
 """A Prefect server whose database is busy is asked again, for a while."""
 
 import asyncio
-import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,19 +9,18 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
 
-import psutil
 import pytest
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.local import prefect_server
+from unet_pipeline.local import prefect_api
 from unet_pipeline.local.host_guard import App, Message
 from unet_pipeline.local.password import Password
-from unet_pipeline.local.prefect_server import PrefectServer
+from unet_pipeline.local.prefect_api import PrefectApi
 from unet_pipeline.local.retry import RetryWhenBusy
 
 
 @contextmanager
-def answering(*statuses: HTTPStatus) -> Iterator[tuple[PrefectServer, list[HTTPStatus]]]:
+def answering(*statuses: HTTPStatus) -> Iterator[tuple[PrefectApi, list[HTTPStatus]]]:
     """Serve these answers one after the other, the last for ever; note what was answered."""
     answered: list[HTTPStatus] = []
 
@@ -41,7 +39,7 @@ def answering(*statuses: HTTPStatus) -> Iterator[tuple[PrefectServer, list[HTTPS
         Thread(target=server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         password = Password("admin:anything", None, made=False)
-        yield PrefectServer(url, {}, Path(), psutil.Process(os.getpid()), password), answered
+        yield PrefectApi(url=url, home=Path(), password=password), answered
         server.shutdown()
 
 
@@ -56,13 +54,13 @@ def test_a_busy_server_is_asked_again():
 
 @pytest.mark.parametrize("silent", [1, 99])
 def test_a_server_that_does_not_answer_is_asked_again_for_a_while(monkeypatch, silent):
-    monkeypatch.setattr(prefect_server, "ANSWER_SECONDS", 0.5)
-    monkeypatch.setattr(prefect_server, "BUSY_PAUSES", (0, 0, 0))
+    monkeypatch.setattr(prefect_api, "ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(prefect_api, "BUSY_PAUSES", (0, 0, 0))
     taken = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         password = Password("admin:anything", None, made=False)
-        server = PrefectServer(url, {}, Path(), psutil.Process(os.getpid()), password)
+        server = PrefectApi(url=url, home=Path(), password=password)
 
         def take() -> None:
             with suppress(OSError):  # of the end
@@ -72,7 +70,7 @@ def test_a_server_that_does_not_answer_is_asked_again_for_a_while(monkeypatch, s
                         taken[-1].sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n[7]")
 
         Thread(target=take, daemon=True).start()
-        if silent < len(prefect_server.BUSY_PAUSES):
+        if silent < len(prefect_api.BUSY_PAUSES):
             assert server.api("/anything") == [7]
         else:
             with pytest.raises(RequestError, match="no answer to /anything"):
@@ -83,7 +81,7 @@ def test_a_server_that_does_not_answer_is_asked_again_for_a_while(monkeypatch, s
 
 
 def test_a_server_that_stays_busy_is_a_fault(monkeypatch):
-    monkeypatch.setattr(prefect_server, "BUSY_PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(prefect_api, "BUSY_PAUSES", (0.01, 0.01))
     with answering(BUSY) as (server, answered), pytest.raises(RequestError, match="503"):
         server.api("/anything")
     assert len(answered) == 3

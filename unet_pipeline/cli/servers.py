@@ -33,6 +33,9 @@ def up(
         Path | None, typer.Option(help="Folder of the server's database and logs.")
     ] = None,
     port: Annotated[int | None, typer.Option(help="Port of the Prefect page.")] = None,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only say what runs; exit status 0 if it serves.")
+    ] = False,
     trust: Annotated[
         list[str],
         _allow("trust", "BUNDLE", "Bundle whose own code runs may run: its URL, or sha256:..."),
@@ -76,7 +79,7 @@ def up(
     The page asks for a password, which is made and shown at the first start. Runs may name only
     what you allow here or in the environment.
     """
-    from unet_pipeline.jobs.up import run_up
+    from unet_pipeline.jobs.up import print_status, run_up
     from unet_pipeline.local.notifications import Notify
 
     allow = {
@@ -85,7 +88,7 @@ def up(
     }  # fmt: skip
     with request_errors():
         told = None if notify is None else Notify(notify, notify_share, notify_hours)
-        raise typer.Exit(run_up(home, port, allow, told))
+        raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told))
 
 
 def certificates(

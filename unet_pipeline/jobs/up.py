@@ -6,22 +6,22 @@ import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.local.keeper import Keeper
 from unet_pipeline.local.notifications import SHARE, Notify, register
 from unet_pipeline.local.password import Password
-from unet_pipeline.local.prefect_server import (
-    PrefectServer,
-    deployment_file,
-    prefect_failed,
-    prefect_server,
-    worker,
-)
+from unet_pipeline.local.prefect_server import PrefectServer, deployment_file, prefect_server
+from unet_pipeline.local.prefect_worker import is_online, worker
+from unet_pipeline.local.processes import Lasting
+from unet_pipeline.local.up_state import Part, UpStatus, is_in_use, read_status
 
 log = logging.getLogger(__name__)
 
+DEFAULT_HOME = Path.home() / ".unet-pipeline" / "prefect"
 NIGHTLY = "/deployments/name/segment/nightly"
 OLD_ENTRYPOINTS = {  # of deployments as they were registered before flows had their jobs' names
     f"flows.{name}.{name}"
@@ -86,6 +86,8 @@ def run_up(
 ) -> int:
     """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status.
 
+    A server or a worker that dies is started again, and runs in progress go on meanwhile.
+
     Parameters
     ----------
     allow
@@ -97,7 +99,7 @@ def run_up(
 
     from unet_pipeline.console import err, out
 
-    place = home or Path.home() / ".unet-pipeline" / "prefect"
+    place, begin = home or DEFAULT_HOME, time.time()
     with ExitStack() as stack:
         stack.enter_context(ends_on_sigterm())
         with err.status("Starting the Prefect server"):
@@ -108,6 +110,8 @@ def run_up(
             deploy(server)
             if notify is not None:
                 register(server, notify)
+            _wait_for(polling, server)
+        keeper = Keeper(server, polling, _say, begin)
         out.print(f"Prefect page      {server.url}")
         out.print(Text(f"Password          {_said(server.password)}"), soft_wrap=True)
         out.print(f"Deployments       {server.url}/deployments")
@@ -120,12 +124,62 @@ def run_up(
         out.print(f"Logs              {place}")
         out.print("Ctrl-C stops the server and the worker; what they know stays.")
         try:
-            while server.process.poll() is None and polling.poll() is None:
+            while True:
+                keeper.look()
                 time.sleep(1)
         except KeyboardInterrupt:
             out.print("Stopping")
             return 0
-        raise prefect_failed("a server or worker that ended by itself", place)
+
+
+def _wait_for(polling: Lasting, server: PrefectServer) -> None:
+    """Wait until the worker takes runs."""
+    while not is_online(server) and polling.poll() is None:
+        time.sleep(0.2)
+
+
+def _say(what: str) -> None:
+    from unet_pipeline.console import out
+
+    out.print(f"{datetime.now():%Y-%m-%d %H:%M:%S}  {what}", soft_wrap=True, highlight=False)
+
+
+def print_status(home: Path | None = None) -> int:
+    """Print what ``up`` keeps running, as it wrote it down; return 0 if it serves, or else 1."""
+    from rich.text import Text
+
+    from unet_pipeline.console import out
+
+    place = home or DEFAULT_HOME
+    status = read_status(place.resolve())
+    if status is None:
+        what = "A server is being started in" if is_in_use(place) else "Nothing runs in"
+        out.print(Text(f"{what} {place}"), soft_wrap=True)
+        return 1
+    for line in _status_lines(status):
+        out.print(Text(line), soft_wrap=True)
+    return 0 if status.serves else 1
+
+
+def _status_lines(status: UpStatus) -> Iterator[str]:
+    yield f"Prefect page      {status.url}"
+    for name, part in (("up", status.up), ("server", status.server), ("worker", status.worker)):
+        yield f"{name:<18}{_said_of(part)}"
+    if status.runs is None:
+        yield "Runs in progress  the server does not say"
+        return
+    yield f"Runs in progress  {len(status.runs)}"
+    for run in status.runs:
+        since = f" since {run.since}" if run.since else ""
+        pid = f", process {run.pid}" if run.pid else ""
+        yield f"  {run.name}: {run.state}{since}{pid}"
+
+
+def _said_of(part: Part) -> str:
+    since = datetime.fromtimestamp(part.since)
+    again = f", started {part.starts} times" if part.starts > 1 else ""
+    said = f"process {part.pid} since {since:%Y-%m-%d %H:%M:%S}{again}"
+    return said if part.lives else f"{said}: ended, about to be started again"
 
 
 def allowing(more: Mapping[str, Sequence[str]]) -> dict[str, str]:

@@ -33,15 +33,21 @@ def password_of(home: Path) -> Password:
 
     One that others could have read, or that another user wrote, is replaced.
     """
+    if (there := kept_password(home)) is not None:
+        return there
+    file = home / "password"
+    text = f"admin:{secrets.token_urlsafe(24)}"
+    write_private(file, text)
+    return Password(text, file, made=True)
+
+
+def kept_password(home: Path) -> Password | None:
+    """Return ``PREFECT_SERVER_API_AUTH_STRING``, or what is kept in ``home``, if it is there."""
     if given := os.environ.get(SERVER_AUTH):
         return Password(given, None, made=False)
     file = home / "password"
     kept = _kept(file)
-    if kept is not None:
-        return Password(kept, file, made=False)
-    text = f"admin:{secrets.token_urlsafe(24)}"
-    write_private(file, text)
-    return Password(text, file, made=True)
+    return None if kept is None else Password(kept, file, made=False)
 
 
 def write_profile(home: Path, url: str, password: Password) -> None:

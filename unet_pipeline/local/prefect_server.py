@@ -4,33 +4,29 @@ Prefect is only started here; it is imported in ``flows/`` alone.
 """
 
 import fcntl
-import json
 import os
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http import HTTPStatus
 from pathlib import Path
 from socket import SO_REUSEADDR, SOL_SOCKET, socket
-from typing import Any
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
-from unet_pipeline.local.password import AUTH, SERVER_AUTH, Password, password_of, write_profile
-from unet_pipeline.local.retry import BUSY_PAUSES
+from unet_pipeline.local.password import AUTH, SERVER_AUTH, password_of, write_profile
+from unet_pipeline.local.prefect_api import PrefectApi, prefect_failed
 from unet_pipeline.private import own_folder
-from unet_pipeline.records import json_text
 
-ANSWER_SECONDS = 30.0  # for an answer of the server
 DEFAULT_PORT = 4200
-POOL = "local"
 START_SECONDS = 120.0
+LEASES = {  # on disk: what a run holds of a limit outlives a server that is started again
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
+        "prefect.server.concurrency.lease_storage.filesystem"
+    )
+}
 QUIET = {
     "DO_NOT_TRACK": "1",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -39,29 +35,20 @@ QUIET = {
 }
 
 
-@dataclass(frozen=True)
-class PrefectServer:
-    """A running server.
+@dataclass(frozen=True, kw_only=True)
+class PrefectServer(PrefectApi):
+    """A running server that we started.
 
     Attributes
     ----------
-    url
-        Address of the web page.
     env
         Environment in which the ``prefect`` program, flows and workers use this server.
-    home
-        Folder of its database and logs.
     process
-        The server itself.
-    password
-        What it asks everyone for; ``env`` has it, too.
+        The server itself, which may be started again.
     """
 
-    url: str
     env: Mapping[str, str] = field(repr=False)
-    home: Path
-    process: processes.Process
-    password: Password
+    process: processes.Lasting
 
     def prefect(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
         """Run the ``prefect`` program and return what it prints.
@@ -86,41 +73,6 @@ class PrefectServer:
                 f"`prefect {' '.join(arguments[:2])}` to end with: {said[-1]}", self.home
             )
         return done.stdout
-
-    def api(
-        self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None
-    ) -> Any:
-        """Ask the server's API: by default POST with a body, or else GET.
-
-        None if there is no such thing, or no answer to give.
-
-        Where its database is busy it is asked again, as Prefect's own clients do: that is a 503, or
-        no answer, for a writer may hold a file of SQLite for a minute.
-        """
-        token = b64encode(self.password.text.encode()).decode()
-        headers = {"Content-Type": "application/json", "Authorization": f"Basic {token}"}
-        request = urllib.request.Request(  # noqa: S310  loopback only
-            f"{self.url}/api{path}",
-            None if body is None else json_text(body).encode(),
-            headers,
-            method=method,
-        )
-        pauses = iter(BUSY_PAUSES)
-        while True:
-            try:
-                with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as answer:  # noqa: S310
-                    return json.loads(answer.read() or "null")
-            except urllib.error.HTTPError as error:
-                if error.code == HTTPStatus.NOT_FOUND:
-                    return None
-                busy = error.code == HTTPStatus.SERVICE_UNAVAILABLE
-                pause = next(pauses, None) if busy else None
-                if pause is None:
-                    raise prefect_failed(f"status {error.code} of {path}", self.home) from error
-                time.sleep(pause)
-            except TimeoutError as error:
-                if next(pauses, None) is None:
-                    raise prefect_failed(f"no answer to {path}", self.home) from error
 
 
 @contextmanager
@@ -161,67 +113,21 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
         password = password_of(home)
         write_profile(home, url, password)
         env |= {AUTH: password.text}
-        command = ["unet_pipeline_flows.server", "--port", str(port)]
-        guarded = {**env, SERVER_AUTH: password.text}
-        with _running(command, guarded, home / "server.log") as process:
-            _wait(lambda: _answers(f"{url}/api/health"), process, home)
-            yield PrefectServer(url, env, home, process, password)
-
-
-@contextmanager
-def worker(
-    server: PrefectServer, limit: int = 4, env: Mapping[str, str] | None = None
-) -> Iterator[processes.Process]:
-    """Run the only process worker of the pool ``local`` until the block ends.
-
-    Parameters
-    ----------
-    limit
-        Runs at a time.
-    env
-        Variables of the worker and its runs, beside the server's. A run has no say in them: the
-        pool takes neither variables nor commands from it.
-    """
-    _make_pool(server)
-    close_abandoned_runs(server)
-    start = ["prefect", "worker", "start", "--pool", POOL]
-    command = [*start, "--limit", str(limit), "--name", "local"]
-    with _running(command, {**server.env, **(env or {})}, server.home / "worker.log") as process:
-        yield process
-
-
-def _make_pool(server: PrefectServer) -> None:
-    """Make the pool, or tell it anew what its processes are told.
-
-    As ``prefect work-pool create --overwrite`` does, without starting a program for it.
-    """
-    told = {"base_job_template": json.loads(deployment_file("work-pool.json").read_text())}
-    if server.api(f"/work_pools/{POOL}") is None:
-        server.api("/work_pools/", {"name": POOL, "type": "process", **told})
-    else:
-        server.api(f"/work_pools/{POOL}", told, method="PATCH")
-
-
-def close_abandoned_runs(server: PrefectServer) -> None:
-    """Mark as crashed what ran when the worker before this one ended.
-
-    Prefect would show such runs as running for ever, and count them: a deployment that allows one
-    run at a time would not start again.
-    """
-    began = {"any_": ["PENDING", "RUNNING", "CANCELLING"]}
-    body = {"flow_runs": {"state": {"type": began}}, "work_pools": {"name": {"any_": [POOL]}}}
-    crashed = {
-        "type": "CRASHED",
-        "message": "Its worker was stopped. Run it again: cases that are finished are skipped.",
-    }
-    for run in server.api("/flow_runs/filter", body):
-        server.api(f"/flow_runs/{run['id']}/set_state", {"state": crashed, "force": True})
+        command = [sys.executable, "-m", "unet_pipeline_flows.server", "--port", str(port)]
+        guarded = {**env, **LEASES, SERVER_AUTH: password.text}
+        process = processes.Lasting(command, env=guarded, log=home / "server.log")
+        try:
+            server = PrefectServer(url=url, home=home, password=password, env=env, process=process)
+            _wait(server.is_ready, process, home)
+            yield server
+        finally:
+            process.stop()
 
 
 @contextmanager
 def _alone(home: Path) -> Iterator[None]:
     """Hold the folder of a server, which is for one at a time."""
-    with (home / "lock").open("w") as lock:
+    with (home / "lock").open("w") as lock:  # which `up_state` looks at
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -235,31 +141,12 @@ def _alone(home: Path) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _running(
-    arguments: list[str], env: Mapping[str, str], logfile: Path
-) -> Iterator[processes.Process]:
-    process = processes.start([sys.executable, "-m", *arguments], env=env, log=logfile)
-    try:
-        yield process
-    finally:
-        processes.stop(process, grace_s=10)
-
-
-def _wait(ready: Callable[[], bool], process: processes.Process, home: Path) -> None:
+def _wait(ready: Callable[[], bool], process: processes.Lasting, home: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
     while not ready():
         if process.poll() is not None or time.monotonic() > deadline:
             raise prefect_failed("a Prefect server that does not start", home)
         time.sleep(0.2)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310  loopback only
-            return bool(json.load(answer))
-    except (OSError, ValueError, urllib.error.URLError):
-        return False
 
 
 def _free_port(wanted: int | None) -> int:
@@ -288,13 +175,3 @@ def deployment_file(name: str) -> Path:
         if path.is_file():
             return path
     raise prefect_failed(f"an installation without {name}", root)
-
-
-def prefect_failed(found: str, home: Path) -> RequestError:
-    """Return the error that says what Prefect did instead of what it should."""
-    return RequestError(
-        "prefect_failed",
-        found=found,
-        wanted="a local Prefect server",
-        remedy=f"Look into the logs in {home}",
-    )

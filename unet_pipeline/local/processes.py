@@ -63,6 +63,47 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
+class Lasting:
+    """A server that can be started again: with the same command, environment and log.
+
+    Attributes
+    ----------
+    process
+        The one that runs, or the last one that did.
+    since
+        When it was started: seconds since the epoch.
+    starts
+        How often it was.
+    """
+
+    def __init__(self, command: Sequence[str | Path], *, env: Mapping[str, str], log: Path) -> None:
+        self.command, self.env, self.log = command, env, log
+        self.starts = 0
+        self._start()
+
+    def _start(self) -> None:
+        self.process = start(self.command, env=self.env, log=self.log)
+        self.since, self.starts = time.time(), self.starts + 1
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
+
+    def poll(self) -> int | None:
+        """Return its exit status, None while it runs."""
+        return self.process.poll()
+
+    def again(self) -> None:
+        """Start it once more; what is left of the one before is ended first."""
+        self.stop(grace_s=1)
+        self._start()
+
+    def stop(self, grace_s: float = 10.0) -> None:
+        """End it."""
+        stop(self.process, grace_s)
+
+
 def stop(process: Process, grace_s: float = 5.0) -> None:
     """End a process that ``start`` made, and all its children; it is gone when this returns.
 
