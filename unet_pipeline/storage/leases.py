@@ -79,7 +79,7 @@ class Leases:
     def is_free(self, case: str) -> bool:
         """Say whether no other run that lives has a case."""
         if not self._is_exact():
-            return not self._listed_others(case)
+            return not self._listed(case)[1]
         found = self._read(self._url(case))
         return found is None or not self._lives(self._url(case), found[0])
 
@@ -101,16 +101,22 @@ class Leases:
     def _take_listed(self, case: str) -> bool:
         url = self._url(case)
         self._store.put(url, self._said(case), "anything")
-        if not self._listed_others(case):
-            return True
-        self._store.remove(url)
-        return False
+        dead, living = self._listed(case)
+        if living:
+            self._store.remove(url)
+            return False
+        for other in dead:
+            self._store.remove(other)
+        return True
 
-    def _listed_others(self, case: str) -> list[str]:
-        """Return the owners that live of the leases that are listed for a case."""
-        mine, folder = self.presence.owner, join(self._folder, _key(case))
-        owners = (basename(url).removesuffix(".json") for url in self._store.list_files(folder))
-        return [one for one in owners if one != mine and self.presence.sign_of(one) is not None]
+    def _listed(self, case: str) -> tuple[list[str], list[str]]:
+        """Return the leases that other runs have on a case: of dead runs, of living ones."""
+        dead, living = list[str](), list[str]()
+        for url in self._store.list_files(join(self._folder, _key(case))):
+            owner = basename(url).removesuffix(".json")
+            if owner != self.presence.owner:
+                (dead if self.presence.sign_of(owner) is None else living).append(url)
+        return dead, living
 
     def _lives(self, url: str, data: bytes) -> bool:
         owner = _owner_of(data)
