@@ -8,6 +8,7 @@ from time import perf_counter
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
+from unet_pipeline.logs import about
 from unet_pipeline.pipeline import Outcome, segment_volumes
 from unet_pipeline.records import Case, CaseRecord, Status
 from unet_pipeline.request import fits_one_tile, is_one_tile, job_of
@@ -63,7 +64,8 @@ def segment_models(run: Run, case: Case, executor: Executor) -> list[CaseRecord]
     RunStopped
         For a fault that concerns all cases.
     """
-    return _segment_or_stop(run.each, case, executor)
+    with about(run.run_id, case.name):
+        return _segment_or_stop(run.each, case, executor)
 
 
 def segment_again(
@@ -78,7 +80,8 @@ def segment_again(
     """
     pairs = list(zip(run.each, records, strict=True))
     again = [one for one, record in pairs if record.code in codes]
-    fresh = iter(_segment_or_stop(again, case, executor) if again else [])
+    with about(run.run_id, case.name):
+        fresh = iter(_segment_or_stop(again, case, executor) if again else [])
     return [next(fresh) if record.code in codes else record for _, record in pairs]
 
 
@@ -244,6 +247,7 @@ def _record_of(one: Entered, outcome: Outcome, *, alone: bool) -> CaseRecord:
     """Return the record of a case; its wall time, too, where it was that of one model."""
     if isinstance(outcome, PipelineError):
         return unless_lost(one.run, one.case, _faulty(one.run, one.case, outcome))
+    log.info("%s is done", one.case.name)
     sidecar = outcome.within(perf_counter() - one.begin) if alone else outcome
     return _record(one.run, one.case, one.examined, sidecar, "done")
 

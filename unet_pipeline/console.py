@@ -1,5 +1,6 @@
 """What the command line prints for people: tables, progress, one-line errors."""
 
+import logging
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from unet_pipeline import logs
 from unet_pipeline.errors import PipelineError
 from unet_pipeline.records import CaseRecord, CheckRecord, CheckSummary, RunSummary
 from unet_pipeline.report.cost import cost_sentence
@@ -33,6 +35,9 @@ if TYPE_CHECKING:  # training imports torch, which takes seconds
     from unet_pipeline.training.report import TrainReport
 
 
+log = logging.getLogger(__name__)
+
+
 class _Terminal(Console):
     """The border to the terminal: no text of a file, a bundle or a store is obeyed by it.
 
@@ -42,6 +47,22 @@ class _Terminal(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, highlight=False, **options)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody looks; nobody does where what goes to stderr are lines of JSON."""
+        return super().is_terminal and not self._is_log
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print, or log what would be printed between lines of JSON."""
+        if not self._is_log:
+            super().print(*objects, **options)
+        for one in objects if self._is_log else ():
+            log.info("%s", one)
+
+    @property
+    def _is_log(self) -> bool:
+        return self.stderr and logs.in_json()
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
@@ -63,12 +84,18 @@ MOST_CHANGES = 12
 
 def say_error(error: PipelineError) -> None:
     """Print an error in one sentence, and its reason code."""
+    if logs.in_json():
+        log.error("[%s] %s", error.code, error)
+        return
     line = Text("error ", style="bold red") + Text(f"[{error.code}] {error}", style="")
     err.print(line, soft_wrap=True)
 
 
 def say_stopped(sentence: str) -> None:
     """Print why a run did not come to its end."""
+    if logs.in_json():
+        log.error("stopped: %s", sentence)
+        return
     line = Text("stopped ", style="bold red") + Text(sentence, style="")
     err.print(line, soft_wrap=True)
 
@@ -152,6 +179,11 @@ def case_progress(total: int, what: str) -> Iterator[Progress]:
 def advance(progress: Progress, record: CaseRecord) -> None:
     """Count a finished case on the bar; say aloud which one is quarantined, and why."""
     progress.update(progress.task_ids[0], advance=1, last=f"{record.case} {record.status}")
+    with logs.about(logs.about_now().run, record.case):
+        _print_fault(progress, record)
+
+
+def _print_fault(progress: Progress, record: CaseRecord) -> None:
     if record.status == "quarantined":
         progress.console.print(
             Text("quarantined ", style="red") + Text(f"[{record.code}] {record.message}", style="")

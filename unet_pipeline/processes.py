@@ -24,6 +24,7 @@ from contextlib import contextmanager
 from traceback import format_exception
 from typing import Any
 
+from unet_pipeline.logs import about_now
 from unet_pipeline.texts import shown
 
 _GIB = 2**30
@@ -77,6 +78,8 @@ def lasting_imports() -> Iterator[None]:
 def guard_logs() -> None:
     """Write the lines of our loggers with showable texts, in this process: a border like a page's.
 
+    Lines of all loggers know what they are about, also where another process writes them.
+
     Whatever handler takes them, the terminal's, Dask's or Prefect's: names of files and bundles
     neither begin a line of their own nor move a cursor.
     """
@@ -86,6 +89,7 @@ def guard_logs() -> None:
 
     def showable(name: str | None, *rest: Any, **more: Any) -> logging.LogRecord:
         record = make(name, *rest, **more)
+        record.run, record.case = about_now().run, about_now().case  # texts, for Dask sends them
         if name and name.partition(".")[0] in _OURS:  # makeLogRecord, of Dask too, gives none
             record.msg, record.args = shown(record.getMessage()), None
             if record.exc_info:

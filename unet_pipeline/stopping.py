@@ -25,6 +25,7 @@ from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
 from unet_pipeline.errors import CaseError, RunStopped
+from unet_pipeline.logs import line
 from unet_pipeline.scratch import remove_abandoned, remove_all_scratch
 
 S = TypeVar("S")
@@ -68,7 +69,7 @@ def say_how_to_go_on() -> None:
     """Print what ended the command, and what to do next."""
     if (stop := received()) is not None:
         with suppress(OSError, ValueError):
-            sys.stderr.write(f"Stopped by {stop}. {_GO_ON}\n")
+            sys.stderr.write(line(f"Stopped by {stop}. {_GO_ON}"))
 
 
 def by_signal(name: str) -> RunStopped:

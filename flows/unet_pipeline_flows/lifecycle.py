@@ -15,7 +15,7 @@ from prefect.runtime import deployment
 from prefect.states import Completed, Failed
 from pydantic import BaseModel, ValidationError
 
-from unet_pipeline import stopping
+from unet_pipeline import logs, stopping
 from unet_pipeline.config.allowed import Allowed
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import PipelineError, RequestError, RunStopped
@@ -46,6 +46,8 @@ class Result(Protocol):
 def run_checked(settings: Settings, work: Callable[[Settings], End]) -> End:
     """Check a request, do the work, and return how it ended; a fault becomes the run's state."""
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+    if logs.in_json():
+        logs.use_json()
     try:
         end = work(check_request(settings))
     except PipelineError as error:

@@ -35,6 +35,7 @@ from unet_pipeline.jobs.segment import (
     segment_models,
     with_engine,
 )
+from unet_pipeline.logs import about
 from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.report.cost import cost_markdown, cost_sentence
 from unet_pipeline.report.table import (
@@ -162,6 +163,11 @@ def _state_name(records: Tried) -> str:
 def segment_cases(settings: SegmentSettings) -> End:
     """Run a task per case, and report."""
     run = open_segment(settings)
+    with about(run.run_id):
+        return _segment_all(run, settings)
+
+
+def _segment_all(run: Run, settings: SegmentSettings) -> End:
     get_run_logger().info("run %s: %s", run.run_id, run.expected)
     with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
         work = CaseWork(run, executor)

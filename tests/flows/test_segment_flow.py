@@ -173,10 +173,16 @@ def test_a_bucket_that_is_gone_stops_a_flow_with_its_message_and_report(
 
 def test_a_run_that_stops_as_asked_has_not_failed(server, cohort, copies, tmp_path):
     bucket, small = cohort
-    flow = copies.start(settings_of(bucket, small, stop={"after": "0.001s"}), tmp_path)
+    request = tmp_path / "settings.json"
+    request.write_text(json.dumps(settings_of(bucket, small, stop={"after": "0.001s"})))
+    words = ("-m", "unet_pipeline_flows.segment", str(request))
+    flow = copies.run(tmp_path, *words, env={"UNET_PIPELINE_LOG_FORMAT": "json"})
     said, _ = flow.communicate(timeout=100)
     assert flow.returncode == 0, said
     run = latest_run(server)
+    lines = [json.loads(line) for line in said.splitlines() if line.startswith("{")]
+    (line,) = (line for line in lines if line["message"] == run["state"]["message"])
+    assert (line["flow_run"], line["run"][:2]) == (run["id"], "20")
     assert (run["state_type"], run["state_name"]) == ("COMPLETED", "StoppedAsAsked")
     assert run["state"]["message"].startswith("0 of 4 done. 4 left: found a run of")
     assert of_run(server, "task_runs", run) == []

@@ -8,12 +8,13 @@ n by the signal n (130 Ctrl-C, 143 SIGTERM, 129 SIGHUP).
 
 import gc
 import logging
+import os
 import sys
 from typing import Annotated
 
 import typer
 
-from unet_pipeline import __version__, stopping
+from unet_pipeline import __version__, logs, stopping
 from unet_pipeline.cli import (
     bundles,
     cohorts,
@@ -65,12 +66,26 @@ app.add_typer(bundles.app, name="bundle")
 def _options(
     show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what is done.")] = False,
+    log_format: Annotated[
+        logs.Format,
+        typer.Option(
+            case_sensitive=False,
+            envvar=logs.VARIABLE,
+            help="json: what goes to stderr is one JSON object a line, with run and case, and says "
+            "what is done.",
+        ),
+    ] = "text",
 ) -> None:
     if show_version:
         sys.stdout.write(f"unet-pipeline {__version__}\n")
         raise typer.Exit
-    level = logging.INFO if verbose else logging.ERROR
+    is_json = log_format == "json"
+    level = logging.INFO if verbose else logging.WARNING if is_json else logging.ERROR
     logging.basicConfig(level=level, format="%(levelname)s %(name)s: %(message)s")
+    os.environ[logs.VARIABLE] = log_format
+    if is_json:
+        logging.getLogger("unet_pipeline").setLevel(logging.INFO)
+        logs.use_json()
 
 
 def main() -> None:

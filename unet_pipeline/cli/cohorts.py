@@ -8,6 +8,7 @@ from unet_pipeline.cli.common import print_json, show_files, until_stopped
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json, ListFiles
 from unet_pipeline.config import CheckSettings, SegmentSettings
+from unet_pipeline.logs import about
 from unet_pipeline.processes import lasting_imports
 
 
@@ -60,11 +61,12 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
             )
         with console.waiting("Checking the request"):
             run = open_segment(settings)
-        console.err.print(run.expected, highlight=False, markup=False, soft_wrap=True)
+        with about(run.run_id):
+            console.err.print(run.expected, highlight=False, markup=False, soft_wrap=True)
         records = faults_of(run)
         begin = perf_counter()
         total = len(run.each) * len(run.cases) + len(records)
-        with console.case_progress(total, "Segmenting") as progress:
+        with about(run.run_id), console.case_progress(total, "Segmenting") as progress:
             executor = opened()
             for record in records:
                 console.advance(progress, record)

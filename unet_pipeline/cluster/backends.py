@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 import dask
 from distributed import Client, Security
 
-from unet_pipeline import stopping
+from unet_pipeline import logs, stopping
 from unet_pipeline.cluster.dashboard import dashboard_config, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
@@ -61,6 +61,8 @@ def starting(spec: ClusterSpec) -> Iterator[Callable[[], Executor]]:
         ``slurm_missing``, ``kubernetes_missing``; those of ``security_of``.
     """
     guard_logs()
+    if logs.in_json():
+        logs.use_json()  # lines of Dask, too
     keep_to_ourselves()
     remove_abandoned()
     if spec.kind == "serial":

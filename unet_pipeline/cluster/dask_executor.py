@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from distributed import CancelledError, Client, KilledWorker, wait
 
-from unet_pipeline import stopping
+from unet_pipeline import logs, stopping
 from unet_pipeline.clock import out_of_time
 from unet_pipeline.cluster.case_calls import CaseCalls, run_within
 from unet_pipeline.cluster.executor import Handle
@@ -70,9 +70,10 @@ class DaskExecutor:
         """Start a call on a worker; results of calls among the arguments stay on the workers."""
         self.monitor.check()
         with self._named_errors():
-            call = (function, *arguments)
+            call: tuple[Any, ...] = (function, *arguments)
             if self.case is not None:
                 call = (run_within, self.case.seconds, *call)
+            call = (logs.under, logs.about_now(), *call)
             key = _key_of(function)
             future = self.client.submit(stopping.under, self.name, *call, pure=False, key=key)
         if self.case is not None:

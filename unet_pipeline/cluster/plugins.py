@@ -8,7 +8,7 @@ from distributed.core import Status
 from distributed.diagnostics.plugin import WorkerPlugin
 from tornado.ioloop import PeriodicCallback
 
-from unet_pipeline import stopping
+from unet_pipeline import logs, stopping
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import give_back, guard_logs, lasting_imports
 from unet_pipeline.scratch import remove_abandoned
@@ -63,6 +63,8 @@ class PackageLogs(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Let lines of information pass, with texts that nothing obeys."""
         guard_logs()
+        if logs.in_json():
+            logs.use_json()
         logging.getLogger(PACKAGE).setLevel(logging.INFO)
         logging.getLogger("distributed.worker").addFilter(_is_news)
 

@@ -19,6 +19,7 @@ from unet_pipeline.closing import close_segment
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.errors import CaseError, RunStopped
 from unet_pipeline.inference.choice import EngineChoice, choose
+from unet_pipeline.logs import about
 from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.runs import Run, open_segment
 from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
@@ -181,10 +182,11 @@ def close_models(run: Run, records: Sequence[CaseRecord], **ending: Any) -> list
     **ending
         As of ``close_segment``.
     """
-    return [
-        close_segment(one, [r for r in records if r.model == one.model_name], **ending)
-        for one in run.each
-    ]
+    with about(run.run_id):
+        return [
+            close_segment(one, [r for r in records if r.model == one.model_name], **ending)
+            for one in run.each
+        ]
 
 
 def faults_of(run: Run) -> list[CaseRecord]:
