@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cohorts import write_tiny
 from command_line import cli
 
 import unet_pipeline as up
@@ -12,6 +13,7 @@ from unet_pipeline.archive import Archive, Mark, needed_runs, read_archive
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.statistics_table import statistics_csv
 from unet_pipeline.request import new_run_id
+from unet_pipeline.storage.run_folders import list_run_folders
 from unet_pipeline.storage.store import Store, join
 
 MARK = Mark("sha256:ab", {"1": "liver"})
@@ -112,6 +114,21 @@ def test_the_newest_the_young_and_links_to_elsewhere_stay(tmp_path):
     done = up.tidy(output, keep=1, older_than="1h", **settings)
     assert [one.place[-21:] for one in done.found] == [run_id(1)]
     assert len([*elsewhere.iterdir()]) == 5
+
+
+def test_folders_that_our_jobs_write_are_known_as_ours(tmp_path):
+    """What a job comes to write beside its report needs its name in ``run_folders.py``."""
+    write_tiny(Store(), str(tmp_path), 1)
+    images, masks, output = (str(tmp_path / name) for name in ("images", "masks", "out"))
+    asked = {"model": "phantom", "output": output, "confidence": "map"}
+    up.segment(images, masks=masks, **asked)
+    up.segment(images, masks=masks, compare_with=output, version_name="new", **asked)
+    up.check(images, masks, output=output, content=True)
+    up.statistics(masks, images, output=output)
+    assert cli("differences", output, f"{output}/new", "--output", output).returncode == 0
+    folders = list_run_folders(Store(), output) + list_run_folders(Store(), f"{output}/new")
+    assert len(folders) == 5
+    assert [sorted(one.sizes) for one in folders if not one.is_ours] == []
 
 
 def test_of_a_run_that_was_cut_short_the_tables_before_are_needed(tmp_path):

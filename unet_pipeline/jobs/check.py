@@ -20,6 +20,7 @@ from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, Policy, examine
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import inspect
+from unet_pipeline.logs import about
 from unet_pipeline.model import policy_of
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import Case, CheckRecord, CheckSummary, json_bytes, masks_text
@@ -114,7 +115,8 @@ def run_check(run: CheckRun, executor: Executor) -> Iterator[CheckRecord]:
 
 def _check_or_stop(run: CheckRun, case: Case, executor: Executor) -> CheckRecord:
     """Check a case; a fault that concerns all cases stops the run."""
-    record = _check(run, case, executor)
+    with about(run.run_id, case.name):
+        record = _check(run, case, executor)
     settings = run.settings
     read = (settings.images, settings.masks)
     for code in record.codes:

@@ -17,6 +17,7 @@ from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.evaluation.label_statistics import NOTHING
 from unet_pipeline.evaluation.review import Review, review
 from unet_pipeline.gate.examine import Policy
+from unet_pipeline.logs import about
 from unet_pipeline.measuring import measure_case
 from unet_pipeline.model import policy_of
 from unet_pipeline.records import Case, CaseRecord, json_bytes
@@ -170,8 +171,9 @@ def close_statistics(
 def _measure(run: StatisticsRun, case: Case, executor: Executor) -> CaseRecord:
     """Measure a label map; a fault that concerns all stops the run."""
     try:
-        handle = executor.submit(measure_case, run.store, case, run.policy, run.found.names)
-        record: CaseRecord = executor.result(handle)
+        with about(run.run_id, case.name):
+            handle = executor.submit(measure_case, run.store, case, run.policy, run.found.names)
+            record: CaseRecord = executor.result(handle)
     except RunStopped:
         raise
     except PipelineError as error:  # a worker that was lost, keys that ran out
