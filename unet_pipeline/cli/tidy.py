@@ -44,7 +44,7 @@ def _tidy(settings: TidySettings, as_json: bool) -> int:
     runs = sum(one.kind == "run" for one in found)
     said = f"{runs} run folders and {len(found) - runs} of scratch, {bytes_text(summary.bytes)}"
     kept = ", ".join(f"{count} {reason}" for reason, count in summary.kept.items())
-    console.out.print(f"{said}; run folders that stay: {kept or 'none'}")
+    console.out.print(f"{said}; run folders that stay: {kept or 'none'}", soft_wrap=True)
     if found and not settings.yes:
         console.out.print("Nothing was removed: --yes does it")
     return 0
