@@ -26,4 +26,4 @@ def test_it_starts_a_command_that_there_is_and_gives_it_time_to_end():
     assert str(parsed["home"]).startswith(service["WorkingDirectory"])
     assert parsed["port"] == 4200
     assert service["KillMode"] == "mixed"  # `up` ends the others in their order
-    assert int(service["TimeoutStopSec"]) > END_SECONDS + 2 * 10  # of worker and server
+    assert int(service["TimeoutStopSec"]) > 2 * (END_SECONDS + 10)  # of worker and server

@@ -41,8 +41,9 @@ def worker(
     try:
         yield process
     finally:
+        end_flow_processes(server.home)  # before a worker that would tell them twice, and not wait
         process.stop()
-        end_flow_processes(server.home)
+        end_flow_processes(server.home)  # what it began meanwhile
 
 
 def _make_pool(server: PrefectApi) -> None:
