@@ -119,7 +119,10 @@ def test_what_is_new_changed_damaged_or_gone_is_looked_at_and_nothing_else(anywh
     }
 
 
-@pytest.mark.parametrize("harm", ["lost", "damaged", "a stranger's", "without its table"])
+@pytest.mark.parametrize("harm", [
+    "damaged", "without its table",
+    *(pytest.param(harm, marks=pytest.mark.soak) for harm in ("lost", "a stranger's")),
+])  # fmt: skip
 def test_an_index_that_is_lost_or_damaged_costs_a_look_at_every_record(place, looked_at, harm):
     _, first, summary = night(place)
     url, store = join(place, "out", NAME), Store()
@@ -140,8 +143,9 @@ def test_an_index_that_is_lost_or_damaged_costs_a_look_at_every_record(place, lo
 
 @pytest.mark.parametrize(
     ("changes", "status"),
-    [({"verify": True}, "skipped"), ({"resume": False}, "done"),
-     ({"postprocess": ("largest",)}, "done"), ({"gate": {"affine_voxels": 0.4}}, "skipped")],
+    [({"verify": True}, "skipped"), ({"gate": {"affine_voxels": 0.4}}, "skipped"),
+     pytest.param({"resume": False}, "done", marks=pytest.mark.soak),
+     pytest.param({"postprocess": ("largest",)}, "done", marks=pytest.mark.soak)],
 )  # fmt: skip
 def test_other_settings_and_other_rules_believe_no_index(place, looked_at, changes, status):
     night(place)
