@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 
-import unet_pipeline
 from unet_pipeline import stopping
 from unet_pipeline.archive import NAME as ARCHIVE
 from unet_pipeline.archive import TABLE as STATISTICS
@@ -21,20 +20,18 @@ from unet_pipeline.comparing import (
 from unet_pipeline.cost import run_cost
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.evaluation.differences import sentence_of
-from unet_pipeline.evaluation.doubts import LEAST_CASES
 from unet_pipeline.evaluation.groups import groups_of
 from unet_pipeline.evaluation.review import Review, review
-from unet_pipeline.model import Model
-from unet_pipeline.records import CaseRecord, RunSummary, json_bytes, masks_text
-from unet_pipeline.report.methods import Methods, MethodsFacts, methods_of
+from unet_pipeline.records import CaseRecord, RunSummary, json_bytes
+from unet_pipeline.report.methods import Methods, methods_of
 from unet_pipeline.report.page import report_html
 from unet_pipeline.report.review_table import review_csv
 from unet_pipeline.report.statistics_table import statistics_csv, statistics_parquet
 from unet_pipeline.report.table import cases_csv, name_of
 from unet_pipeline.request import rate_of
+from unet_pipeline.run_description import context_of, facts_for_methods
 from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
-from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.outage import write_somewhere
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
@@ -102,7 +99,7 @@ def close_segment(
         left=len(run.cases) + len(run.faults) - len(records),
     )
 
-    methods = methods_of(_facts(run, [*told, *others], counts, scheduler))
+    methods = methods_of(facts_for_methods(run, [*told, *others], counts, scheduler))
 
     def lies_in(folder: str, fault: RunStopped | None) -> RunSummary:
         why = stopped if in_haste else fault or stopped
@@ -234,7 +231,7 @@ def _write_report(
     methods: Methods,
 ) -> None:
     folder = parent(summary.report)
-    context = _context(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
+    context = context_of(run) | {"To look at cases": f"unet-pipeline view {quote(folder)}"}
     context |= {"Stopped": summary.stopped} if summary.stopped else {}
     records, told, earlier = numbers.records, numbers.told, numbers.earlier
     if numbers.others:
@@ -270,91 +267,3 @@ def _mean_dice(records: Sequence[CaseRecord]) -> dict[str, float]:
             if dice is not None:
                 values.setdefault(label, []).append(dice)
     return {label: sum(dice) / len(dice) for label, dice in sorted(values.items())}
-
-
-def _context(run: Run) -> dict[str, str]:
-    settings, model = run.settings, run.model
-    return {
-        "Model": f"{model.bundle.name} ({model.bundle.weights_digest[:19]})",
-        **({"Members": _members(model)} if model.bundle.members else {}),
-        **_first_stage(model),
-        "Images": settings.images,
-        "Files": str(run.accounting or "not counted"),
-        "Masks": masks_text(settings.masks, run.cases),
-        "Output": settings.output,
-        **({"Compared with": settings.compare_with} if settings.compare_with else {}),
-        "Cluster": settings.cluster.kind,
-        "Windows": _windows(model),
-        "Engine": _engine(run),
-        **({"Postprocessing": ", ".join(map(str, model.label_steps))} if model.label_steps else {}),
-        **(
-            {"Postprocessing not done": ", ".join(model.bundle.not_done)}
-            if model.bundle.not_done
-            else {}
-        ),
-        "Version": unet_pipeline.__version__,
-    }
-
-
-def _first_stage(model: Model) -> dict[str, str]:
-    if model.first_stage is None:
-        return {}
-    first = model.first_stage.bundle
-    return {"First stage": f"{first.name} ({first.weights_digest[:19]})"}
-
-
-def _facts(
-    run: Run, records: Sequence[CaseRecord], counts: Mapping[str, int], scheduler: str
-) -> MethodsFacts:
-    """Return what a paragraph of methods says."""
-    model, settings = run.model, run.settings
-    bundle, spec = model.bundle, model.spec
-    targets = (str(one.network_def.get("_target_", "")) for one in bundle.each)
-    kinds = list(dict.fromkeys(target.rpartition(".")[2] for target in targets))
-    with_statistics = sum(bool(one.statistics) for one in records)
-    return MethodsFacts(
-        versions=run.facts.versions,
-        model=bundle.name,
-        weights=bundle.weights_digest[:19],
-        network=kinds[0],
-        other_networks=kinds[1:],
-        networks=bundle.networks,
-        first_stage=_first_stage(model).get("First stage", ""),
-        references=bundle.references,
-        transforms=[str(one["_target_"]).rpartition(".")[2] for one in bundle.preprocessing],
-        roi_size=() if bundle.whole else spec.roi_size,
-        overlap=model.overlap,
-        blend=spec.blend,
-        mirror=spec.mirror,
-        depth="" if spec.depth is None else str(spec.depth),
-        engine=spec.engine,
-        steps=[*map(str, model.label_steps)],
-        counts=counts,
-        codes=Counter(one.code for one in records if one.status == "quarantined"),
-        labels=[name for number, name in bundle.labels.items() if number],
-        uses_dask=settings.cluster.kind != "serial",
-        scheduler=scheduler,
-        is_ome=any(is_volume_folder(url) for case in run.cases for url in case.images),
-        has_dice=any(one.dice for one in records),
-        is_reviewed=with_statistics >= LEAST_CASES,
-    )
-
-
-def _members(model: Model) -> str:
-    return ", ".join(f"{one.name} ({one.weights_digest[:19]})" for one in model.bundle.members)
-
-
-def _windows(model: Model) -> str:
-    if model.bundle.whole:
-        return "the whole volume, padded to the network's stride"
-    size, spec = " x ".join(map(str, model.spec.roi_size)), model.spec
-    return f"roi_size {size}, overlap {model.overlap:g}, {spec.blend}, batch {spec.batch}"
-
-
-def _engine(run: Run) -> str:
-    engine = run.model.spec.engine
-    if run.engine is None:
-        return engine
-    timed = sorted(run.engine.seconds_per_window.items(), key=lambda item: item[1])
-    times = ", ".join(f"{name} {1000 * seconds:.0f} ms" for name, seconds in timed)
-    return f"{engine} (a window: {times})" if times else engine

@@ -50,6 +50,7 @@ def night_of(
         settings.output,
         settings.images if store.is_folder(settings.images) else "",
         _made_with(facts, policy),
+        label_map,
         ending(label_map),
         ending(RECORD),
         ending(picture),

@@ -174,3 +174,9 @@ def test_a_file_that_is_changed_under_its_old_size_and_time_is_noticed(
     _, records, _ = night(str(tmp_path))
     assert looked_at == CASES[:1]
     assert records[CASES[0]].status == "done"
+
+
+def test_a_folder_has_no_mark(place):
+    """What changes within it does not show in its times."""
+    image = join(place, "images", f"{CASES[0]}.nii.gz")
+    assert list(marks.marks_of(Store(), [place, image], [])) == [image]

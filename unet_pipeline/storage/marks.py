@@ -7,6 +7,7 @@ it could change again and look the same.
 """
 
 import os
+import stat
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -74,6 +75,8 @@ def _listed(store: Store, folder: str, wanted: Callable[[str], bool]) -> dict[st
 def _local_mark(url: str) -> str | None:
     with suppress(OSError):
         state = os.stat(url)  # noqa: PTH116  paths are text here
+        if not stat.S_ISREG(state.st_mode):
+            return None  # what changes in a folder does not show in its times
         if abs(time_ns() - max(state.st_mtime_ns, state.st_ctime_ns)) > JUST_NOW_NS:
             return f"{_content_of(fingerprint_of_stat(state))}:{state.st_ctime_ns}"
     return None

@@ -29,6 +29,8 @@ class Place:
     ----------
     images
         Folder that was asked for; empty for a glob, a manifest, a file.
+    ending
+        Of all label maps, also of cases that are not asked for.
     label_map, record, picture
         URLs of a case.
     """
@@ -37,6 +39,7 @@ class Place:
     output: str
     images: str
     made_with: str
+    ending: str
     label_map: Callable[[Case], str]
     record: Callable[[Case], str]
     picture: Callable[[Case], str]
@@ -171,13 +174,15 @@ def open_night(
     """
     records = {canonical(place.record(case)): case.name for case in cases}
     wanted = {*records, *(canonical(place.label_map(case)) for case in cases)}
-    outputs = marks_below(place.store, place.output, wanted.__contains__)
+    outputs = marks_below(
+        place.store, place.output, lambda url: url in wanted or url.endswith(place.ending)
+    )
     by_name = {case.name: case for case in cases}
     known, failed, gone = dict[str, CaseRecord](), set[str](), list[str]()
     for line, _ in read_index(place.store, place.output):
         case = by_name.get(line.case)
         if case is None:
-            gone += [line.case] if _is_gone(line, place) else []
+            gone += [line.case] if _is_gone(line, place, outputs) else []
         elif not line.made_with:
             failed.add(line.case)
         elif line.run_id in counted and _holds(line, case, place, inputs, outputs):
@@ -190,11 +195,11 @@ def open_night(
     return night
 
 
-def _is_gone(line: Line, place: Place) -> bool:
+def _is_gone(line: Line, place: Place, outputs: Marks) -> bool:
     """Say whether a case of the folder that was asked for has a label map and no image any more."""
     if not (place.images and line.made_with and line.image and is_below(line.image, place.images)):
         return False
-    return place.store.find(place.label_map(Case(line.case, (line.image,)))) is not None
+    return canonical(place.label_map(Case(line.case, (line.image,)))) in outputs
 
 
 def _holds(line: Line, case: Case, place: Place, inputs: Marks, outputs: Marks) -> bool:
