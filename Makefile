@@ -74,6 +74,7 @@ quick: venv lint contract  ## Check style, imports, and what needs no server and
 soak: venv  ## Run the long forms of what goes wrong again and again, for many minutes
 	$(PYTEST) -m soak
 	$(PYTEST) -m "hypothesis and not soak" --hypothesis-profile soak
+	$(PYTEST) tests/flows --prefect-database postgresql
 
 clean:  ## Remove the environment and caches
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

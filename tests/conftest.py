@@ -29,6 +29,14 @@ hypothesis.settings.load_profile("suite")
 TEMPORARY = pytest.StashKey[Path]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let all tests of the flows run on another database of Prefect's server, too."""
+    parser.addoption(
+        "--prefect-database", choices=("sqlite", "postgresql"), default="sqlite",
+        help="what the Prefect server of tests/flows keeps its runs in",
+    )  # fmt: skip
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Give the tests, and all processes that they start, a folder for temporary files.
 

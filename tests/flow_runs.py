@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from cohorts import SmallCohort
 
+from unet_pipeline.local.prefect_api import PrefectApi
 from unet_pipeline.local.prefect_server import PrefectServer
 from unet_pipeline.storage.store import join
 
@@ -124,28 +125,28 @@ def aws_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
-def latest_run(server: PrefectServer) -> dict[str, Any]:
+def latest_run(server: PrefectApi) -> dict[str, Any]:
     """Return the flow run that ended last."""
     over = {"flow_runs": {"state": {"type": {"any_": sorted(OVER)}}}}
     (run,) = server.api("/flow_runs/filter", {**over, "sort": "END_TIME_DESC", "limit": 1})
     return run
 
 
-def of_run(server: PrefectServer, kind: str, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+def of_run(server: PrefectApi, kind: str, run: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the ``task_runs`` or ``artifacts`` of a flow run."""
     found = server.api(f"/{kind}/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}})
     assert isinstance(found, list)
     return found
 
 
-def deployment(server: PrefectServer, name: str, flow: str = "segment") -> dict[str, Any]:
+def deployment(server: PrefectApi, name: str, flow: str = "segment") -> dict[str, Any]:
     found = server.api(f"/deployments/name/{flow}/{name}")
     assert found is not None
     return found
 
 
 def start_run(
-    server: PrefectServer, name: str, settings: Mapping[str, Any], flow: str = "segment"
+    server: PrefectApi, name: str, settings: Mapping[str, Any], flow: str = "segment"
 ) -> dict[str, Any]:
     """Ask for a run of a deployment, as the run form does; the keys are its worker's."""
     run = server.api(
@@ -160,7 +161,7 @@ def start_run(
 
 
 def wait_for_run(
-    server: PrefectServer, run: Mapping[str, Any], seconds: float = 200
+    server: PrefectApi, run: Mapping[str, Any], seconds: float = 200
 ) -> dict[str, Any]:
     def ended() -> dict[str, Any] | None:
         now = server.api(f"/flow_runs/{run['id']}")

@@ -3,14 +3,10 @@
 Names of services become this machine's address, ports free ones, and volumes folders.
 """
 
-import json
 import os
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -20,30 +16,28 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import postgresql
 import pytest
-from cohorts import small_cohort
+from cohorts import SmallCohort, small_cohort
 from deploy_files import DEPLOY, compose, dotenv, image_environment, interpolated, site
 from distributed import Client
+from flow_runs import of_run, start_run, wait_for_run, wait_until
+from postgresql import free_port, serve_postgresql
 
 from unet_pipeline.cluster.places.kubernetes import KubernetesSite, cluster_manifest
 from unet_pipeline.errors import RequestError
 from unet_pipeline.local import processes
+from unet_pipeline.local.password import Password
+from unet_pipeline.local.prefect_api import PrefectApi
 from unet_pipeline.storage.store import StorageOptions, Store
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
-POSTGRES_BIN = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 REDIS = shutil.which("redis-server")
 HOSTS = ("prefect-server", "dask-scheduler", "postgres", "redis", "s3")
 PORTS = (4200, 5432, 6379, 8080, 8786, 8787, 8788, 9000, 9001)
 SECRET = {"POSTGRES_PASSWORD", "REDIS_PASSWORD", "PREFECT_PASSWORD", "S3_ACCESS_KEY",
           "S3_SECRET_KEY"}  # fmt: skip
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @dataclass
@@ -77,7 +71,7 @@ class Machine:
             for name, value in image_environment().items()
             if name != "PATH"
         }
-        path = f"{DEPLOY / 'image'}:{BIN}:{POSTGRES_BIN}:/usr/bin:/bin"
+        path = f"{DEPLOY / 'image'}:{BIN}:{postgresql.BIN}:/usr/bin:/bin"
         given = self.here(interpolated(service.get("environment", {}), self.values))
         given = {name: "127.0.0.1" if text in HOSTS else text for name, text in given.items()}
         python = {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}
@@ -133,51 +127,19 @@ SERVICES = compose()["services"]
 def postgres(machine: Machine) -> Iterator[None]:
     """A database as the image of PostgreSQL would make it from the service's variables."""
     given = machine.environment(SERVICES["postgres"])
-    # the folders of pytest and of these tests are for their user only
-    folder = Path(tempfile.mkdtemp(prefix="postgres-", dir="/tmp"))
-    lower: list[str] = []
-    if os.geteuid() == 0:  # PostgreSQL does not run as root
-        shutil.chown(folder, "postgres", "postgres")
-        lower = ["/usr/bin/setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    secret = folder / "secret"
-    secret.write_text(given["POSTGRES_PASSWORD"])
-    secret.chmod(0o644)
-    port = str(machine.ports[5432])
-    environment = {"PATH": given["PATH"], "LC_ALL": "C", "PGPORT": port, "PGHOST": "127.0.0.1"}
-    user, data = given["POSTGRES_USER"], folder / "data"
-    making = [*lower, f"{POSTGRES_BIN}/initdb", "-D", data, "-U", user, "-A", "scram-sha-256"]
-    subprocess.run(
-        [*making, "--pwfile", secret], env=environment, check=True, capture_output=True, cwd=folder
-    )
-    serving = [*lower, f"{POSTGRES_BIN}/postgres", "-D", data, "-k", folder, "-h", "127.0.0.1"]
-    program = shutil.which(serving[0], path=given["PATH"])
-    process = processes.start(
-        [program, *serving[1:]], env=environment, log=machine.home / "postgres.log"
-    )
-    check = SERVICES["postgres"]["healthcheck"]["test"][1:]
-    try:
-        wait_for(lambda: not subprocess.run(check, env=environment, capture_output=True).returncode)
-        creating = [f"{POSTGRES_BIN}/createdb", "-U", user, given["POSTGRES_DB"]]
-        password = {"PGPASSWORD": given["POSTGRES_PASSWORD"]}
-        subprocess.run(creating, env=environment | password, check=True)
+    port, log = machine.ports[5432], machine.home / "postgres.log"
+    user, name = given["POSTGRES_USER"], given["POSTGRES_DB"]
+    with serve_postgresql(port, given["POSTGRES_PASSWORD"], log, user, name):
+        check = SERVICES["postgres"]["healthcheck"]["test"][1:]
+        asked = {"PATH": given["PATH"], "PGPORT": str(port), "PGHOST": "127.0.0.1"}
+        subprocess.run(check, env=asked, check=True, capture_output=True)
         yield
-    finally:
-        os.kill(process.pid, signal.SIGINT)  # PostgreSQL's fast shutdown
-        process.wait(20)
-        shutil.rmtree(folder)
-
-
-def wait_for(condition, seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.2)
 
 
 @pytest.fixture(scope="module")
 def state(machine) -> Iterator[Machine]:
     """The machine, with PostgreSQL and Redis."""
-    if POSTGRES_BIN is None or REDIS is None:
+    if postgresql.BIN is None or REDIS is None:
         pytest.skip("no PostgreSQL or no redis-server (apt-get install postgresql redis-server)")
     pytest.importorskip("prefect_redis", reason="no prefect-redis")
     with postgres(machine), machine.running("redis", SERVICES["redis"]):
@@ -255,33 +217,54 @@ def test_prefect_lets_nobody_in_without_the_password(prefect):
     assert status_of(f"{url}/admin/version") == 401
 
 
-def prefect_says(machine: Machine, *words: str) -> str:
-    environment = machine.environment(SERVICES["prefect-worker"])
-    command = machine.command(["prefect", "--no-prompt", *words], environment)
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+def api_of(machine: Machine) -> PrefectApi:
+    """Prefect's server, as its page reaches it."""
+    password = machine.environment(SERVICES["prefect-worker"])["PREFECT_API_AUTH_STRING"]
+    url = machine.here("http://prefect-server:4200")
+    return PrefectApi(url=url, home=machine.home, password=Password(password, None, made=False))
 
 
-def test_a_deployment_segments_a_cohort_on_this_cluster(prefect, dask):
+@pytest.fixture(scope="module")
+def scans(dask) -> SmallCohort:
+    """A small cohort in a bucket, and a bucket for results."""
     for bucket in ("scans", "results"):
         (dask.home / "data" / bucket).mkdir()
-    time.sleep(1.1)
-    small = small_cohort(store_of(dask), "s3://scans/night")
-    settings = {
-        "images": small.images,
-        "model": "phantom",
-        "output": "s3://results/night",
-        "cluster": {"kind": dask.here("tcp://dask-scheduler:8786"), "threads": 1},
-    }
+    time.sleep(1.1)  # --dir-cache-time
+    return small_cohort(store_of(dask), "s3://scans/night")
 
-    parameter = f"settings={json.dumps(settings)}"
-    said = prefect_says(
-        prefect, "deployment", "run", "segment/on-demand", "-p", parameter, "--watch"
-    )
-    assert "Completed" in said
-    for name in small.sound:
+
+def settings_on(dask: Machine, scans: SmallCohort, output: str) -> dict[str, Any]:
+    cluster = {"kind": dask.here("tcp://dask-scheduler:8786"), "threads": 1}
+    return {"images": scans.images, "model": "phantom", "output": output, "cluster": cluster}
+
+
+def completed(server: PrefectApi, run: dict[str, Any]) -> set[str]:
+    """Names of the task runs that are done: states travel as events, by way of Redis."""
+    tasks = of_run(server, "task_runs", run)
+    return {task["name"] for task in tasks if task["state_name"] == "Completed"}
+
+
+def test_a_deployment_segments_a_cohort_on_this_cluster(prefect, dask, scans):
+    settings = settings_on(dask, scans, "s3://results/night")
+    run = start_run(api_of(prefect), "on-demand", settings)
+    ended = wait_for_run(api_of(prefect), run)
+    assert ended["state_type"] == "COMPLETED", ended["state"]
+    for name in scans.sound:
         assert store_of(dask).exists(f"s3://results/night/{name}_dseg.nii.gz")
+    wait_until(lambda: {*scans.sound} <= completed(api_of(prefect), run), 60)
+
+
+def test_a_run_on_this_cluster_is_cancelled(prefect, dask, scans):
+    """States and messages go by way of PostgreSQL and Redis."""
+    slow = {"windows": {"overlap": 0.9}}
+    settings = settings_on(dask, scans, "s3://results/cancelled") | slow
+    run = start_run(api_of(prefect), "on-demand", settings)
+    wait_until(lambda: of_run(api_of(prefect), "task_runs", run), 100)
+    cancelling = {"state": {"type": "CANCELLING", "name": "Cancelling"}}
+    api_of(prefect).api(f"/flow_runs/{run['id']}/set_state", cancelling)
+    assert wait_for_run(api_of(prefect), run, 60)["state_name"] == "Cancelled"
+    files = store_of(dask).list_files("s3://results/cancelled/runs")
+    assert any(url.endswith("/report.html") for url in files)
 
 
 @pytest.mark.parametrize("variant", ["gpu", "cpu"])

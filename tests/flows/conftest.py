@@ -1,12 +1,15 @@
 """One real Prefect server for all tests of the flows, with the deployments and a worker."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import postgresql
 import pytest
 from cohorts import SmallCohort, tiny_cohort
 from flow_runs import Copies, latest_run
 from planted_names import write_planted
+from postgresql import free_port, serve_postgresql
 
 from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.jobs.up import deploy
@@ -18,8 +21,21 @@ HASTE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # a worker asks for runs every te
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    with prefect_server(tmp_path_factory.mktemp("prefect"), port=0) as running:
+def database(request, tmp_path_factory) -> Iterator[str | None]:
+    """URL of the database that ``--prefect-database`` asks for; None for Prefect's own SQLite."""
+    if request.config.getoption("--prefect-database") == "sqlite":
+        yield None
+        return
+    if postgresql.BIN is None:
+        pytest.skip("no PostgreSQL (apt-get install postgresql)")
+    log = tmp_path_factory.mktemp("postgresql") / "log"
+    with serve_postgresql(free_port(), "a-password-0123", log) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, database):
+    with prefect_server(tmp_path_factory.mktemp("prefect"), port=0, database=database) as running:
         yield replace(running, env={**running.env, **HASTE})
 
 

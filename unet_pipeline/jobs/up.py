@@ -14,7 +14,12 @@ from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.local.keeper import Keeper
 from unet_pipeline.local.notifications import SHARE, Notify, register
 from unet_pipeline.local.password import Password
-from unet_pipeline.local.prefect_server import PrefectServer, deployment_file, prefect_server
+from unet_pipeline.local.prefect_server import (
+    PrefectServer,
+    database_of_environment,
+    deployment_file,
+    prefect_server,
+)
 from unet_pipeline.local.prefect_worker import is_online, worker
 from unet_pipeline.local.processes import Lasting
 from unet_pipeline.local.up_state import Part, UpStatus, is_in_use, read_status
@@ -103,7 +108,7 @@ def run_up(
     with ExitStack() as stack:
         stack.enter_context(ends_on_sigterm())
         with err.status("Starting the Prefect server"):
-            server = stack.enter_context(prefect_server(place, port))
+            server = stack.enter_context(prefect_server(place, port, database_of_environment()))
         with err.status("Registering the deployments"):
             env = allowing(allow or {}) | ({} if notify is None else {SHARE: str(notify.share)})
             polling = stack.enter_context(worker(server, env=env))

@@ -21,6 +21,8 @@ from unet_pipeline.local.prefect_api import PrefectApi, prefect_failed
 from unet_pipeline.private import own_folder
 
 DEFAULT_PORT = 4200
+DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
+_DATABASES = (DATABASE, "PREFECT_API_DATABASE_CONNECTION_URL")  # the latter is what it was called
 START_SECONDS = 120.0
 LEASES = {  # on disk: what a run holds of a limit outlives a server that is started again
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": (
@@ -76,7 +78,9 @@ class PrefectServer(PrefectApi):
 
 
 @contextmanager
-def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServer]:
+def prefect_server(
+    home: Path, port: int | None = None, database: str | None = None
+) -> Iterator[PrefectServer]:
     """Run a Prefect server on loopback until the block ends.
 
     It asks everyone for user and password: those of ``PREFECT_SERVER_API_AUTH_STRING``
@@ -90,6 +94,9 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
         Prefect settings are not used.
     port
         0 for any free port. Default: 4200 if it is free, else any free port.
+    database
+        Its database, as SQLAlchemy takes it: ``postgresql+asyncpg://user:password@host/name``. Only
+        the server is told, neither workers nor runs. Default: a file of SQLite in ``home``.
 
     Raises
     ------
@@ -115,6 +122,7 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
         env |= {AUTH: password.text}
         command = [sys.executable, "-m", "unet_pipeline_flows.server", "--port", str(port)]
         guarded = {**env, **LEASES, SERVER_AUTH: password.text}
+        guarded |= {DATABASE: database} if database else {}
         process = processes.Lasting(command, env=guarded, log=home / "server.log")
         try:
             server = PrefectServer(url=url, home=home, password=password, env=env, process=process)
@@ -122,6 +130,11 @@ def prefect_server(home: Path, port: int | None = None) -> Iterator[PrefectServe
             yield server
         finally:
             process.stop()
+
+
+def database_of_environment() -> str | None:
+    """Return the database that Prefect's own variables name; None if they name none."""
+    return next((os.environ[name] for name in _DATABASES if os.environ.get(name)), None)
 
 
 @contextmanager
