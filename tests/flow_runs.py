@@ -17,7 +17,7 @@ from unet_pipeline.local.prefect_api import PrefectApi
 from unet_pipeline.local.prefect_server import PrefectServer
 from unet_pipeline.storage.store import join
 
-SCRIPT = Path(__file__).with_name("copies_of_flows.py")
+SCRIPT = Path(__file__).parents[1] / "benchmarks" / "copies_of_flows.py"
 OVER = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
 

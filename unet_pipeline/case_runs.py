@@ -5,11 +5,11 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
-from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
 from unet_pipeline.logs import about
-from unet_pipeline.pipeline import Outcome, segment_volumes
+from unet_pipeline.pipeline import Outcome, segment_once, segment_volumes
 from unet_pipeline.records import Case, CaseRecord, Status
 from unet_pipeline.request import fits_one_tile, is_one_tile, job_of
 from unet_pipeline.runs import Run
@@ -230,7 +230,7 @@ def _on_workers(entered: Sequence[Entered], executor: Executor) -> list[Outcome]
     jobs = [one.job for one in entered]
     if not all(_is_alone(one, executor) for one in entered):
         return segment_volumes(jobs, executor)
-    done: list[Outcome] = executor.result(executor.submit(segment_volumes, jobs, SerialExecutor()))
+    done: list[Outcome] = executor.result(executor.submit(segment_once, jobs))
     return done
 
 

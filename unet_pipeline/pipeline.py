@@ -9,11 +9,13 @@ from contextlib import suppress
 from time import perf_counter
 
 from unet_pipeline.cascade import first_labels, first_stage_of, shape_of, with_first_labels
-from unet_pipeline.cluster.executor import Executor, Handle
+from unet_pipeline.cluster.executor import Executor, Handle, SerialExecutor
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.finishing import finish_case
 from unet_pipeline.shared_volume import SharedVolume
+from unet_pipeline.storage.claims import written_since
 from unet_pipeline.storage.faults import of_case
+from unet_pipeline.storage.label_maps import endings_of
 from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import Sidecar, write_sidecar
 from unet_pipeline.tasks import (
@@ -65,6 +67,26 @@ def segment_volumes(jobs: Sequence[VolumeJob], executor: Executor) -> list[Outco
         last = executor.with_time_limit(CLEANING_SECONDS)
         with suppress(PipelineError, RunStopped):  # no worker is left that could
             last.result(last.submit(remove_scratch, first))
+
+
+def segment_once(jobs: Sequence[VolumeJob]) -> list[Outcome]:
+    """Segment a case in one call, unless it is the repetition of one that has done so.
+
+    Dask begins a call again whose worker died. That may be in the moment in which the case was
+    finished, and before anybody was told.
+    """
+    known = [_done_before(job) for job in jobs]
+    done = [one for one in known if one is not None]
+    return [*done] if len(done) == len(jobs) else segment_volumes(jobs, SerialExecutor())
+
+
+def _done_before(job: VolumeJob) -> Sidecar | None:
+    """Return the record of a case that this very call has finished; None for any other."""
+    if job.claim is None:
+        return None
+    with suppress(PipelineError):  # of a store that fails: then it is segmented
+        return written_since(job.store, job.claim, endings_of(job.output_format)[0])
+    return None
 
 
 def _fault_of_needed(

@@ -65,11 +65,14 @@ def serve_s3(
     secret: str,
     tls: tuple[Path, Path] | None = None,
     start_seconds: float = 30.0,
+    port: int = 0,
 ) -> Iterator[S3Server]:
-    """Serve ``folder`` as S3 on a free loopback port until the block ends, however it ends.
+    """Serve ``folder`` as S3 on loopback until the block ends, however it ends.
 
     Parameters
     ----------
+    port
+        0 for any that is free.
     key, secret
         Keys that clients must use; at least 8 characters each, without comma or quote.
     tls
@@ -83,7 +86,7 @@ def serve_s3(
     program = _rclone()
     with scratch_folder() as scratch:
         log = scratch / "rclone.log"
-        options = ["--addr", "127.0.0.1:0", "--dir-cache-time", f"{_NAME_CACHE_MS}ms"]
+        options = ["--addr", f"127.0.0.1:{port}", "--dir-cache-time", f"{_NAME_CACHE_MS}ms"]
         if tls is not None:
             options += ["--cert", str(tls[0]), "--key", str(tls[1])]
         process = processes.start(

@@ -16,9 +16,21 @@ from dataclasses import dataclass
 from unet_pipeline.errors import CaseError, PipelineError, RequestError
 from unet_pipeline.storage.chunk_folders import is_folder
 from unet_pipeline.storage.fingerprint import Fingerprint
-from unet_pipeline.storage.ledger import digest_bytes, digest_object
+from unet_pipeline.storage.ledger import (
+    digest_bytes,
+    digest_object,
+    read_record,
+    still_describes,
+)
 from unet_pipeline.storage.objects import Data
-from unet_pipeline.storage.sidecar import BEGUN, MOST_BYTES, read_stamp, stamped
+from unet_pipeline.storage.sidecar import (
+    BEGUN,
+    MOST_BYTES,
+    Sidecar,
+    read_sidecar,
+    read_stamp,
+    stamped,
+)
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import LOCAL, basename, canonical, protocol_of, redact
 
@@ -93,6 +105,28 @@ class Claim:
                 if stamp is None or stamp.run_id != self.run_id:
                     raise (foreign if stamp is None else busy)(url)
         store.write(url, data, over=there)
+
+
+def written_since(store: Store, mine: Claim, ending: str) -> Sidecar | None:
+    """Return the record of a case that was finished under a claim; None if it was not.
+
+    A record that lay there when the claim was made is none, whatever it says.
+
+    Parameters
+    ----------
+    ending
+        What the URL of the label map ends with.
+    """
+    there = read_record(store, f"{mine.output}{RECORD}")
+    if there is None or digest_bytes(there) == mine.record:
+        return None
+    known = read_sidecar(there)
+    if known is None or known.run.run_id != mine.run_id:
+        return None
+    try:
+        return known if still_describes(store, f"{mine.output}{ending}", known) else None
+    except CaseError:  # it is gone
+        return None
 
 
 def claim(

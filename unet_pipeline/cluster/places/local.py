@@ -7,6 +7,7 @@ from distributed import LocalCluster, Security
 from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster.dashboard import dashboard_options
+from unet_pipeline.cluster.places.filling import keep_filled
 from unet_pipeline.cluster.places.protocol import Place
 from unet_pipeline.cluster.spec import ClusterSpec
 
@@ -17,7 +18,7 @@ def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
     """Make room for workers; Dask would give them memory by their threads."""
     if not log.isEnabledFor(logging.INFO):
         logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
-    return LocalCluster(
+    cluster = LocalCluster(
         n_workers=0,
         memory_limit=MEMORY_LIMIT // spec.most,
         security=security,
@@ -28,6 +29,8 @@ def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
         silence_logs=40,
         env=dict(os.environ),  # as it is now; copies have what the first cluster had (forking)
     )
+    keep_filled(cluster)
+    return cluster
 
 
 PLACE = Place(

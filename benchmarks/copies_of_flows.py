@@ -1,7 +1,8 @@
 """Run flows as copies of one process that has imported what they need: seconds less for each.
 
 python copies_of_flows.py, with an order a line on stdin: {"words", "env", "said", "code"}. Words
-are a script, or a module after -m, and its arguments; what it says and its exit status go to files.
+are a script, or a module after -m, and its arguments; what it says and its exit status go to files,
+and so does its number where an order has "pid".
 """
 
 import json
@@ -37,6 +38,8 @@ def main() -> None:
                 _run(order)
                 return
             running[pid] = Path(order["code"])
+            if "pid" in order:
+                Path(order["pid"]).write_text(f"{pid}\n")
         while running and (ended := os.waitpid(-1, os.WNOHANG))[0]:
             running.pop(ended[0]).write_text(str(os.waitstatus_to_exitcode(ended[1])))
 

@@ -1,0 +1,66 @@
+"""Kill parts of the system at random moments of runs, and see what becomes of the cases.
+
+    python -m benchmarks.kills --part PART --times N --seed S --out results.jsonl
+    python -m benchmarks.kills --table results.jsonl
+
+Parts: flow, flow-by-hand, prefect-worker, prefect-server, dask-worker, dask-scheduler, s3. A part
+is killed (SIGKILL) again and again in the middle of a run over ``--cases`` tiny cases; where the
+run ends by that, the next one is begun. When all cases are done the round is over: a line is
+appended with its kills, and what was lost, done twice and left. Started again with the same file
+it goes on until there are ``--times`` kills.
+"""
+
+import argparse
+import json
+import os
+import random
+import tempfile
+from pathlib import Path
+
+from benchmarks.kills.parts import NAMES, PARTS
+from benchmarks.kills.rounds import play
+from benchmarks.kills.site import Site, open_site
+from benchmarks.kills.table import read_rounds, table
+
+
+def main() -> None:
+    """Kill, or print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", choices=NAMES, nargs="+", default=[])
+    parser.add_argument("--times", type=int, default=170)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path("kills.jsonl"))
+    parser.add_argument("--table", type=Path)
+    asked = parser.parse_args()
+    if asked.table:
+        print(table(read_rounds(asked.table), NAMES))
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="unet-kills-") as folder,
+        open_site(Path(folder), asked.cases) as site,
+    ):
+        for name in asked.part:
+            while (left := asked.times - _kills(asked.out, name)) > 0:
+                _kill(site, name, asked, left)
+
+
+def _kill(site: Site, name: str, asked: argparse.Namespace, most: int) -> None:
+    """Play a round, and append its line."""
+    rng = random.Random(f"{asked.seed} {name} {len(read_rounds(asked.out))}")
+    part = PARTS[name](site, rng)
+    try:
+        one = play(part, rng, most)
+    finally:
+        part.close()
+    line = {"part": name, "seed": asked.seed, "load": round(os.getloadavg()[1], 1)}
+    with asked.out.open("a") as file:
+        file.write(json.dumps({**line, **one.as_dict()}) + "\n")
+
+
+def _kills(path: Path, name: str) -> int:
+    return sum(len(one["kills"]) for one in read_rounds(path) if one["part"] == name)
+
+
+if __name__ == "__main__":
+    main()
