@@ -9,7 +9,7 @@ from cohorts import small_cohort
 from unet_pipeline import cost
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, CostSettings, SegmentSettings
-from unet_pipeline.cost import added, device_seconds, run_cost, with_wait
+from unet_pipeline.cost import added, device_seconds, expected_seconds, run_cost, with_wait
 from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
 from unet_pipeline.records import CaseRecord, Rate
 from unet_pipeline.report.cost import cost_markdown, cost_sentence, shares_of
@@ -46,6 +46,16 @@ def test_a_run_of_an_hour_on_two_workers():
     assert (found.bytes_read, found.bytes_written) == (1_000_400, 3_000)
     assert found.cases_per_hour == 2
     assert (found.price, found.price_per_case) == (3.0, 1.5)
+
+
+def test_cases_are_expected_to_take_as_long_as_earlier_ones():
+    """Ten seconds and twenty each, so 12 more take 180 s, and three at a time 60."""
+    known = [[A], [A, A]]  # the second by two models
+    assert expected_seconds(known, 12, at_once=1) == 180.0
+    assert expected_seconds(known, 12, at_once=3) == 60.0
+    assert expected_seconds(known, 2, at_once=3) == 15.0  # no more than two are under way
+    assert expected_seconds(known, 0, at_once=3) is None
+    assert expected_seconds([], 12, at_once=3) is None
 
 
 def test_a_skipped_case_takes_no_device_seconds_and_none_done_has_no_price_each():

@@ -60,6 +60,32 @@ def device_seconds(record: CaseRecord) -> float:
     return record.seconds.get("forward", 0.0) if record.status == "done" else 0.0
 
 
+def expected_seconds(
+    known: Iterable[Sequence[CaseRecord]], cases: int, at_once: int
+) -> float | None:
+    """Return what the cases of a run take, as long each as those of earlier runs did.
+
+    The time of a case has its waiting in it, so a worker takes as many in an hour as its mean
+    time says, shared by those that are under way at once (Little's law).
+
+    Parameters
+    ----------
+    known
+        Records of each case that is done, by all models.
+    at_once
+        Cases under way at once.
+
+    Returns
+    -------
+    float
+        Wall time in seconds; None where no earlier time is known, or nothing is to be done.
+    """
+    times = [sum(one.seconds.get("total", 0.0) for one in records) for records in known]
+    if not any(times) or not cases:
+        return None
+    return cases * sum(times) / len(times) / min(cases, at_once)
+
+
 def run_cost(
     records: Sequence[CaseRecord], *, seconds: float, workers: int, rate: Rate | None = None
 ) -> RunCost:

@@ -1,13 +1,18 @@
-"""The event of a run that needs a look; an automation sends it to whoever is to be told."""
+"""Events of runs that need a look, or are late; automations send them to whoever is to be told."""
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import copy_context
+from threading import Timer
+from typing import Any
 
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
-from unet_pipeline.local.notifications import ATTENTION, SHARE
+from unet_pipeline.durations import duration_text
+from unet_pipeline.local.notifications import ATTENTION, LATE, LATE_FACTOR, SHARE
 from unet_pipeline.records import CaseRecord, RunSummary
 
 _MOST_CODES = 3
@@ -19,20 +24,63 @@ def call_for_attention(summary: RunSummary, records: Sequence[CaseRecord]) -> No
     cases, faults = sum(summary.counts.values()), summary.counts["quarantined"]
     if share is None or not faults or faults < float(share) * cases:
         return
-    run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
-           "prefect.resource.role": "flow-run"}  # fmt: skip
-    emit_event(
+    _tell(
         ATTENTION,
-        resource={
-            "prefect.resource.id": f"unet-pipeline.run.{summary.run_id}",
-            "prefect.resource.name": f"run {summary.run_id}",
-        },
-        related=[run] if flow_run.id else [],
-        payload={
+        summary.run_id,
+        {
             "sentence": sentence(summary, records),
             "report": summary.report,
             "counts": dict(summary.counts),
         },
+    )
+
+
+@contextmanager
+def called_if_late(
+    run_id: str, expected: float | None, how_far: Callable[[], str]
+) -> Iterator[None]:
+    """Emit an event if the block takes ``UNET_PIPELINE_LATE_FACTOR`` times what was expected.
+
+    It is sent once, at that moment, also while no case comes to its end.
+
+    Parameters
+    ----------
+    expected
+        Seconds; None where nothing is known.
+    how_far
+        Says how many cases are done.
+    """
+    factor = os.environ.get(LATE_FACTOR)
+    if factor is None or expected is None:
+        yield
+        return
+    after = float(factor) * expected
+    said = f"after {duration_text(after)}, where {duration_text(expected)} were expected"
+    here = copy_context()  # of the flow run, whose thread is another
+
+    def call() -> None:
+        here.run(_tell, LATE, run_id, {"sentence": f"{how_far()} {said}"})
+
+    timer = Timer(after, call)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _tell(event: str, run_id: str, payload: Mapping[str, Any]) -> None:
+    run = {"prefect.resource.id": f"prefect.flow-run.{flow_run.id}",
+           "prefect.resource.role": "flow-run"}  # fmt: skip
+    emit_event(
+        event,
+        resource={
+            "prefect.resource.id": f"unet-pipeline.run.{run_id}",
+            "prefect.resource.name": f"run {run_id}",
+        },
+        related=[run] if flow_run.id else [],
+        payload=dict(payload),
     )
 
 

@@ -23,6 +23,7 @@ from unet_pipeline import stopping
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.config import SegmentSettings
+from unet_pipeline.cost import expected_seconds
 from unet_pipeline.errors import RunStopped
 from unet_pipeline.jobs.segment import (
     LOST,
@@ -49,7 +50,7 @@ from unet_pipeline.report.table import (
 from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
 from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
-from unet_pipeline_flows.attention import call_for_attention
+from unet_pipeline_flows.attention import call_for_attention, called_if_late
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
 
@@ -197,8 +198,12 @@ def _with_progress(work: CaseWork) -> None:
     work.records.extend(chain.from_iterable(known.values()))
     bar.move_to(len(run.faults) + len(known))
     to_do = [case for case in run.cases if case.name not in known]  # no task run for the others
+    expected = expected_seconds(known.values(), len(to_do), cases_at_once(work.executor))
     try:
-        with among_others(run) if to_do else nullcontext(run) as work.run:
+        with (
+            among_others(run) if to_do else nullcontext(run) as work.run,
+            called_if_late(run.run_id, expected, lambda: f"{bar.done} of {bar.total} cases done"),
+        ):
             for records in _records(work, to_do):
                 work.records.extend(records)
                 bar.advance()

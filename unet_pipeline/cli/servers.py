@@ -65,13 +65,17 @@ def up(
         str | None,
         typer.Option(
             metavar="TYPE/NAME",
-            help="Notification block of the page that is told of runs that fail, crash, take long "
-            "or have many cases at fault, and of a night that does not start: slack-webhook/team.",
+            help="Notification block of the page that is told of runs that fail, crash, are late, "
+            "take long, do not begin or have many cases at fault, and of a night that does not "
+            "start: slack-webhook/team.",
         ),
     ] = None,
     notify_share: Annotated[
         float, typer.Option(min=0, max=1, help="Share of cases at fault that is many.")
     ] = 0.1,
+    notify_factor: Annotated[
+        float, typer.Option(min=0, help="Times what was expected of a run that are late.")
+    ] = 2.0,
     notify_hours: Annotated[float, typer.Option(min=0.01, help="Hours that are long.")] = 12.0,
 ) -> None:
     """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it.
@@ -87,7 +91,7 @@ def up(
         "cluster": cluster, "file": file,
     }  # fmt: skip
     with request_errors():
-        told = None if notify is None else Notify(notify, notify_share, notify_hours)
+        told = None if notify is None else Notify(notify, notify_share, notify_factor, notify_hours)
         raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told))
 
 

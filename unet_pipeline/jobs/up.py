@@ -12,7 +12,7 @@ from typing import Any
 
 from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.local.keeper import Keeper
-from unet_pipeline.local.notifications import SHARE, Notify, register
+from unet_pipeline.local.notifications import Notify, register
 from unet_pipeline.local.password import Password
 from unet_pipeline.local.prefect_server import (
     PrefectServer,
@@ -110,7 +110,7 @@ def run_up(
         with err.status("Starting the Prefect server"):
             server = stack.enter_context(prefect_server(place, port, database_of_environment()))
         with err.status("Registering the deployments"):
-            env = allowing(allow or {}) | ({} if notify is None else {SHARE: str(notify.share)})
+            env = allowing(allow or {}) | ({} if notify is None else notify.environment)
             polling = stack.enter_context(worker(server, env=env))
             deploy(server)
             if notify is not None:

@@ -14,7 +14,8 @@ from unet_pipeline.local.prefect_server import PrefectServer
 
 NAMES = "unet-pipeline: "
 ATTENTION = "unet-pipeline.run.needs-attention"  # the event of a run with many cases at fault
-SHARE = "UNET_PIPELINE_ATTENTION_SHARE"
+LATE = "unet-pipeline.run.late"  # that of one that takes longer than its cases did before
+SHARE, LATE_FACTOR = "UNET_PIPELINE_ATTENTION_SHARE", "UNET_PIPELINE_LATE_FACTOR"
 LINK = "{{ flow_run|ui_url }}"
 _RUN = "{{ flow.name }} {{ flow_run.name }}"
 _Match = Mapping[str, str | list[str]]
@@ -40,16 +41,27 @@ class Notify:
         ``type/name`` of a notification block, such as ``slack-webhook/imaging``.
     share
         Share of cases at fault from which on a run needs a look.
+    factor
+        How many times what was expected a run may take, before somebody is told.
     late_hours
-        How long a run may take before somebody is told.
+        How long a run may take at all.
+    begin_hours
+        How long a run that is due may wait for a worker.
     night_hours
         How long after one run of ``segment/nightly`` began the next must begin.
     """
 
     block: str
     share: float = 0.1
+    factor: float = 2.0
     late_hours: float = 12.0
+    begin_hours: float = 1.0
     night_hours: float = 26.0
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a worker is told, so that its runs send their events."""
+        return {SHARE: str(self.share), LATE_FACTOR: str(self.factor)}
 
 
 def register(server: PrefectServer, notify: Notify) -> None:
@@ -81,6 +93,7 @@ def register(server: PrefectServer, notify: Notify) -> None:
 def automations(block_id: str, notify: Notify) -> list[dict[str, Any]]:
     """Return the automations as Prefect's API takes them."""
     late_hours, night_hours = notify.late_hours, notify.night_hours
+    of_runs = {"prefect.resource.id": "unet-pipeline.run.*"}
 
     def tells(name: str, about: str, trigger: Mapping[str, Any], body: str) -> dict[str, Any]:
         message = {"type": "send-notification", "block_document_id": block_id,
@@ -99,8 +112,14 @@ def automations(block_id: str, notify: Notify) -> list[dict[str, Any]]:
         tells(
             "many cases at fault",
             "{{ event.resource['prefect.resource.name'] }} needs a look",
-            _reactive([ATTENTION], {"prefect.resource.id": "unet-pipeline.run.*"}),
+            _reactive([ATTENTION], of_runs),
             "{{ event.payload.sentence }}\n{{ event.payload.report }}",
+        ),
+        tells(
+            "a run is late",
+            "{{ event.resource['prefect.resource.name'] }} takes longer than expected",
+            _reactive([LATE], of_runs),
+            f"{{{{ event.payload.sentence }}}}\n{LINK}",
         ),
         tells(
             "a run takes long",
@@ -112,6 +131,17 @@ def automations(block_id: str, notify: Notify) -> list[dict[str, Any]]:
                 for_each=["prefect.resource.id"],
             ),
             f"It is {{{{ flow_run.state.name }}}}.\n{LINK}",
+        ),
+        tells(
+            "a run does not begin",
+            f"{_RUN} has not begun {notify.begin_hours:g} hours after it was due",
+            _proactive(
+                notify.begin_hours,
+                after=["prefect.flow-run.Late"],
+                expect=["prefect.flow-run.Pending", "prefect.flow-run.Running", *_ENDS],
+                for_each=["prefect.resource.id"],
+            ),
+            f"Look whether a worker polls its work pool.\n{LINK}",
         ),
         tells(
             "a night did not start",
