@@ -17,16 +17,18 @@ import random
 import tempfile
 from pathlib import Path
 
-from benchmarks.kills.parts import NAMES, PARTS
 from benchmarks.kills.rounds import play
+from benchmarks.kills.scenes import PARTS, open_scene
 from benchmarks.kills.site import Site, open_site
 from benchmarks.kills.table import read_rounds, table
+
+MOST_OF_A_ROUND = 30  # kills
 
 
 def main() -> None:
     """Kill, or print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--part", choices=NAMES, nargs="+", default=[])
+    parser.add_argument("--part", choices=[*PARTS], nargs="+", default=[])
     parser.add_argument("--times", type=int, default=170)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=200)
@@ -34,32 +36,33 @@ def main() -> None:
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
     if asked.table:
-        print(table(read_rounds(asked.table), NAMES))
+        print(table(read_rounds(asked.table), [*PARTS]))
         return
     with (
         tempfile.TemporaryDirectory(prefix="unet-kills-") as folder,
         open_site(Path(folder), asked.cases) as site,
     ):
-        for name in asked.part:
-            while (left := asked.times - _kills(asked.out, name)) > 0:
-                _kill(site, name, asked, left)
+        while left := {one: _left(asked, one) for one in asked.part if _left(asked, one) > 0}:
+            for name, times in left.items():  # a round of each, so that all come on
+                _kill(site, name, asked, min(times, MOST_OF_A_ROUND))
 
 
 def _kill(site: Site, name: str, asked: argparse.Namespace, most: int) -> None:
     """Play a round, and append its line."""
     rng = random.Random(f"{asked.seed} {name} {len(read_rounds(asked.out))}")
-    part = PARTS[name](site, rng)
+    scene = open_scene(site, rng, name)
     try:
-        one = play(part, rng, most)
+        one = play(scene, rng, most)
     finally:
-        part.close()
+        scene.close()
     line = {"part": name, "seed": asked.seed, "load": round(os.getloadavg()[1], 1)}
     with asked.out.open("a") as file:
         file.write(json.dumps({**line, **one.as_dict()}) + "\n")
 
 
-def _kills(path: Path, name: str) -> int:
-    return sum(len(one["kills"]) for one in read_rounds(path) if one["part"] == name)
+def _left(asked: argparse.Namespace, name: str) -> int:
+    rounds = read_rounds(asked.out)
+    return int(asked.times - sum(len(one["kills"]) for one in rounds if one["part"] == name))
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -37,12 +37,13 @@ class Copy:
         path = self.name.with_suffix(".said")
         return path.read_text() if path.exists() else ""
 
-    def end(self) -> None:
-        """Kill it, and wait until it is gone."""
+    def end(self, *, gently: bool = False) -> None:
+        """Kill it, or ask it to end, and wait until it is gone."""
+        number = signal.SIGTERM if gently else signal.SIGKILL
         while self.status is None:
             with suppress(ProcessLookupError):
                 if self.pid:
-                    os.kill(self.pid, signal.SIGKILL)
+                    os.kill(self.pid, number)
             time.sleep(0.05)
 
 
@@ -50,15 +51,9 @@ class Copy:
 class Copies:
     """Starts copies; what is left of them ends with it."""
 
-    env: Mapping[str, str]
+    process: "subprocess.Popen[str]"
     folder: Path
     made: list[Copy] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        env = {**self.env, "OPENBLAS_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, SCRIPT], env=env, stdin=subprocess.PIPE, text=True
-        )
 
     def run(self, *words: str, env: Mapping[str, str]) -> Copy:
         """Start ``python WORDS`` in an environment."""
@@ -71,10 +66,21 @@ class Copies:
         return copy
 
     def close(self) -> None:
-        """End all."""
+        """End all that were made."""
         for copy in self.made:
             copy.end()
-        self.process.communicate()
+
+
+@contextmanager
+def source(env: Mapping[str, str]) -> Iterator["subprocess.Popen[str]"]:
+    """Run the process whose copies they are, with what is read at its imports."""
+    program = [sys.executable, SCRIPT]
+    env = {**env, "OPENBLAS_NUM_THREADS": "1"}
+    process = subprocess.Popen(program, env=env, stdin=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.communicate()
 
 
 def _number(path: Path) -> int | None:

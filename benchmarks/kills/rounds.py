@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from benchmarks.kills.cohort import label_maps
-from benchmarks.kills.parts import Part
+from benchmarks.kills.scenes import Scene
+from benchmarks.kills.site import wait_until
 from benchmarks.kills.watch import Watch, left_behind
 
 STUCK_SECONDS = 420.0  # without a finished case, or an end
@@ -69,65 +72,67 @@ class Round:
         return asdict(self)
 
 
-def play(part: Part, rng: random.Random, most: int) -> Round:
-    """Run over the cohort until all is done, and kill the part up to ``most`` times."""
-    output, begin = part.outputs(), time.monotonic()
-    watch = Watch(part.site.root / output)
+def play(scene: Scene, rng: random.Random, most: int) -> Round:
+    """Run over the cohort until all is done, and kill a part up to ``most`` times."""
+    before = set(left_behind(Path(), [scene.site.temporary]))
+    output, begin = f"out-{uuid4().hex[:8]}", time.monotonic()
+    watch = Watch(scene.site.root / output)
     try:
-        moments = _disturb(part, rng, most, output, watch)
+        moments = _disturb(scene, rng, most, output, watch)
     finally:
         watch.close()
-    folder, site = part.site.root / output, part.site
+    folder, site = scene.site.root / output, scene.site
     maps, wanted = label_maps(folder), site.wanted
     kills = [Kill(round(at, 2), done, watch.next_after(when)) for at, when, done in moments]
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while (left := left_behind(folder, [site.temporary])) and time.monotonic() < deadline:
-        time.sleep(PAUSE_SECONDS)
+    with suppress(TimeoutError):
+        wait_until(lambda: before >= {*left_behind(folder, [site.temporary])}, SETTLE_SECONDS)
     return Round(
         kills=kills,
         lost=sorted(wanted.keys() - maps.keys()),
         different=sorted(name for name in maps if maps[name] != wanted.get(name)),
         twice=watch.twice,
-        left=left,
+        left=sorted({*left_behind(folder, [site.temporary])} - before),
         states=dict(site.states()),
-        statuses=_counted(part),
+        statuses=_counted(scene),
         cases=len(wanted),
         seconds=round(time.monotonic() - begin, 1),
     )
 
 
-def _counted(part: Part) -> dict[str, int]:
-    found, part.statuses = part.statuses, []
+def _counted(scene: Scene) -> dict[str, int]:
+    found = scene.runs.statuses
     return {str(one): found.count(one) for one in sorted(set(found), key=str)}
 
 
 def _disturb(
-    part: Part, rng: random.Random, most: int, output: str, watch: Watch
+    scene: Scene, rng: random.Random, most: int, output: str, watch: Watch
 ) -> list[tuple[float, float, int]]:
     """Return of each kill: seconds since the victim was there, the moment, cases done."""
     kills: list[tuple[float, float, int]] = []
     wait, since, due, counted, unexplained = _patience(watch), 0.0, 0.0, 0, 0
-    part.begin(output)
+    scene.runs.begin(output)
     while True:
         wait()
-        part.tick()
-        if (end := part.end()) is not None:
-            if end == "Completed" and len(watch.finished) == len(part.site.wanted):
+        scene.tick()
+        if (end := scene.runs.end()) is not None:
+            if end == "Completed" and len(watch.finished) == len(scene.site.wanted):
                 return kills
             unexplained = 0 if len(kills) > counted else unexplained + 1
             if unexplained > MOST_UNEXPLAINED:
-                raise RuntimeError(f"a run ended with {end}, and nothing was killed\n{part.said()}")
+                raise RuntimeError(
+                    f"a run ended with {end}, and nothing was killed\n{scene.runs.said}"
+                )
             counted, due = len(kills), 0.0
-            part.begin(output)
-        elif len(kills) < most and (pid := part.victim()):
+            scene.runs.begin(output)
+        elif len(kills) < most and (pid := scene.victim.pid(scene.runs.pid)):
             now = time.monotonic()
             if not due:
-                since, due = now, now + rng.uniform(0, part.spread)
+                since, due = now, now + rng.uniform(0, scene.victim.spread)
             elif now >= due:
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
                     kills.append((now - since, time.monotonic(), len(watch.finished)))
-                part.killed()
+                scene.killed()
                 due = 0.0
         else:
             due = 0.0

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.kills.cohort import undisturbed, write_cohort
-from benchmarks.kills.copies import Copies
+from benchmarks.kills.copies import Copies, source
 from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.up import deploy
@@ -92,14 +92,14 @@ def open_site(folder: Path, cases: int) -> Iterator[Site]:
     root, temporary, said = folder / BUCKET, folder / "tmp", folder / "said"
     for one in (root, temporary, said):
         one.mkdir(parents=True, exist_ok=True)
-    write_cohort(str(root), cases)
+    write_cohort(root, cases)
     before = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(AS_INSTALLED), *before])
     with ExitStack() as stack:
         server = stack.enter_context(prefect_server(folder / "prefect", port=0))
         keeping.CALM_SECONDS = 0.0  # else it gives up what is killed every few seconds
         env = {**server.env, "TMPDIR": str(temporary)}
-        copies = Copies(server.env, said)  # Prefect reads its settings once
+        copies = Copies(stack.enter_context(source(server.env)), said)
         stack.callback(copies.close)
         yield Site(root, temporary, env, undisturbed(root), server, copies, stack)
 

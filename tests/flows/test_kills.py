@@ -1,0 +1,89 @@
+"""``kill -9`` of each part of the system in the middle of a run: nothing is lost or done twice."""
+
+import random
+import secrets
+import sys
+import time
+from contextlib import ExitStack
+
+import pytest
+
+from benchmarks.kills.cohort import undisturbed, write_cohort
+from benchmarks.kills.copies import Copies
+from benchmarks.kills.rounds import Round, play
+from benchmarks.kills.scenes import PARTS, open_scene
+from benchmarks.kills.site import BUCKET, Site, wait_until
+from unet_pipeline.local import keeper
+from unet_pipeline.local.keeper import Keeper
+from unet_pipeline.local.prefect_worker import is_online
+
+CASES, SOAK_CASES, SOAK_KILLS = 12, 60, 20
+
+
+@pytest.fixture(scope="module")
+def site(deployed, worker_process, copies, tmp_path_factory):
+    """The server and the worker of all flows' tests, looked after as ``up`` does."""
+    folder = tmp_path_factory.mktemp("kills")
+    (root := folder / BUCKET).mkdir()
+    (said := folder / "said").mkdir()
+    write_cohort(root, CASES)
+    (temporary := folder / "tmp").mkdir()
+    made = Copies(copies.process, said)
+    with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+        patch.setattr(keeper, "CALM_SECONDS", 0.0)
+        stack.callback(made.close)
+        looking = Keeper(deployed, worker_process, lambda _: None, time.time())
+        env = {**deployed.env, "TMPDIR": str(temporary)}
+        yield Site(root, temporary, env, undisturbed(root), deployed, made, stack, looking)
+        wait_until(lambda: deployed.is_ready() and is_online(deployed), tick=looking.look)
+
+
+def killed(site: Site, *names: str, times: int) -> Round:
+    """Kill parts in turn at random moments, and hold what must hold of what becomes of it."""
+    seed = secrets.token_hex(4)
+    sys.stdout.write(f"seed {seed}\n")  # which pytest shows where the test fails
+    rng = random.Random(seed)
+    scene = open_scene(site, rng, *names)
+    try:
+        found = play(scene, rng, times)
+    finally:
+        scene.close()
+    assert len(found.kills) <= times
+    assert (found.lost, found.different, found.twice, found.left) == ([], [], [], [])
+    return found
+
+
+@pytest.mark.slow
+def test_a_run_of_a_worker_goes_on_whatever_of_it_is_killed(site, monkeypatch):
+    for name in ("prefect-worker", "prefect-server", "flow"):
+        monkeypatch.setattr(PARTS[name][1], "spread", 1.0)
+    found = killed(site, "prefect-worker", "prefect-server", "flow", times=3)
+    assert found.states.keys() <= {"Completed", "Crashed"}
+    assert found.states["Completed"] == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("names", [("dask-worker",), ("s3", "dask-scheduler")])
+def test_a_run_by_hand_goes_on_when_workers_and_stores_are_killed(site, names, monkeypatch):
+    for name in names:
+        monkeypatch.setattr(PARTS[name][1], "spread", 1.0)
+    found = killed(site, *names, times=2)
+    assert found.states["Completed"] == 1
+
+
+@pytest.fixture(scope="module")
+def large(site):
+    """The same with more cases, for many kills."""
+    write_cohort(site.root, SOAK_CASES)
+    site.wanted = undisturbed(site.root)
+    return site
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", [*PARTS])
+def test_each_part_may_be_killed_twenty_times(large, name):
+    done = 0
+    while done < SOAK_KILLS:
+        found = killed(large, name, times=SOAK_KILLS - done)
+        done += len(found.kills)
+        assert found.states["Completed"] == 1
