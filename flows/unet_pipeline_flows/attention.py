@@ -14,11 +14,15 @@ from prefect.runtime import flow_run
 from unet_pipeline.durations import duration_text
 from unet_pipeline.local.notifications import ATTENTION, LATE, LATE_FACTOR, SHARE
 from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.storage.filesystems import StorageOptions
+from unet_pipeline.storage.links import Links
 
 _MOST_CODES = 3
 
 
-def call_for_attention(summary: RunSummary, records: Sequence[CaseRecord]) -> None:
+def call_for_attention(
+    summary: RunSummary, records: Sequence[CaseRecord], options: StorageOptions
+) -> None:
     """Emit an event if the share of cases at fault is that of ``UNET_PIPELINE_ATTENTION_SHARE``."""
     share = os.environ.get(SHARE)
     cases, faults = sum(summary.counts.values()), summary.counts["quarantined"]
@@ -29,7 +33,7 @@ def call_for_attention(summary: RunSummary, records: Sequence[CaseRecord]) -> No
         summary.run_id,
         {
             "sentence": sentence(summary, records),
-            "report": summary.report,
+            "report": Links.from_environment().address(summary.report, options) or summary.report,
             "counts": dict(summary.counts),
         },
     )

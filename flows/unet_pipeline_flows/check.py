@@ -15,8 +15,10 @@ from unet_pipeline.processes import lasting_imports
 from unet_pipeline.records import CheckRecord, CheckSummary
 from unet_pipeline.report.check_table import attention_order, check_markdown, check_rows
 from unet_pipeline.report.table import as_code
+from unet_pipeline.storage.filesystems import StorageOptions
 from unet_pipeline_flows.lifecycle import End, cancellable, ended, run_by_hand, run_checked
-from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
+from unet_pipeline_flows.links import show_link
+from unet_pipeline_flows.page import TABLE_ROWS, Bar
 
 
 @flow(
@@ -44,7 +46,7 @@ def _check(settings: CheckSettings) -> End:
         return close_check(run, records, seconds=perf_counter() - begin, stopped=stopped)
 
     with open_executor(settings.cluster.spec()) as executor, cancellable(close):
-        bar, why = Bar(total, f"Cases of check {run.run_id}"), None
+        bar, why = Bar(total, f"Check {run.run_id}"), None
         try:
             for record in run_check(run, executor):
                 records.append(record)
@@ -52,12 +54,12 @@ def _check(settings: CheckSettings) -> End:
         except RunStopped as error:
             why = error
         summary = close(why)
-    _publish(summary, records)
+    _publish(summary, records, run.store.options)
     calm = not summary.counts["fail"] and not summary.counts["warn"]
     return ended(summary, _counts(summary), faults=not calm)
 
 
-def _publish(summary: CheckSummary, records: list[CheckRecord]) -> None:
+def _publish(summary: CheckSummary, records: list[CheckRecord], options: StorageOptions) -> None:
     ordered = attention_order(records)
     create_table_artifact(
         table=check_rows(ordered[:TABLE_ROWS]),
@@ -66,7 +68,7 @@ def _publish(summary: CheckSummary, records: list[CheckRecord]) -> None:
     )
     create_markdown_artifact(_headline(summary) + check_markdown(ordered, 50), key="summary")
     if summary.report:
-        show_link(summary.report, "Report of the check")
+        show_link(summary.report, "Report of the check", options)
 
 
 def _headline(summary: CheckSummary) -> str:

@@ -12,7 +12,8 @@ from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store
 from unet_pipeline_flows.lifecycle import End, ended, run_by_hand, run_checked
-from unet_pipeline_flows.page import Bar, show_link, show_picture
+from unet_pipeline_flows.links import show_link, show_picture
+from unet_pipeline_flows.page import Bar
 
 
 @flow(
@@ -32,10 +33,11 @@ def _layers(settings: LayersSettings) -> End:
 
     run = open_layers(settings)
     get_run_logger().info("run %s: %d layers", run.run_id, len(run.chosen))
-    bar = Bar(100, f"Cases of run {run.run_id}")
+    bar = Bar(100, f"Run {run.run_id}", unit="%")
     found, summary = run_layers(run, lambda _, done, of: bar.move_to(100 * done // of))
     where = Store() if summary.stopped else run.store
     _publish(found, summary, where.read(summary.picture))
+    show_link(summary.report, "Report", run.store.options)
     return ended(summary, _headline(summary), faults=bool(summary.faults))
 
 
@@ -47,7 +49,6 @@ def _publish(found: Sequence[LayerRecord], summary: LayersSummary, picture: byte
     )
     create_markdown_artifact(_markdown(found, summary), key="summary")
     show_picture(picture, "network", "Dice lost without each block", "svg+xml")
-    show_link(summary.report, "Report")
 
 
 def _headline(summary: LayersSummary) -> str:

@@ -19,6 +19,7 @@ from unet_pipeline import logs, stopping
 from unet_pipeline.config.allowed import Allowed
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import PipelineError, RequestError, RunStopped
+from unet_pipeline.storage.links import Links
 from unet_pipeline.storage.outage import is_of_store
 from unet_pipeline_flows.page import finish
 
@@ -70,11 +71,12 @@ def check_request(settings: Settings) -> Settings:
     Raises
     ------
     RequestError
-        ``output_relative``, and what ``check_allowed`` raises.
+        ``output_relative``, what ``check_allowed`` raises, and what the site says wrong of links.
     """
     for name in ("output", "fix"):
         if place := getattr(settings, name, None):
             absolute_output(place)
+    Links.from_environment()  # which is wrong before any work, or not at all
     return settings if _by_hand() else check_allowed(settings, Allowed.from_environment())
 
 

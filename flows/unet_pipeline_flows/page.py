@@ -1,22 +1,19 @@
 """What the flows show on the page of a run while it goes, and at its end."""
 
-import base64
 import time
-from pathlib import Path
 from threading import Event, Thread
+from time import monotonic
 from typing import cast
 from uuid import UUID
 
-from prefect.artifacts import (
-    create_image_artifact,
-    create_link_artifact,
-    create_progress_artifact,
-    update_progress_artifact,
-)
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.events import emit_event
 from prefect.runtime import flow_run
 
+from unet_pipeline.durations import pace
+
 ENDED = "unet-pipeline.run.ended"
+LOOK_SECONDS = 30.0  # between two looks at a bar that does not move
 PAUSE_SECONDS = 2.0  # before a server that is away is asked again
 PATIENCE_SECONDS = 300.0  # with it, at the end of a run
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is a CSV file
@@ -26,14 +23,25 @@ _BARS: list["Bar"] = []  # of this process, which has one run
 
 
 class Bar:
-    """A bar that says how far a run is; it moves a percent at a time.
+    """A bar that says how far a run is, how fast it is, and how long it has to go.
 
-    It is moved by a thread of its own, so that a run does not wait for a server that is away.
+    It is moved by a thread of its own, so that a run does not wait for a server that is away: when
+    it comes to the next percent, and else twice a minute.
+
+    Parameters
+    ----------
+    total
+        Of what ``unit`` says.
+    done
+        How many of them took no time: they are no measure of what is to come.
     """
 
-    def __init__(self, total: int, description: str) -> None:
-        self.total, self.done, self.percent = total, 0, 0
-        self.artifact = cast(UUID, create_progress_artifact(0.0, description=description))
+    def __init__(self, total: int, description: str, *, done: int = 0, unit: str = "cases") -> None:
+        self.total, self.done, self.known, self.unit = total, done, done, unit
+        self.description, self.begin, self.percent = description, monotonic(), self._percent()
+        self.artifact = cast(
+            UUID, create_progress_artifact(float(self.percent), description=self.said())
+        )
         self.moved, self.over = Event(), False
         self.thread = Thread(target=self._show, daemon=True)
         self.thread.start()
@@ -46,8 +54,7 @@ class Bar:
     def move_to(self, done: int) -> None:
         """Move it to ``done`` of ``total``."""
         self.done = done
-        percent = min(100 * done // self.total, 100)
-        if percent > self.percent:
+        if (percent := self._percent()) > self.percent:
             self.percent = percent
             self.moved.set()
 
@@ -57,18 +64,32 @@ class Bar:
         self.moved.set()
         self.thread.join(PATIENCE_SECONDS)
 
+    def said(self) -> str:
+        """Say where it is."""
+        seconds = monotonic() - self.begin
+        return f"{self.description}: " + pace(self.done, self.total, self.known, seconds, self.unit)
+
+    def _percent(self) -> int:
+        return min(100 * self.done // self.total, 100) if self.total else 100
+
     def _show(self) -> None:
-        """Show where it is, each time that it moved, again and again until the server takes it."""
-        shown = 0
+        """Show where it is, each time that it moved and now and then."""
+        shown = -1
         while not (self.over and shown == self.percent):
-            self.moved.wait()
+            self.moved.wait(LOOK_SECONDS)
             self.moved.clear()
-            while shown != (wanted := self.percent):
-                try:
-                    update_progress_artifact(self.artifact, progress=wanted)
-                    shown = wanted
-                except Exception:  # whatever a server that goes away, or comes back, says
-                    time.sleep(PAUSE_SECONDS)
+            shown = self._told()
+
+    def _told(self) -> int:
+        """Show where it is, again and again until the server takes it; return the percent."""
+        while True:
+            percent = self.percent
+            try:
+                update_progress_artifact(self.artifact, float(percent), self.said())
+            except Exception:  # whatever a server that goes away, or comes back, says
+                time.sleep(PAUSE_SECONDS)
+            else:
+                return percent
 
 
 def finish() -> None:
@@ -81,15 +102,3 @@ def finish() -> None:
         _BARS.pop().close()
     if run := flow_run.id:
         emit_event(ENDED, resource={"prefect.resource.id": f"prefect.flow-run.{run}"})
-
-
-def show_link(place: str, text: str, key: str = "report") -> None:
-    """Show a link to a URL, or to a local file."""
-    url = place if "://" in place else Path(place).resolve().as_uri()
-    create_link_artifact(url, link_text=text, key=key)
-
-
-def show_picture(data: bytes, key: str, description: str, kind: str = "png") -> None:
-    """Show a picture, ``png`` or ``svg+xml``."""
-    url = f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
-    create_image_artifact(url, key=key, description=description)

@@ -14,7 +14,8 @@ from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluatio
 from unet_pipeline.report.speed_plot import speed_plot
 from unet_pipeline.report.table import as_code
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
-from unet_pipeline_flows.page import Bar, show_link, show_picture
+from unet_pipeline_flows.links import show_link, show_picture
+from unet_pipeline_flows.page import Bar
 
 OnCase = Callable[[str, CaseRecord], None]
 Run = Callable[[Any, Executor, OnCase], Evaluation]
@@ -25,11 +26,12 @@ def score(settings: Any, open_run: Callable[[Any], Any], run: Run) -> End:
     opened = open_run(settings)
     cases, candidates = len(opened.cases), len(opened.candidates)
     get_run_logger().info("run %s: %d cases, %d candidates", opened.run_id, cases, candidates)
-    bar = Bar(opened.work, f"Label maps of run {opened.run_id}")
+    bar = Bar(opened.work, f"Run {opened.run_id}", unit="label maps")
     spec = settings.cluster.spec(settings.windows.batch)
     with open_executor(spec) as executor, cancellable():
         evaluation = run(opened, executor, lambda *_: bar.advance())
     _publish(evaluation)
+    show_link(evaluation.report, "Report", opened.store.options)
     return ended(evaluation, headline(evaluation), faults=bool(evaluation.left_out))
 
 
@@ -45,4 +47,3 @@ def _publish(evaluation: Evaluation) -> None:
     plot = speed_plot(evaluation)
     if plot is not None:
         show_picture(plot, "speed", "Speed against Dice")
-    show_link(report, "Report")

@@ -1,6 +1,5 @@
 """The cases of a run as task runs: what the flow ``segment`` does once its request is checked."""
 
-import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import nullcontext
@@ -11,7 +10,6 @@ from typing import Any, cast
 
 import prefect
 from prefect import get_run_logger, task
-from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
@@ -38,21 +36,13 @@ from unet_pipeline.jobs.segment import (
 )
 from unet_pipeline.logs import about
 from unet_pipeline.records import Case, CaseRecord, RunSummary
-from unet_pipeline.report.cost import cost_markdown, cost_sentence
-from unet_pipeline.report.table import (
-    as_code,
-    attention_order,
-    dice_sentence,
-    escape_markdown,
-    markdown_table,
-    table_rows,
-)
 from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
 from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
 from unet_pipeline_flows.attention import call_for_attention, called_if_late
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
-from unet_pipeline_flows.page import TABLE_ROWS, Bar, show_link
+from unet_pipeline_flows.page import Bar
+from unet_pipeline_flows.results import counts_of, publish
 
 UNFINISHED = {"cluster_closed", stopping.CODE}  # codes of cases that a run's end cut short
 STATE_NAMES = {"done": "Completed", "skipped": "Skipped", "quarantined": "Quarantined"}
@@ -176,14 +166,18 @@ def _segment_all(run: Run, settings: SegmentSettings) -> End:
             _with_progress(work)
             summaries = work.close(work.stopped)
     for summary in summaries:
-        _publish(summary, [one for one in work.records if one.model == summary.model])
+        publish(summary, _of_model(work.records, summary), run.store)
     for summary in summaries:
-        call_for_attention(summary, [one for one in work.records if one.model == summary.model])
+        call_for_attention(summary, _of_model(work.records, summary), run.store.options)
     faults = any(summary.counts["quarantined"] for summary in summaries)
-    said = "; ".join(map(_counts, summaries))
+    said = "; ".join(map(counts_of, summaries))
     as_asked = any(summary.stop_code in AS_ASKED for summary in summaries)
     result = summaries[0] if len(summaries) == 1 else OfModels(summaries)
     return ended(result, said, faults=faults, as_asked=as_asked)
+
+
+def _of_model(records: Sequence[CaseRecord], summary: RunSummary) -> list[CaseRecord]:
+    return [one for one in records if one.model == summary.model]
 
 
 def _with_progress(work: CaseWork) -> None:
@@ -193,10 +187,11 @@ def _with_progress(work: CaseWork) -> None:
     except RunStopped as error:
         work.stopped = error
         return
-    bar = Bar(len(run.cases) + len(run.faults), f"Cases of run {run.run_id}")
     known = {case.name: found for case in run.cases if (found := run.known_by_all(case))}
     work.records.extend(chain.from_iterable(known.values()))
-    bar.move_to(len(run.faults) + len(known))
+    bar = Bar(
+        len(run.cases) + len(run.faults), f"Run {run.run_id}", done=len(run.faults) + len(known)
+    )
     to_do = [case for case in run.cases if case.name not in known]  # no task run for the others
     expected = expected_seconds(known.values(), len(to_do), cases_at_once(work.executor))
     try:
@@ -271,46 +266,3 @@ def _outcome(record: CaseRecord) -> str:
     if record.mask_code:
         return f"no Dice: [{record.mask_code}] {record.mask_message}"
     return "" if record.mean_dice is None else f"mean Dice {record.mean_dice:.3f}"
-
-
-def _publish(summary: RunSummary, records: list[CaseRecord]) -> None:
-    ordered, behind = attention_order(records)[:TABLE_ROWS], _key(summary.model)
-    of_model = f" by {summary.model}" if summary.model else ""
-    create_table_artifact(
-        table=table_rows(ordered, summary.labels),
-        key=f"cases{behind}",
-        description=f"Cases of run {summary.run_id}{of_model}",
-    )
-    text = _headline(summary) + markdown_table(ordered, 50)
-    create_markdown_artifact(text, key=f"summary{behind}")
-    create_markdown_artifact(cost_markdown(summary.cost), key=f"cost{behind}")
-    show_link(summary.report, f"Report of the run{of_model}", f"report{behind}")
-    if summary.differences:
-        show_link(summary.differences, f"What changed{of_model}", f"differences{behind}")
-
-
-def _key(model: str) -> str:
-    """Return what the keys of a model's artifacts end with: Prefect takes small letters only."""
-    name = re.sub("[^a-z0-9]+", "-", model.lower()).strip("-")
-    return f"-{name}" if name else ""
-
-
-def _headline(summary: RunSummary) -> str:
-    dice = escape_markdown(dice_sentence(summary.mean_dice, summary.labels))
-    lines = [f"# {_counts(summary)}"]
-    lines += [f"{summary.seconds:.0f} s, {summary.cases_per_minute:.1f} per minute."]
-    lines += [f"Mean Dice: {dice}."] if dice else []
-    if summary.mask_faults:
-        codes = ", ".join(f"{count} `{code}`" for code, count in summary.mask_faults.items())
-        lines.append(f"No Dice: {codes}.")
-    if summary.to_review:
-        lines.append(f"{summary.to_review} label maps are unlike the others: see the report.")
-    lines += [f"Changed: {escape_markdown(line)}." for line in summary.changes[:TABLE_ROWS]]
-    lines += [f"Cost: {cost_sentence(summary.cost)}"] if summary.counts["done"] else []
-    return "\n\n".join([*lines, f"Report: {as_code(summary.report)}", ""]) + "\n"
-
-
-def _counts(summary: RunSummary) -> str:
-    counts = ", ".join(f"{count} {status}" for status, count in summary.counts.items())
-    counts += f", {summary.to_review} to look at" if summary.to_review else ""
-    return f"{summary.model}: {counts}" if summary.model else counts

@@ -15,7 +15,8 @@ from unet_pipeline.texts import shown
 from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
 from unet_pipeline_flows.lifecycle import End, completed, run_by_hand, run_checked
-from unet_pipeline_flows.page import Bar, show_link, show_picture
+from unet_pipeline_flows.links import show_picture
+from unet_pipeline_flows.page import Bar
 
 if TYPE_CHECKING:  # imports torch
     from unet_pipeline.training.report import TrainReport
@@ -37,7 +38,7 @@ def _train(settings: TrainSettings) -> End:
         from unet_pipeline.jobs.train import open_train, run_train
 
     run = open_train(settings)
-    bar, curves = Bar(settings.steps, "Steps of training"), _Curves(settings)
+    bar, curves = Bar(settings.steps, "Training", unit="steps"), _Curves(settings)
     report = run_train(run, lambda done, _loss: bar.move_to(done), curves.so_far)
     _publish(report)
     return completed(_outcome(report), report.as_dict(), faults=bool(report.faults))
@@ -72,7 +73,6 @@ def _publish(report: "TrainReport") -> None:
         text = f"Dice on {len(report.held_out)} cases kept aside"
         create_table_artifact(table=rows, key="dice", description=text)
     create_markdown_artifact(_headline(report), key="summary")
-    show_link(report.bundle, "The bundle", key="bundle")
 
 
 def _headline(report: "TrainReport") -> str:

@@ -15,6 +15,7 @@ from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.jobs.up import deploy
 from unet_pipeline.local.prefect_server import prefect_server
 from unet_pipeline.local.prefect_worker import worker
+from unet_pipeline.storage.links import HOURS
 from unet_pipeline.storage.store import Store, join
 
 HASTE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # a worker asks for runs every ten seconds else
@@ -82,7 +83,7 @@ def on_dask(server, copies, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.server.environment().items():
             patch.setenv(name, value)
-        flow = copies.start(settings, tmp_path_factory.mktemp("planted"))
+        flow = copies.start(settings, tmp_path_factory.mktemp("planted"), env={HOURS: "1"})
     said, _ = flow.communicate(timeout=280)
     assert flow.returncode == 0, said
     return latest_run(server), said

@@ -1,7 +1,9 @@
 """The flow as plain Python: a real Prefect server, a real bucket, real Dask workers."""
 
 import json
+import re
 import shutil
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -40,7 +42,21 @@ def test_what_the_page_of_a_run_shows(server, on_dask, s3):
     assert "cases per hour" in artifacts["cost"]["data"]
     written = s3.store.list_files(run["parameters"]["settings"]["output"])
     (report,) = [url for url in written if url.endswith("report.html")]
-    assert report in artifacts["report"]["data"]
+    assert report in artifacts["report"]["description"]
+    assert b"moved" in opened(artifacts["report"]["data"])
+    assert opened(rows["sound-1"]["picture"]).startswith(b"\x89PNG")
+    assert rows["moved"]["picture"] == ""
+    assert re.search(
+        rf"{len(rows)} of {len(rows)} cases, .* a minute, .* in all",
+        artifacts["progress"]["description"],
+    )
+
+
+def opened(link: str) -> bytes:
+    """What a browser without keys gets by the link of an artifact."""
+    address = re.search(r"\((https?://[^)]+)\)", link.replace("<", "").replace(">", ""))[1]
+    with urllib.request.urlopen(address) as answer:
+        return answer.read()
 
 
 def test_a_wrong_request_fails_the_flow_with_its_sentence(server, cohort, tmp_path):

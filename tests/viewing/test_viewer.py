@@ -54,7 +54,7 @@ def made(tmp_path_factory):
 
 def viewer(place, **changes):
     run = open_view(ViewSettings(run=str(place)))
-    return Viewer(run.store, run.output, replace(run.index, **changes), "token")
+    return Viewer(run.store, run.output, run.folder, replace(run.index, **changes), "token")
 
 
 def got(one, name, method="GET", token="token"):
@@ -117,6 +117,15 @@ def test_a_run_is_found_by_its_folder_and_by_its_output(made):
     with pytest.raises(RequestError) as raised:
         open_view(ViewSettings(run=str(made / "images")))
     assert raised.value.code == "run_missing"
+
+
+def test_the_report_comes_as_it_was_written_and_in_a_sandbox(made):
+    one = viewer(made / "nifti")
+    (report,) = (made / "nifti/runs").glob("*Z-*/report.html")
+    assert got(one, "report.html") == (200, report.read_bytes())
+    answer = one.answer("GET", "/token/report.html")
+    assert answer.headers["content-security-policy"].startswith("sandbox allow-scripts;")
+    assert got(one, "report.html", token="other")[0] == 404
 
 
 def test_a_doubtful_case_comes_first_in_list_and_report(made, tmp_path):
@@ -286,4 +295,8 @@ def test_a_browser_shows_one_case_after_the_other(address):
         page.keyboard.press("l")
         assert page.inner_text("#opacity-said") == "hidden"
         assert page.inner_text("#state") == ""
+        page.click("header a")
+        page.wait_for_url("**/report.html")
+        assert "phantom-01" in page.inner_text("body")
+        assert page.evaluate("self.origin") == "null"  # a script in it reaches no volume
     assert said == []

@@ -7,8 +7,9 @@ import typer
 
 from unet_pipeline.cli.common import request_errors
 from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.storage.links import BASE, HOURS, MOST_HOURS
 
-PANEL = "What runs may name"
+PANEL, LINKS = "What runs may name", "Links for a browser"
 
 
 def demo(
@@ -77,6 +78,27 @@ def up(
         float, typer.Option(min=0, help="Times what was expected of a run that are late.")
     ] = 2.0,
     notify_hours: Annotated[float, typer.Option(min=0.01, help="Hours that are long.")] = 12.0,
+    link_base: Annotated[
+        list[str],
+        typer.Option(
+            "--link-base",
+            metavar="[PREFIX=]URL",
+            help="Web address at which a server of yours serves outputs, so that pages of runs "
+            "have links to reports: it stands for s3://, or for PREFIX. Repeat it for more; also "
+            f"{BASE}, with commas.",
+            rich_help_panel=LINKS,
+        ),
+    ] = [],  # noqa: B006
+    link_hours: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            max=MOST_HOURS,
+            help="Let pages of runs have links to reports that are signed by the worker's keys: "
+            f"whoever has one reads that file without keys, for so many hours. Also {HOURS}.",
+            rich_help_panel=LINKS,
+        ),
+    ] = None,
 ) -> None:
     """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it.
 
@@ -92,7 +114,9 @@ def up(
     }  # fmt: skip
     with request_errors():
         told = None if notify is None else Notify(notify, notify_share, notify_factor, notify_hours)
-        raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told))
+        links = {BASE: ",".join(link_base)} if link_base else {}
+        links |= {} if link_hours is None else {HOURS: str(link_hours)}
+        raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told, links))
 
 
 def certificates(

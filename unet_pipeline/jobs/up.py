@@ -23,6 +23,7 @@ from unet_pipeline.local.prefect_server import (
 from unet_pipeline.local.prefect_worker import is_online, worker
 from unet_pipeline.local.processes import Lasting
 from unet_pipeline.local.up_state import Part, UpStatus, is_in_use, read_status
+from unet_pipeline.storage.links import Links
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,7 @@ def run_up(
     port: int | None = None,
     allow: Mapping[str, Sequence[str]] | None = None,
     notify: Notify | None = None,
+    links: Mapping[str, str] | None = None,
 ) -> int:
     """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status.
 
@@ -99,18 +101,27 @@ def run_up(
         What runs may name beside what the environment allows, by kind (``config/allowed.py``).
     notify
         Who is told of what; None for nobody.
+    links
+        Variables that say how a browser reaches outputs (``storage/links.py``).
+
+    Raises
+    ------
+    RequestError
+        For variables of links that say nothing.
     """
     from rich.text import Text
 
     from unet_pipeline.console import err, out
 
     place, begin = home or DEFAULT_HOME, time.time()
+    Links.from_environment({**os.environ, **(links or {})})
     with ExitStack() as stack:
         stack.enter_context(ends_on_sigterm())
         with err.status("Starting the Prefect server"):
             server = stack.enter_context(prefect_server(place, port, database_of_environment()))
         with err.status("Registering the deployments"):
-            env = allowing(allow or {}) | ({} if notify is None else notify.environment)
+            told = {} if notify is None else notify.environment
+            env = {**allowing(allow or {}), **(links or {}), **told}
             polling = stack.enter_context(worker(server, env=env))
             deploy(server)
             if notify is not None:

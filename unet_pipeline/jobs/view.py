@@ -61,7 +61,7 @@ def open_view(settings: ViewSettings) -> ViewRun:
 
 def run_view(run: ViewRun, ready: Callable[[str], None]) -> None:
     """Serve the page until a signal comes; ``ready`` is called with its address."""
-    viewer = Viewer(run.store, run.output, run.index, token_urlsafe(16))
+    viewer = Viewer(run.store, run.output, run.folder, run.index, token_urlsafe(16))
     serve(viewer, run.settings.port, ready)
 
 

@@ -84,6 +84,16 @@ def filesystem(protocol: str, options: StorageOptions) -> Any:
     return opened
 
 
+def signing_filesystem(options: StorageOptions) -> Any:
+    """Return a file system of S3 that signs addresses as all stores know it (AWS version 4).
+
+    Left alone, botocore signs addresses in an older way, which newer stores refuse.
+    """
+    arguments = _s3_arguments(options)
+    config = {**arguments["config_kwargs"], "signature_version": "s3v4"}
+    return fsspec.filesystem(S3, **{**arguments, "config_kwargs": config})
+
+
 def forget(files: Any) -> None:
     """Let the next call of ``filesystem`` make a new one, which asks for its keys anew."""
     kept = type(files)._cache

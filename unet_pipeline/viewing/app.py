@@ -24,7 +24,7 @@ from unet_pipeline.viewing.ranges import asked_part, cut
 from unet_pipeline.viewing.volumes import CONFIDENCE, IMAGE, LABELS, Stream, stream_of
 
 JSON, TEXT, PNG = "application/json", "text/plain; charset=utf-8", "image/png"
-NIFTI = "application/octet-stream"
+NIFTI, PAGE = "application/octet-stream", "text/html; charset=utf-8"
 MOST_PICTURE = 16 * 2**20
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' data: blob:; "
@@ -37,6 +37,13 @@ HEADERS = {
     "cross-origin-resource-policy": "same-origin",
     "cache-control": "no-store",
 }
+# The report holds its own style and script. It is read as a stranger's file: in a sandbox it is of
+# no origin, so that a script of another hand reaches neither cases nor volumes.
+REPORT, MOST_REPORT = "report.html", 256 * 2**20
+REPORT_POLICY = (
+    "sandbox allow-scripts; default-src 'none'; img-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _CASE = re.compile(r"case/([0-9]{1,6})\.json")
 _IMAGE = re.compile(rf"case/([0-9]{{1,6}})/{IMAGE}([0-9]{{1,4}})-([0-9]{{1,6}})[.]nii")
 _LABELS = re.compile(rf"case/([0-9]{{1,6}})/{LABELS}[.]nii")
@@ -64,12 +71,15 @@ class Viewer:
     ----------
     output
         URL of what the run wrote to.
+    folder
+        URL of the run's own folder, where its report lies.
     token
         Without it in the address nothing is answered.
     """
 
     store: Store
     output: str
+    folder: str
     index: RunIndex
     token: str
 
@@ -121,6 +131,9 @@ class Viewer:
             return _whole(200, page.kind, page.data, packed)
         if name == "cases.json":
             return _json(listed(self.index))
+        if name == REPORT:
+            report = self.store.read_at_most(join(self.folder, REPORT), MOST_REPORT)
+            return _whole(200, PAGE, report, {"content-security-policy": REPORT_POLICY})
         if found := _CASE.fullmatch(name):
             return _json(told(self.store, self.output, self.index, int(found[1])))
         cases = self.index.cases
