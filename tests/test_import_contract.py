@@ -72,6 +72,7 @@ def test_every_dependency_has_a_home():
         "pillow": "PIL",
         "pyyaml": "yaml",
         "google-crc32c": "google_crc32c",
+        "prometheus-client": "prometheus_client",
         "connected-components-3d": "cc3d",
     }
     bare = {one.split(">")[0].split("[")[0] for one in PROJECT["project"]["dependencies"]}

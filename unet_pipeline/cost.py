@@ -12,6 +12,8 @@ from unet_pipeline.records import CaseRecord, Rate, RunCost
 
 WITHIN = {"forward": "infer"}  # stages that are part of another one
 NOT_STAGES = frozenset({*WITHIN, "wait", "total"})
+RESOURCES = ("read", "compute", "write")
+_RESOURCE_OF = {"gate": "read", "read": "read", "write": "write", "wait": "wait"}  # else compute
 
 
 class Stopwatch:
@@ -53,6 +55,29 @@ def with_wait(seconds: Mapping[str, float], total: float) -> dict[str, float]:
     stages = {stage: value for stage, value in seconds.items() if stage not in ("wait", "total")}
     known = sum(value for stage, value in stages.items() if stage not in NOT_STAGES)
     return {**stages, "wait": max(0.0, total - known), "total": total}
+
+
+def seconds_of_resources(stages: Mapping[str, float]) -> dict[str, float]:
+    """Return the seconds of stages by what they are spent on: a resource, or waiting.
+
+    >>> seconds_of_resources({"gate": 0.5, "read": 1.0, "infer": 2.0, "forward": 1.5, "wait": 3.0})
+    {'read': 1.5, 'compute': 2.0, 'write': 0.0, 'wait': 3.0}
+    """
+    sums = dict.fromkeys((*RESOURCES, "wait"), 0.0)
+    for stage, seconds in stages.items():
+        if stage not in WITHIN and stage != "total":
+            sums[_RESOURCE_OF.get(stage, "compute")] += seconds
+    return sums
+
+
+def binding_resource(seconds: Mapping[str, float]) -> str | None:
+    """Return the resource that took the most seconds; None where none took any.
+
+    >>> binding_resource({"read": 1.5, "compute": 2.0, "write": 0.0})
+    'compute'
+    """
+    most = max(RESOURCES, key=lambda one: seconds.get(one, 0.0))
+    return most if seconds.get(most, 0.0) > 0 else None
 
 
 def device_seconds(record: CaseRecord) -> float:

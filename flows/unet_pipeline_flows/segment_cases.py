@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.futures import PrefectConcurrentFuture
+from prefect.runtime import deployment
 from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
@@ -39,6 +40,8 @@ from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.run_end import AS_ASKED
 from unet_pipeline.runs import Run
 from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
+from unet_pipeline.watching.places import places_of_environment
+from unet_pipeline.watching.watch import NAME, Watch, watching
 from unet_pipeline_flows.attention import call_for_attention, called_if_late
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import Bar
@@ -79,15 +82,22 @@ class TransientError(RuntimeError):
 class CaseWork:
     """What the task runs of one flow run share; opaque to Prefect, which would look into it."""
 
-    def __init__(self, run: Run, executor: Executor) -> None:
-        self.run, self.executor = run, executor
-        self.records = faults_of(run)
+    def __init__(self, run: Run, executor: Executor, watch: Watch) -> None:
+        self.run, self.executor, self.watch = run, executor, watch
+        self.records: list[CaseRecord] = []
         self.stopped: RunStopped | None = None  # by what concerns all cases
         self.tried: dict[str, Tried] = {}  # what became of each case so far
         self.lost: list[Case] = []  # whose workers died: tried once more, alone
         self.taken: list[Case] = []  # by other runs: looked at again when these let go of them
         self.alone = False
         self.begin = perf_counter()
+        watch.begin(run, executor.workers)
+        self.take(faults_of(run))
+
+    def take(self, records: Sequence[CaseRecord]) -> None:
+        """Take records that are ready."""
+        self.records.extend(records)
+        self.watch.take(records)
 
     def segment(self, case: Case) -> Tried:
         """Segment a case by all models, or once more by those that failed."""
@@ -103,7 +113,7 @@ class CaseWork:
 
     def close(self, stopped: RunStopped | None) -> list[RunSummary]:
         """Write table and report of what was done by each model."""
-        return close_models(
+        summaries = close_models(
             self.run,
             self.records,
             seconds=perf_counter() - self.begin,
@@ -111,6 +121,8 @@ class CaseWork:
             stopped=stopped,
             scheduler=f"Prefect {prefect.__version__}",
         )
+        self.watch.end(summaries)
+        return summaries
 
 
 @task(
@@ -153,15 +165,17 @@ def _state_name(records: Tried) -> str:
 
 def segment_cases(settings: SegmentSettings) -> End:
     """Run a task per case, and report."""
-    run = open_segment(settings)
-    with about(run.run_id):
-        return _segment_all(run, settings)
+    name = deployment.name or NAME  # by hand there is no deployment
+    with watching(places_of_environment(), name) as watch:
+        run = open_segment(settings)
+        with about(run.run_id):
+            return _segment_all(run, settings, watch)
 
 
-def _segment_all(run: Run, settings: SegmentSettings) -> End:
+def _segment_all(run: Run, settings: SegmentSettings, watch: Watch) -> End:
     get_run_logger().info("run %s: %s", run.run_id, run.expected)
     with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
-        work = CaseWork(run, executor)
+        work = CaseWork(run, executor, watch)
         with cancellable(work.close):
             _with_progress(work)
             summaries = work.close(work.stopped)
@@ -188,7 +202,7 @@ def _with_progress(work: CaseWork) -> None:
         work.stopped = error
         return
     known = {case.name: found for case in run.cases if (found := run.known_by_all(case))}
-    work.records.extend(chain.from_iterable(known.values()))
+    work.take([*chain.from_iterable(known.values())])
     bar = Bar(
         len(run.cases) + len(run.faults), f"Run {run.run_id}", done=len(run.faults) + len(known)
     )
@@ -200,7 +214,7 @@ def _with_progress(work: CaseWork) -> None:
             called_if_late(run.run_id, expected, lambda: f"{bar.done} of {bar.total} cases done"),
         ):
             for records in _records(work, to_do):
-                work.records.extend(records)
+                work.take(records)
                 bar.advance()
     except RunStopped as error:
         work.stopped = error

@@ -25,6 +25,8 @@ OWN = {  # options that are no settings, and why
     "--all": "of that list",
     "--measure": "whether a plan times this machine",
     "--no-measure": "the same",
+    "--metrics-port": "of this machine, which no form may open",
+    "--metrics-file": "a file of this machine, which no form may name",
 }
 PROGRAM = typer.main.get_command(app)
 

@@ -17,6 +17,7 @@ from unet_pipeline.local.prefect_server import prefect_server
 from unet_pipeline.local.prefect_worker import worker
 from unet_pipeline.storage.links import HOURS
 from unet_pipeline.storage.store import Store, join
+from unet_pipeline.watching.places import FILE
 
 HASTE = {"PREFECT_WORKER_QUERY_SECONDS": "2"}  # a worker asks for runs every ten seconds else
 
@@ -83,7 +84,9 @@ def on_dask(server, copies, s3, tmp_path_factory) -> tuple[dict[str, Any], str]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in s3.server.environment().items():
             patch.setenv(name, value)
-        flow = copies.start(settings, tmp_path_factory.mktemp("planted"), env={HOURS: "1"})
+        folder = tmp_path_factory.mktemp("planted")
+        flow = copies.start(settings, folder, env={HOURS: "1", FILE: str(folder)})
     said, _ = flow.communicate(timeout=280)
     assert flow.returncode == 0, said
+    assert 'how="completed"' in (folder / "segment.prom").read_text()
     return latest_run(server), said

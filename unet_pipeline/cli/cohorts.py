@@ -1,20 +1,32 @@
 """The commands on cohorts: segment and check."""
 
+from collections.abc import Sequence
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import typer
 
 from unet_pipeline.cli.common import print_json, show_files, until_stopped
 from unet_pipeline.cli.generated import from_settings
-from unet_pipeline.cli.options import Json, ListFiles
+from unet_pipeline.cli.options import Json, ListFiles, MetricsFile, MetricsPort
 from unet_pipeline.config import CheckSettings, SegmentSettings
 from unet_pipeline.logs import about
 from unet_pipeline.processes import lasting_imports
+from unet_pipeline.records import CaseRecord, RunSummary
+from unet_pipeline.watching.places import places_of
+
+if TYPE_CHECKING:
+    from unet_pipeline.runs import Run
+    from unet_pipeline.watching.watch import Watch
 
 
 @from_settings
 def segment(
-    settings: SegmentSettings, list_files: ListFiles = False, as_json: Json = False
+    settings: SegmentSettings,
+    list_files: ListFiles = False,
+    as_json: Json = False,
+    metrics_port: MetricsPort = None,
+    metrics_file: MetricsFile = None,
 ) -> None:
     """Segment every volume of a cohort.
 
@@ -26,7 +38,11 @@ def segment(
     """
     if list_files:
         raise typer.Exit(int(bool(show_files(settings, as_json))))
-    raise typer.Exit(_segment(settings, as_json))
+    from unet_pipeline.watching.watch import watching
+
+    with watching(places_of(metrics_port, metrics_file)) as watch:
+        status = _segment(settings, as_json, watch)
+    raise typer.Exit(status)
 
 
 @from_settings
@@ -45,7 +61,7 @@ def check(settings: CheckSettings, list_files: ListFiles = False, as_json: Json 
     raise typer.Exit(_check(settings, as_json))
 
 
-def _segment(settings: SegmentSettings, as_json: bool) -> int:
+def _segment(settings: SegmentSettings, as_json: bool, watch: "Watch") -> int:
     """Run a cohort on the settings' cluster; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.cluster.backends import starting
@@ -63,37 +79,52 @@ def _segment(settings: SegmentSettings, as_json: bool) -> int:
             run = open_segment(settings)
         with about(run.run_id):
             console.err.print(run.expected, highlight=False, markup=False, soft_wrap=True)
-        records = faults_of(run)
+        faults, records = faults_of(run), list[CaseRecord]()
         begin = perf_counter()
-        total = len(run.each) * len(run.cases) + len(records)
+        total = len(run.each) * len(run.cases) + len(faults)
         with about(run.run_id), console.case_progress(total, "Segmenting") as progress:
             executor = opened()
-            for record in records:
+            watch.begin(run, executor.workers)
+
+            def take(record: CaseRecord) -> None:
+                records.append(record)
+                watch.take([record])
                 console.advance(progress, record)
                 print_json(record.as_dict(), when=as_json)
+
+            for record in faults:
+                take(record)
             with until_stopped() as stop:
                 run = with_engine(run, executor)
                 for record in run_segment(run, executor):
-                    records.append(record)
-                    console.advance(progress, record)
-                    print_json(record.as_dict(), when=as_json)
+                    take(record)
             seconds, workers = perf_counter() - begin, executor.workers
         # before the cluster ends: that may take longer than a signal leaves
         summaries = close_models(run, records, seconds=seconds, workers=workers, stopped=stop.why)
-        for summary in summaries:
-            if as_json:
-                print_json(summary.as_dict())
-            else:
-                of_model = [one for one in records if one.model == summary.model]
-                console.out.print(console.cases_table(of_model, summary.model))
-                console.print_summary(summary)
-        if not as_json:
-            console.print_accounting(run.accounting)
+        watch.end(summaries)
+        _print_end(run, records, summaries, as_json)
         if any(summary.stopped for summary in summaries):
             console.say_stopped(summaries[0].stopped)
             stop.go_on()
             return 3
     return 1 if any(summary.counts["quarantined"] for summary in summaries) else 0
+
+
+def _print_end(
+    run: "Run", records: Sequence[CaseRecord], summaries: Sequence[RunSummary], as_json: bool
+) -> None:
+    """Print tables and sums of a run, of each model."""
+    from unet_pipeline import console
+
+    for summary in summaries:
+        if as_json:
+            print_json(summary.as_dict())
+        else:
+            of_model = [one for one in records if one.model == summary.model]
+            console.out.print(console.cases_table(of_model, summary.model))
+            console.print_summary(summary)
+    if not as_json:
+        console.print_accounting(run.accounting)
 
 
 def _check(settings: CheckSettings, as_json: bool) -> int:

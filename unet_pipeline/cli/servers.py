@@ -8,6 +8,7 @@ import typer
 from unet_pipeline.cli.common import request_errors
 from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.storage.links import BASE, HOURS, MOST_HOURS
+from unet_pipeline.watching.places import FILE
 
 PANEL, LINKS = "What runs may name", "Links for a browser"
 
@@ -99,6 +100,15 @@ def up(
             rich_help_panel=LINKS,
         ),
     ] = None,
+    metrics: Annotated[
+        Path | None,
+        typer.Option(
+            "--metrics-folder",
+            metavar="FOLDER",
+            help="Write Prometheus metrics of runs of segment there, a file for each deployment: "
+            "nightly.prom, on-demand.prom.",
+        ),
+    ] = None,
 ) -> None:
     """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it.
 
@@ -114,9 +124,10 @@ def up(
     }  # fmt: skip
     with request_errors():
         told = None if notify is None else Notify(notify, notify_share, notify_factor, notify_hours)
-        links = {BASE: ",".join(link_base)} if link_base else {}
-        links |= {} if link_hours is None else {HOURS: str(link_hours)}
-        raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told, links))
+        more = {BASE: ",".join(link_base)} if link_base else {}
+        more |= {} if link_hours is None else {HOURS: str(link_hours)}
+        more |= {} if metrics is None else {FILE: str(metrics.resolve())}
+        raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told, more))
 
 
 def certificates(

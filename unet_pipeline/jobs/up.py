@@ -89,7 +89,7 @@ def run_up(
     port: int | None = None,
     allow: Mapping[str, Sequence[str]] | None = None,
     notify: Notify | None = None,
-    links: Mapping[str, str] | None = None,
+    variables: Mapping[str, str] | None = None,
 ) -> int:
     """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status.
 
@@ -101,8 +101,9 @@ def run_up(
         What runs may name beside what the environment allows, by kind (``config/allowed.py``).
     notify
         Who is told of what; None for nobody.
-    links
-        Variables that say how a browser reaches outputs (``storage/links.py``).
+    variables
+        Of its runs: how a browser reaches outputs (``storage/links.py``), where metrics go
+        (``watching/places.py``).
 
     Raises
     ------
@@ -114,14 +115,14 @@ def run_up(
     from unet_pipeline.console import err, out
 
     place, begin = home or DEFAULT_HOME, time.time()
-    Links.from_environment({**os.environ, **(links or {})})
+    Links.from_environment({**os.environ, **(variables or {})})
     with ExitStack() as stack:
         stack.enter_context(ends_on_sigterm())
         with err.status("Starting the Prefect server"):
             server = stack.enter_context(prefect_server(place, port, database_of_environment()))
         with err.status("Registering the deployments"):
             told = {} if notify is None else notify.environment
-            env = {**allowing(allow or {}), **(links or {}), **told}
+            env = {**allowing(allow or {}), **(variables or {}), **told}
             polling = stack.enter_context(worker(server, env=env))
             deploy(server)
             if notify is not None:
