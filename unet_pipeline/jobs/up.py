@@ -20,7 +20,7 @@ from unet_pipeline.local.prefect_server import (
     deployment_file,
     prefect_server,
 )
-from unet_pipeline.local.prefect_worker import is_online, worker
+from unet_pipeline.local.prefect_worker import POOL, is_online, worker
 from unet_pipeline.local.processes import Lasting
 from unet_pipeline.local.up_state import Part, UpStatus, is_in_use, read_status
 from unet_pipeline.storage.links import Links
@@ -62,6 +62,7 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     """
     defaults = {**NO_COHORT, "UNET_PIPELINE_TIMEZONE": local_time_zone()}
     given = {name: os.environ[name] for name in defaults if name in os.environ} | {**(cohort or {})}
+    given["UNET_PIPELINE_POOL"] = POOL  # that of its own worker
     named = {"UNET_PIPELINE_IMAGES", "UNET_PIPELINE_OUTPUT"} <= given.keys()
     keep = not named and server.api(NIGHTLY) is not None
     wanted = ["on-demand"] if keep else ["on-demand", "nightly"]
