@@ -56,6 +56,7 @@ for command in (
     layers.layers,
     servers.demo,
     servers.up,
+    servers.arrived,
     servers.certificates,
 ):
     app.command()(command)

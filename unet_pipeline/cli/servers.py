@@ -78,6 +78,13 @@ def up(
     notify_factor: Annotated[
         float, typer.Option(min=0, help="Times what was expected of a run that are late.")
     ] = 2.0,
+    on_arrival: Annotated[
+        str | None,
+        typer.Option(
+            metavar="10m|30s",
+            help="Segment what `unet-pipeline arrived` names, once it was quiet about it so long.",
+        ),
+    ] = None,
     notify_hours: Annotated[float, typer.Option(min=0.01, help="Hours that are long.")] = 12.0,
     link_base: Annotated[
         list[str],
@@ -123,11 +130,44 @@ def up(
         "cluster": cluster, "file": file,
     }  # fmt: skip
     with request_errors():
+        quiet = None if on_arrival is None else _quiet(on_arrival)
         told = None if notify is None else Notify(notify, notify_share, notify_factor, notify_hours)
         more = {BASE: ",".join(link_base)} if link_base else {}
         more |= {} if link_hours is None else {HOURS: str(link_hours)}
         more |= {} if metrics is None else {FILE: str(metrics.resolve())}
-        raise typer.Exit(print_status(home) if status else run_up(home, port, allow, told, more))
+        raise typer.Exit(
+            print_status(home) if status else run_up(home, port, allow, told, more, quiet)
+        )
+
+
+def _quiet(text: str) -> float:
+    from unet_pipeline.durations import seconds_of
+
+    try:
+        return seconds_of(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--on-arrival") from error
+
+
+def arrived(
+    images: Annotated[
+        str, typer.Argument(help="URL or folder of the scans: what segment would be given.")
+    ],
+    home: Annotated[
+        Path | None, typer.Option(help="Folder of the server that up runs. Default: as up's.")
+    ] = None,
+) -> None:
+    """Say that scans have arrived, so that `up --on-arrival` segments them.
+
+    To be called for each file or scan by what brings them. The server is that of
+    PREFECT_API_URL and PREFECT_API_AUTH_STRING, or the one that `up` runs here.
+
+    Example: `unet-pipeline arrived s3://scans/incoming/`
+    """
+    from unet_pipeline.jobs.up import run_arrived
+
+    with request_errors():
+        run_arrived(images, home)
 
 
 def certificates(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.local.arrivals import server_to_tell, start_on_arrival, tell
 from unet_pipeline.local.keeper import Keeper
 from unet_pipeline.local.notifications import Notify, register
 from unet_pipeline.local.password import Password
@@ -91,6 +92,7 @@ def run_up(
     allow: Mapping[str, Sequence[str]] | None = None,
     notify: Notify | None = None,
     variables: Mapping[str, str] | None = None,
+    on_arrival: float | None = None,
 ) -> int:
     """Run server, worker and deployments until Ctrl-C or SIGTERM; return the exit status.
 
@@ -105,6 +107,9 @@ def run_up(
     variables
         Of its runs: how a browser reaches outputs (``storage/links.py``), where metrics go
         (``watching/places.py``).
+    on_arrival
+        Seconds after the last word of scans at a place (``arrived``) at which a run begins there;
+        None for no such runs.
 
     Raises
     ------
@@ -128,6 +133,7 @@ def run_up(
             deploy(server)
             if notify is not None:
                 register(server, notify)
+            start_on_arrival(server, on_arrival)
             _wait_for(polling, server)
         keeper = Keeper(server, polling, _say, begin)
         out.print(f"Prefect page      {server.url}")
@@ -148,6 +154,17 @@ def run_up(
         except KeyboardInterrupt:
             out.print("Stopping")
             return 0
+
+
+def run_arrived(images: str, home: Path | None = None) -> None:
+    """Say to a server that scans have arrived at a place, as ``up --on-arrival`` listens for.
+
+    Raises
+    ------
+    RequestError
+        ``prefect_failed``.
+    """
+    tell(server_to_tell(home or DEFAULT_HOME), images)
 
 
 def _wait_for(polling: Lasting, server: PrefectServer) -> None:

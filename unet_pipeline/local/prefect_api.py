@@ -5,7 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -48,7 +48,10 @@ class PrefectApi:
             return False
 
     def api(
-        self, path: str, body: Mapping[str, Any] | None = None, method: str | None = None
+        self,
+        path: str,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
+        method: str | None = None,
     ) -> Any:
         """Ask the server's API: by default POST with a body, or else GET.
 
