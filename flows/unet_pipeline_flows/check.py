@@ -16,6 +16,7 @@ from unet_pipeline.records import CheckRecord, CheckSummary
 from unet_pipeline.report.check_table import attention_order, check_markdown, check_rows
 from unet_pipeline.report.table import as_code
 from unet_pipeline.storage.filesystems import StorageOptions
+from unet_pipeline_flows.away import await_server
 from unet_pipeline_flows.lifecycle import End, cancellable, ended, run_by_hand, run_checked
 from unet_pipeline_flows.links import show_link
 from unet_pipeline_flows.page import TABLE_ROWS, Bar
@@ -60,6 +61,7 @@ def _check(settings: CheckSettings) -> End:
 
 
 def _publish(summary: CheckSummary, records: list[CheckRecord], options: StorageOptions) -> None:
+    await_server()
     ordered = attention_order(records)
     create_table_artifact(
         table=check_rows(ordered[:TABLE_ROWS]),

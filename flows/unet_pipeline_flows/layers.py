@@ -11,6 +11,7 @@ from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
 from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.store import Store
+from unet_pipeline_flows.away import await_server
 from unet_pipeline_flows.lifecycle import End, ended, run_by_hand, run_checked
 from unet_pipeline_flows.links import show_link, show_picture
 from unet_pipeline_flows.page import Bar
@@ -42,6 +43,7 @@ def _layers(settings: LayersSettings) -> End:
 
 
 def _publish(found: Sequence[LayerRecord], summary: LayersSummary, picture: bytes) -> None:
+    await_server()
     create_table_artifact(
         table=layers_rows(found, summary.names),
         key="layers",

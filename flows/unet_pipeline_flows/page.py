@@ -1,6 +1,7 @@
 """What the flows show on the page of a run while it goes, and at its end."""
 
-import time
+from contextvars import copy_context
+from functools import partial
 from threading import Event, Thread
 from time import monotonic
 from typing import cast
@@ -11,11 +12,11 @@ from prefect.events import emit_event
 from prefect.runtime import flow_run
 
 from unet_pipeline.durations import pace
+from unet_pipeline_flows.away import await_server, lasting
 
 ENDED = "unet-pipeline.run.ended"
 LOOK_SECONDS = 30.0  # between two looks at a bar that does not move
-PAUSE_SECONDS = 2.0  # before a server that is away is asked again
-PATIENCE_SECONDS = 300.0  # with it, at the end of a run
+BAR_SECONDS = 60.0  # for the bar, where the server is there
 TABLE_ROWS = 500  # an artifact is a page of the web page, not the archive: that is a CSV file
 
 
@@ -39,11 +40,9 @@ class Bar:
     def __init__(self, total: int, description: str, *, done: int = 0, unit: str = "cases") -> None:
         self.total, self.done, self.known, self.unit = total, done, done, unit
         self.description, self.begin, self.percent = description, monotonic(), self._percent()
-        self.artifact = cast(
-            UUID, create_progress_artifact(float(self.percent), description=self.said())
-        )
         self.moved, self.over = Event(), False
-        self.thread = Thread(target=self._show, daemon=True)
+        here = copy_context()  # of the flow run, whose bar it is
+        self.thread = Thread(target=here.run, args=(self._show,), daemon=True)
         self.thread.start()
         _BARS.append(self)
 
@@ -62,7 +61,8 @@ class Bar:
         """Wait until it shows how far the run came, but not for ever."""
         self.over = True
         self.moved.set()
-        self.thread.join(PATIENCE_SECONDS)
+        await_server()
+        self.thread.join(BAR_SECONDS)
 
     def said(self) -> str:
         """Say where it is."""
@@ -74,22 +74,20 @@ class Bar:
 
     def _show(self) -> None:
         """Show where it is, each time that it moved and now and then."""
-        shown = -1
+        bar, shown = lasting(self._made), -1
         while not (self.over and shown == self.percent):
             self.moved.wait(LOOK_SECONDS)
             self.moved.clear()
-            shown = self._told()
+            shown = lasting(partial(self._told, bar))
 
-    def _told(self) -> int:
-        """Show where it is, again and again until the server takes it; return the percent."""
-        while True:
-            percent = self.percent
-            try:
-                update_progress_artifact(self.artifact, float(percent), self.said())
-            except Exception:  # whatever a server that goes away, or comes back, says
-                time.sleep(PAUSE_SECONDS)
-            else:
-                return percent
+    def _made(self) -> UUID:
+        return cast(UUID, create_progress_artifact(float(self.percent), description=self.said()))
+
+    def _told(self, bar: UUID) -> int:
+        """Show where it is; return the percent."""
+        percent = self.percent
+        update_progress_artifact(bar, float(percent), self.said())
+        return percent
 
 
 def finish() -> None:
@@ -100,5 +98,6 @@ def finish() -> None:
     """
     while _BARS:
         _BARS.pop().close()
+    await_server()
     if run := flow_run.id:
         emit_event(ENDED, resource={"prefect.resource.id": f"prefect.flow-run.{run}"})

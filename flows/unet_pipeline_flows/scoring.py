@@ -13,6 +13,7 @@ from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline
 from unet_pipeline.report.speed_plot import speed_plot
 from unet_pipeline.report.table import as_code
+from unet_pipeline_flows.away import await_server
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.links import show_link, show_picture
 from unet_pipeline_flows.page import Bar
@@ -37,6 +38,7 @@ def score(settings: Any, open_run: Callable[[Any], Any], run: Run) -> End:
 
 def _publish(evaluation: Evaluation) -> None:
     """Show the table, the summary, the picture and the report on the run's page."""
+    await_server()
     kind, report = evaluation.kind, evaluation.report
     create_table_artifact(
         table=evaluation_rows(evaluation), key=kind, description=headline(evaluation)

@@ -43,6 +43,7 @@ from unet_pipeline.sharing import TAKEN, among_others, is_taken, when_free
 from unet_pipeline.watching.places import places_of_environment
 from unet_pipeline.watching.watch import NAME, Watch, watching
 from unet_pipeline_flows.attention import call_for_attention, called_if_late
+from unet_pipeline_flows.away import await_server
 from unet_pipeline_flows.lifecycle import End, cancellable, ended
 from unet_pipeline_flows.page import Bar
 from unet_pipeline_flows.results import counts_of, publish
@@ -179,6 +180,7 @@ def _segment_all(run: Run, settings: SegmentSettings, watch: Watch) -> End:
         with cancellable(work.close):
             _with_progress(work)
             summaries = work.close(work.stopped)
+    await_server()
     for summary in summaries:
         publish(summary, _of_model(work.records, summary), run.store)
     for summary in summaries:

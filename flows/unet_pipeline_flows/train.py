@@ -14,6 +14,7 @@ from unet_pipeline.report.table import as_code
 from unet_pipeline.texts import shown
 from unet_pipeline.training.card import named_labels
 from unet_pipeline.training.history import History
+from unet_pipeline_flows.away import await_server, is_there
 from unet_pipeline_flows.lifecycle import End, completed, run_by_hand, run_checked
 from unet_pipeline_flows.links import show_picture
 from unet_pipeline_flows.page import Bar
@@ -57,6 +58,10 @@ class _Curves:
         over = len(history.losses) == self.steps
         if not history.losses or (len(history.validations) == self.validations and not over):
             return
+        if over:
+            await_server()
+        elif not is_there():  # it will see the next ones
+            return
         self.validations = len(history.validations)
         labels = [label for one in history.validations for label in one.dice]
         names = named_labels(self.card, 1 + max(labels, default=0))
@@ -65,6 +70,7 @@ class _Curves:
 
 
 def _publish(report: "TrainReport") -> None:
+    await_server()
     rows = [
         {"label": label, "name": shown(report.names.get(label, "")), **one.as_dict()}
         for label, one in report.spread.items()

@@ -1,23 +1,28 @@
 """``kill -9`` of each part of the system in the middle of a run: nothing is lost or done twice."""
 
+import os
 import random
 import secrets
+import signal
 import sys
 import time
 from contextlib import ExitStack
 
 import pytest
 
-from benchmarks.kills.cohort import undisturbed, write_cohort
+from benchmarks.kills.cohort import label_maps, undisturbed, write_cohort
 from benchmarks.kills.copies import Copies
 from benchmarks.kills.rounds import Round, play
-from benchmarks.kills.scenes import PARTS, open_scene
+from benchmarks.kills.scenes import PARTS, ByHand, open_scene
 from benchmarks.kills.site import BUCKET, Site, wait_until
+from benchmarks.kills.victims import Place
+from benchmarks.outage import bar, tasks
 from unet_pipeline.local import keeper
 from unet_pipeline.local.keeper import Keeper
 from unet_pipeline.local.prefect_worker import is_online
 
 CASES, SOAK_CASES, SOAK_KILLS = 12, 60, 20
+AWAY_SECONDS = 8.0
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +74,24 @@ def test_a_run_by_hand_goes_on_when_workers_and_stores_are_killed(site, names, m
         monkeypatch.setattr(PARTS[name][1], "spread", 1.0)
     found = killed(site, *names, times=2)
     assert found.states["Completed"] == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_ends_while_the_server_is_away_waits_for_it(site):
+    """For longer than Prefect's own client asks, which is told to ask twice."""
+    place = Place(str(site.root), env={"PREFECT_CLIENT_MAX_RETRIES": "1"})
+    runs, output = ByHand(site, place), f"away-{secrets.token_hex(4)}"
+    runs.begin(output)
+    wait_until(lambda: label_maps(site.root / output))
+    os.kill(site.server.process.pid, signal.SIGKILL)
+    wait_until(lambda: (site.root / output / "runs").is_dir())  # the report is written
+    time.sleep(AWAY_SECONDS)
+    assert runs.end() is None
+    assert wait_until(runs.end, tick=site.tick) == "Completed", runs.said
+    assert dict(site.states()) == {"Completed": 1}
+    (found,) = site.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    wait_until(lambda: tasks(site, found["id"]) == {"Completed": CASES}, 30)
+    assert bar(site, found["id"]) == 100
 
 
 @pytest.fixture(scope="module")
