@@ -36,6 +36,30 @@ def open_output(path: Path) -> int:
     return descriptor
 
 
+def open_nameless(folder: Path) -> int | None:
+    """Make a file without a name, with the mode of the user's umask; return its descriptor.
+
+    It is gone with its process, unless ``give_name`` is called. None where the system has none.
+    """
+    flag = getattr(os, "O_TMPFILE", 0)
+    if not flag:
+        return None
+    with suppress(OSError):  # not every file system has them
+        descriptor = os.open(folder, flag | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        if (umask := _user_umask()) is not None:
+            os.fchmod(descriptor, 0o666 & ~umask)
+        return descriptor
+    return None
+
+
+def give_name(descriptor: int, path: Path) -> bool:
+    """Give a nameless file a name that nothing has; say whether the system could."""
+    with suppress(OSError):  # a descriptor makes Python follow the link, which it does not else
+        os.link(f"/proc/self/fd/{descriptor}", path, src_dir_fd=descriptor, follow_symlinks=True)
+        return True
+    return False
+
+
 def make_output_folder(path: Path) -> None:
     """Make a folder and those above it that are missing, with the mode of the user's umask."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]

@@ -72,7 +72,8 @@ class Watch:
 
 
 def left_behind(output: Path, temporary: Iterable[Path]) -> list[str]:
-    """Return the leases and signs of an output, and the scratch of some folders."""
-    claims = [str(path.relative_to(output)) for path in output.glob(".unet-pipeline/*/*")]
+    """Return leases, signs and unfinished files of an output, and the scratch of some folders."""
+    below = [*output.glob(".unet-pipeline/*/*"), *output.glob(".*.part")]
+    claims = [str(path.relative_to(output)) for path in below]
     scratch = [path.name for folder in temporary for path in folder.rglob("unet-pipeline-*")]
     return claims + scratch

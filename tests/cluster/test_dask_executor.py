@@ -6,6 +6,7 @@ import time
 
 import dask
 import pytest
+from distributed.comm.core import CommClosedError
 
 from unet_pipeline.cluster import backends, dask_executor
 from unet_pipeline.cluster.backends import open_executor
@@ -69,6 +70,17 @@ def test_a_case_that_kills_its_workers_is_told_apart(executor, caplog):
             executor.result(executor.submit(os._exit, 1))
         assert raised.value.code == "worker_lost"
         assert executor.result(executor.submit(int, "5")) == 5  # by a new worker
+
+
+def lose_a_connection() -> None:
+    """Fail as the fetching of a result does whose scheduler dies, and is there again at once."""
+    raise CommClosedError("Stream is closed")
+
+
+def test_a_connection_that_is_lost_on_the_way_is_not_unforeseen(executor):
+    with pytest.raises(CaseError) as raised:
+        executor.result(executor.submit(lose_a_connection))
+    assert raised.value.code == "worker_lost"
 
 
 def test_work_of_a_cluster_that_was_closed_is_neither_lost_nor_unforeseen():

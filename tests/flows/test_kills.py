@@ -7,15 +7,16 @@ import signal
 import sys
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 
 import pytest
+from flow_runs import latest_run, start_flow
 
-from benchmarks.kills.cohort import label_maps, undisturbed, write_cohort
+from benchmarks.kills.cohort import MODEL, label_maps, request_of, undisturbed, write_cohort
 from benchmarks.kills.copies import Copies
 from benchmarks.kills.rounds import Round, play
-from benchmarks.kills.scenes import PARTS, ByHand, open_scene
+from benchmarks.kills.scenes import PARTS, open_scene
 from benchmarks.kills.site import BUCKET, Site, wait_until
-from benchmarks.kills.victims import Place
 from benchmarks.outage import bar, tasks
 from unet_pipeline.local import keeper
 from unet_pipeline.local.keeper import Keeper
@@ -77,19 +78,21 @@ def test_a_run_by_hand_goes_on_when_workers_and_stores_are_killed(site, names, m
 
 
 @pytest.mark.slow
-def test_a_run_that_ends_while_the_server_is_away_waits_for_it(site):
+def test_a_run_that_ends_while_the_server_is_away_waits_for_it(site, deployed, tmp_path):
     """For longer than Prefect's own client asks, which is told to ask twice."""
-    place = Place(str(site.root), env={"PREFECT_CLIENT_MAX_RETRIES": "1"})
-    runs, output = ByHand(site, place), f"away-{secrets.token_hex(4)}"
-    runs.begin(output)
-    wait_until(lambda: label_maps(site.root / output))
+    hasty = replace(deployed, env={**deployed.env, "PREFECT_CLIENT_MAX_RETRIES": "1"})
+    output = site.root / "away"
+    flow = start_flow(hasty, request_of(str(site.root), "away", str(site.root / MODEL)), tmp_path)
+    wait_until(lambda: label_maps(output))
     os.kill(site.server.process.pid, signal.SIGKILL)
-    wait_until(lambda: (site.root / output / "runs").is_dir())  # the report is written
+    wait_until(lambda: [*output.glob("runs/*/report.html")])
     time.sleep(AWAY_SECONDS)
-    assert runs.end() is None
-    assert wait_until(runs.end, tick=site.tick) == "Completed", runs.said
+    assert flow.poll() is None
+    wait_until(lambda: flow.poll() is not None, tick=site.tick)
+    assert flow.communicate()[0].count("Traceback") == 0
+    assert flow.returncode == 0
     assert dict(site.states()) == {"Completed": 1}
-    (found,) = site.ask("/flow_runs/filter", {"sort": "START_TIME_DESC", "limit": 1})
+    found = latest_run(site.server)
     wait_until(lambda: tasks(site, found["id"]) == {"Completed": CASES}, 30)
     assert bar(site, found["id"]) == 100
 

@@ -262,22 +262,48 @@ Store(StorageOptions(**options)).write(url, b"n" * (int(megabytes) * 2**20))
 """
 
 
-def kill_while_writing(folder, pattern, arguments):
-    """Start a writer, kill -9 it when a file like ``pattern`` appears; say if it was in time."""
-    command = [sys.executable, "-c", WRITER, *arguments]
+def kill_while_writing(begun, arguments, writer=WRITER):
+    """Start a writer, kill -9 it once it has begun to write; say if it was in time."""
+    command = [sys.executable, "-c", writer, *arguments]
     with subprocess.Popen(command, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}) as writer:
         while writer.poll() is None:
-            if any(part.stat().st_size for part in folder.glob(pattern)):
+            if begun(writer.pid):
                 writer.send_signal(signal.SIGKILL)
                 break
             time.sleep(0.001)
     return writer.returncode == -signal.SIGKILL
 
 
-def test_killing_a_local_writer_keeps_the_old_object(tmp_path):
+def has_file_in(folder, pattern):
+    return lambda _pid: any(part.stat().st_size for part in folder.glob(pattern))
+
+
+def has_nameless_file_in(folder):
+    def begun(pid):
+        with suppress(OSError):
+            files = [*Path(f"/proc/{pid}/fd").iterdir()]
+            return any(
+                str(one.readlink()).startswith(f"{folder}/") and one.stat().st_size for one in files
+            )
+        return False
+
+    return begun
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="files without a name are Linux's")
+def test_killing_a_local_writer_keeps_the_old_object_and_leaves_nothing(tmp_path):
     url = str(tmp_path / "x")
     Store().write(url, b"old")
-    assert kill_while_writing(tmp_path, ".*.part", [url, "200"])
+    assert kill_while_writing(has_nameless_file_in(tmp_path), [url, "200"])
+    assert Store().read(url) == b"old"
+    assert [one.name for one in tmp_path.iterdir()] == ["x"]
+
+
+def test_what_a_killed_writer_leaves_is_no_object_where_files_have_names(tmp_path):
+    url = str(tmp_path / "x")
+    Store().write(url, b"old")
+    named = f"import os\nos.__dict__.pop('O_TMPFILE', None)\n{WRITER}"
+    assert kill_while_writing(has_file_in(tmp_path, ".*.part"), [url, "200"], named)
     assert list(tmp_path.glob(".*.part"))
     assert Store().read(url) == b"old"
     assert Store().list_files(str(tmp_path)) == [url]
@@ -289,7 +315,7 @@ def test_killing_an_s3_writer_keeps_the_old_object(s3):
     s3.store.write(url, b"old")
     folder = s3.server.folder / bucket.removeprefix("s3://")
     arguments = [url, "200", s3.endpoint_url, s3.key, s3.secret]
-    assert kill_while_writing(folder, ".rclone_temp_*", arguments)
+    assert kill_while_writing(has_file_in(folder, ".rclone_temp_*"), arguments)
     assert s3.store.read(url) == b"old"
     assert s3.store.list_files(bucket) == [url]
 

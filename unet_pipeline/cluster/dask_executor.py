@@ -10,6 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from distributed import CancelledError, Client, KilledWorker, wait
+from distributed.comm.core import CommClosedError
 
 from unet_pipeline import logs, stopping
 from unet_pipeline.clock import out_of_time
@@ -118,7 +119,7 @@ class DaskExecutor:
             if self._is_over():  # whatever it then says
                 self.monitor.check()
                 raise _cluster_closed() from error
-            if isinstance(error, (KilledWorker, CancelledError)):
+            if isinstance(error, (KilledWorker, CancelledError, CommClosedError)):
                 raise _worker_lost() from error
             raise
 

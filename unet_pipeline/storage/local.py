@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 
-from unet_pipeline.private import make_output_folder, open_output
+from unet_pipeline.private import give_name, make_output_folder, open_nameless, open_output
 
 log = logging.getLogger(__name__)
 
@@ -91,6 +91,7 @@ def write_atomically(
     """Write ``data`` so that ``path`` holds either its old content or all of the new one.
 
     The bytes go to a hidden file beside ``path``, reach the disk, and take its name in one step.
+    On Linux the file has no name until all of it is there, so a process that is killed leaves none.
     Files and new folders have the mode of the umask that the user has.
 
     Parameters
@@ -103,10 +104,7 @@ def write_atomically(
     make_output_folder(path.parent)
     part = path.with_name(f".{secrets.token_hex(8)}{_PART}")
     try:
-        with os.fdopen(open_output(part), "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        _write_part(part, data)
         before()
         if new:
             _take_new_name(part, path)
@@ -117,6 +115,22 @@ def write_atomically(
             part.unlink()
         raise
     _sync_folder(path.parent)
+
+
+def _write_part(part: Path, data: bytes | bytearray | memoryview) -> None:
+    if (descriptor := open_nameless(part.parent)) is not None:
+        with os.fdopen(descriptor, "wb") as file:
+            _fill(file, data)
+            if give_name(descriptor, part):
+                return
+    with os.fdopen(open_output(part), "wb") as file:
+        _fill(file, data)
+
+
+def _fill(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
+    file.write(data)
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _take_new_name(part: Path, path: Path) -> None:
