@@ -3,7 +3,9 @@
 import csv
 import heapq
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, TypeVar
 
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.stored_table import FIRST, Line, StoredTable
@@ -11,7 +13,10 @@ from unet_pipeline.report.table import cell_text, label_order, name_of
 from unet_pipeline.texts import shown
 
 _TEXTS = frozenset({"cut"})  # columns that are no numbers; empty for none
+_LINES_AT_ONCE = 20_000
 _DIGITS = 9  # of a label that is a 32-bit integer
+
+_T = TypeVar("_T")
 
 
 def statistics_csv(
@@ -55,24 +60,39 @@ def statistics_parquet(
         from pyarrow import parquet
     except ImportError:
         return None
-    lines = list(_lines(records, names, before))
-    labels = [int(line.label) if _is_label(line.label) else None for line in lines]
-    table = {
-        "case": pa.array([shown(line.case) for line in lines], pa.string()),
-        "label": pa.array(labels, pa.int32()),
-        "name": pa.array([line.name for line in lines], pa.string()),
+    columns = _columns(records, before)
+    texts = _TEXTS | {
+        column
+        for line in _lines(records, names, before)
+        for column, value in line.values.items()
+        if isinstance(value, str)
     }
-    for column in _columns(records, before):
-        values = [line.values.get(column) for line in lines]
-        if column in _TEXTS or any(isinstance(value, str) for value in values):
-            texts = ["" if value is None else shown(str(value)) for value in values]
-            table[shown(column)] = pa.array(texts, pa.string())
-        else:
-            numbers = [None if value is None else float(value) for value in values]
-            table[shown(column)] = pa.array(numbers, pa.float64())
+    schema = pa.schema(
+        [("case", pa.string()), ("label", pa.int32()), ("name", pa.string())]
+        + [(shown(one), pa.string() if one in texts else pa.float64()) for one in columns]
+    )
     out = io.BytesIO()
-    parquet.write_table(pa.table(table), out, compression="zstd")
+    with parquet.ParquetWriter(out, schema, compression="zstd") as writer:
+        # in parts, for the lines of a large archive as objects are much larger than their table
+        for part in _batched(_lines(records, names, before), _LINES_AT_ONCE):
+            writer.write_batch(pa.record_batch(_arrays(part, columns, texts), schema=schema))
     return out.getvalue()
+
+
+def _arrays(lines: Sequence[Line], columns: Sequence[str], texts: Container[str]) -> list[Any]:
+    """Return the values of each column of some lines, as Parquet has them."""
+    arrays: list[Any] = [
+        [shown(line.case) for line in lines],
+        [int(line.label) if _is_label(line.label) else None for line in lines],
+        [line.name for line in lines],
+    ]
+    for column in columns:
+        values = [line.values.get(column) for line in lines]
+        if column in texts:
+            arrays.append(["" if value is None else shown(str(value)) for value in values])
+        else:
+            arrays.append([None if value is None else float(value) for value in values])
+    return arrays
 
 
 def _columns(records: Sequence[CaseRecord], before: Sequence[StoredTable]) -> list[str]:
@@ -91,6 +111,12 @@ def _lines(
         for label in sorted(record.statistics, key=label_order)
     )
     return heapq.merge(own, *(table.lines() for table in before), key=lambda line: line.case)
+
+
+def _batched(items: Iterable[_T], size: int) -> Iterator[list[_T]]:
+    left = iter(items)
+    while part := list(islice(left, size)):
+        yield part
 
 
 def _is_label(text: str) -> bool:
