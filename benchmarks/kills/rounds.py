@@ -4,7 +4,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,9 +16,10 @@ from benchmarks.kills.scenes import Scene
 from benchmarks.kills.site import wait_until
 from benchmarks.kills.watch import Watch, left_behind
 
-STUCK_SECONDS = 420.0  # without a finished case, or an end
+STUCK_SECONDS = 900.0  # without a finished case, or an end
 SETTLE_SECONDS = 10.0  # in which workers of others remove their scratch
 PAUSE_SECONDS = 0.05
+MOST_IN_VAIN = 3  # kills in a row between which no case is finished
 MOST_UNEXPLAINED = 3  # runs in a row that end badly where nothing was killed
 
 
@@ -76,7 +77,7 @@ def play(scene: Scene, rng: random.Random, most: int) -> Round:
     """Run over the cohort until all is done, and kill a part up to ``most`` times."""
     before = set(left_behind(Path(), [scene.site.temporary]))
     output, begin = f"out-{uuid4().hex[:8]}", time.monotonic()
-    watch = Watch(scene.site.root / output)
+    watch = Watch(scene.site.root / output, len(scene.site.wanted))
     try:
         moments = _disturb(scene, rng, most, output, watch)
     finally:
@@ -124,7 +125,7 @@ def _disturb(
                 )
             counted, due = len(kills), 0.0
             scene.runs.begin(output)
-        elif len(kills) < most and (pid := scene.victim.pid(scene.runs.pid)):
+        elif _may_kill(kills, most, watch) and (pid := scene.victim.pid(scene.runs.pid)):
             now = time.monotonic()
             if not due:
                 since, due = now, now + rng.uniform(0, scene.victim.spread)
@@ -136,6 +137,13 @@ def _disturb(
                 due = 0.0
         else:
             due = 0.0
+
+
+def _may_kill(kills: Sequence[tuple[float, float, int]], most: int, watch: Watch) -> bool:
+    """Say whether to kill on: a run that is never let come to a case never comes to its end."""
+    last = kills[-MOST_IN_VAIN:]
+    in_vain = len(last) == MOST_IN_VAIN and last[0][2] == len(watch.finished) < watch.cases
+    return len(kills) < most and not in_vain
 
 
 def _patience(watch: Watch) -> Callable[[], None]:

@@ -20,12 +20,15 @@ class Watch:
 
     Attributes
     ----------
+    cases
+        How many there are.
     finished
         Of each case: the moments (``time.monotonic``) at which a finished record was first seen,
         by the digests of the records.
     """
 
     output: Path
+    cases: int
     finished: dict[str, dict[str, float]] = field(default_factory=dict)
     _known: dict[str, tuple[int, int]] = field(default_factory=dict)
     _over: Event = field(default_factory=Event)

@@ -80,7 +80,7 @@ def lose_a_connection() -> None:
 def test_a_connection_that_is_lost_on_the_way_is_not_unforeseen(executor):
     with pytest.raises(CaseError) as raised:
         executor.result(executor.submit(lose_a_connection))
-    assert raised.value.code == "worker_lost"
+    assert raised.value.code == "scheduler_lost"
 
 
 def test_work_of_a_cluster_that_was_closed_is_neither_lost_nor_unforeseen():

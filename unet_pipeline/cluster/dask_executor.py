@@ -40,6 +40,8 @@ class DaskExecutor:
         The calls of the case that this executor is for.
     name
         Name under which workers do these calls (``stopping.py``).
+    connection
+        To the scheduler, as it was when the case began.
     """
 
     client: Client
@@ -49,10 +51,12 @@ class DaskExecutor:
     deadline: float | None = None
     case: CaseCalls | None = None
     name: str = field(default_factory=lambda: uuid4().hex)
+    connection: Any = None
 
     def for_case(self, seconds: float) -> "DaskExecutor":
         """Return an executor for one case, whose calls may take ``seconds`` while they run."""
-        return replace(self, case=CaseCalls(self.client, self.monitor, seconds, self.threads))
+        calls = CaseCalls(self.client, self.monitor, seconds, self.threads)
+        return replace(self, case=calls, connection=self.client.scheduler_comm)
 
     def give_up(self) -> None:
         """Let go of the calls of a case that are not finished, so that they take no slot."""
@@ -119,7 +123,9 @@ class DaskExecutor:
             if self._is_over():  # whatever it then says
                 self.monitor.check()
                 raise _cluster_closed() from error
-            if isinstance(error, (KilledWorker, CancelledError, CommClosedError)):
+            if self._is_cut_off(error):
+                raise _scheduler_lost() from error
+            if isinstance(error, (KilledWorker, CancelledError)):
                 raise _worker_lost() from error
             raise
 
@@ -131,6 +137,13 @@ class DaskExecutor:
             while not self.monitor.is_closed and self.monitor.lost is None:
                 sleep(0.1)  # the monitor will say which of the two
         return self.monitor.is_closed or self.monitor.lost is not None
+
+    def _is_cut_off(self, error: Exception) -> bool:
+        """Say whether the scheduler was lost meanwhile, and all that it knew; another is there."""
+        if isinstance(error, (CommClosedError, ConnectionError)):
+            return True
+        cancelled = isinstance(error, CancelledError)
+        return cancelled and self.connection not in (None, self.client.scheduler_comm)
 
     def _check(self) -> None:
         self.monitor.check()
@@ -156,6 +169,15 @@ def _worker_lost() -> CaseError:
         found="workers that died while they worked on this case",
         wanted="a worker that finishes it",
         remedy="Look at the workers' memory and logs; a smaller --tile needs less",
+    )
+
+
+def _scheduler_lost() -> CaseError:
+    return CaseError(
+        "scheduler_lost",
+        found="a scheduler that was lost while this case was under way, and all that it knew",
+        wanted="a scheduler that stays",
+        remedy="Look at its log, then run again: cases that are finished are skipped",
     )
 
 
