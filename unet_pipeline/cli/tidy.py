@@ -1,5 +1,7 @@
 """The command ``tidy``: what runs have left behind."""
 
+from collections import Counter
+
 import typer
 from rich.text import Text
 
@@ -16,7 +18,7 @@ def tidy(settings: TidySettings, as_json: Json = False) -> None:
 
     A run folder goes that is none of the newest (`--keep`), is old (`--older-than`), and holds the
     report of a run and nothing else; never one whose table has numbers that no later table has.
-    Label maps and their records stay.
+    Label maps and their records stay. With `--flow-runs` also Prefect's old runs go.
 
     Example: `unet-pipeline tidy s3://results/ --keep 30 --older-than 90d --yes`
     """
@@ -35,14 +37,17 @@ def _tidy(settings: TidySettings, as_json: bool) -> int:
         found.append(one)
         print_json(one.as_dict(), when=as_json)
         if not as_json:
-            size = f"{one.files} files, {bytes_text(one.bytes)}"
-            console.out.print(Text(f"{verb}  {one.place}  {size}"), soft_wrap=True)
+            size = f"  {one.files} files, {bytes_text(one.bytes)}"
+            size = "" if one.kind == "flow run" else size
+            console.out.print(Text(f"{verb}  {one.place}{size}"), soft_wrap=True)
     summary = close_tidy(run, found)
     if as_json:
         print_json(summary.as_dict())
         return 0
-    runs = sum(one.kind == "run" for one in found)
-    said = f"{runs} run folders and {len(found) - runs} of scratch, {bytes_text(summary.bytes)}"
+    kinds = Counter(one.kind for one in found)
+    said = f"{kinds['run']} run folders and {kinds['scratch']} of scratch"
+    said += f", {bytes_text(summary.bytes)}"
+    said += f", {kinds['flow run']} flow runs" if settings.flow_runs else ""
     kept = ", ".join(f"{count} {reason}" for reason, count in summary.kept.items())
     console.out.print(f"{said}; run folders that stay: {kept or 'none'}", soft_wrap=True)
     if found and not settings.yes:

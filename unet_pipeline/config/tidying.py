@@ -27,6 +27,11 @@ class TidySettings(Settings):
         description="Folder that runs have their scratch in, as --scratch of segment says. "
         "Default: the system's folder for temporary files.",
     )
+    flow_runs: bool = Field(
+        False,
+        description="Also old flow runs of a Prefect server: the one that up runs here, or that of "
+        "PREFECT_API_URL. The newest stay here, too, and so does what has not ended.",
+    )
     yes: bool = Field(False, description="Remove it. Default: only say what would be removed.")
     storage: Access = AccessSettings()
 

@@ -1,4 +1,4 @@
-"""``tidy``: old folders of runs, and scratch of killed ones. Says what, and removes it on request.
+"""``tidy``: old folders of runs, scratch of killed ones, old flow runs. Says what, and removes it.
 
 Label maps and their records are results and never touched, and so is the index of finished cases.
 """
@@ -14,6 +14,10 @@ from typing import Any, Literal
 from unet_pipeline.archive import needed_runs
 from unet_pipeline.config import TidySettings
 from unet_pipeline.durations import seconds_of
+from unet_pipeline.local.arrivals import server_to_tell
+from unet_pipeline.local.old_flow_runs import OldRun, ended_runs, remove_run
+from unet_pipeline.local.prefect_api import PrefectApi
+from unet_pipeline.local.up_state import DEFAULT_HOME
 from unet_pipeline.scratch import find_abandoned, remove_abandoned
 from unet_pipeline.storage.run_folders import RunFolder, list_run_folders
 from unet_pipeline.storage.store import Store, join
@@ -25,9 +29,9 @@ _CASES = "cases.json"  # what ``view`` opens the latest of
 
 @dataclass(frozen=True)
 class Tidied:
-    """What is removed, or would be: a folder, and how much lies in it."""
+    """What is removed, or would be: a folder, and how much lies in it; or a flow run."""
 
-    kind: Literal["run", "scratch"]
+    kind: Literal["run", "scratch", "flow run"]
     place: str
     files: int
     bytes: int
@@ -49,6 +53,8 @@ class TidyRun:
         Number of run folders that stay, by the reason.
     scratch
         Folder of scratch; left in it by killed processes: ``abandoned``.
+    server, flow_runs
+        Prefect's server, and its old runs; None where they were not asked for.
     """
 
     settings: TidySettings
@@ -57,6 +63,8 @@ class TidyRun:
     kept: Mapping[Reason, int]
     scratch: Path
     abandoned: tuple[Path, ...]
+    server: PrefectApi | None = None
+    flow_runs: tuple[OldRun, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -89,7 +97,7 @@ def open_tidy(settings: TidySettings) -> TidyRun:
     Raises
     ------
     RequestError
-        For storage that cannot be reached.
+        For storage that cannot be reached, and ``prefect_failed`` for such a server.
     """
     store = open_store(settings.storage)
     store.check_reachable(settings.output)
@@ -104,7 +112,12 @@ def open_tidy(settings: TidySettings) -> TidyRun:
         else:
             kept[reason] += 1
     scratch = Path(settings.scratch or tempfile.gettempdir())
-    return TidyRun(settings, store, tuple(old), kept, scratch, tuple(find_abandoned(scratch)))
+    server, runs = None, list[OldRun]()
+    if settings.flow_runs:
+        server = server_to_tell(DEFAULT_HOME)
+        runs = ended_runs(server, before, settings.keep)
+    found = tuple(find_abandoned(scratch))
+    return TidyRun(settings, store, tuple(old), kept, scratch, found, server, tuple(runs))
 
 
 def run_tidy(run: TidyRun) -> Iterator[Tidied]:
@@ -119,6 +132,11 @@ def run_tidy(run: TidyRun) -> Iterator[Tidied]:
     for path in gone:
         of_files = sizes.get(path, [])
         yield Tidied("scratch", str(path), len(of_files), sum(of_files))
+    if run.server is None:
+        return
+    for one in run.flow_runs:
+        if not run.settings.yes or remove_run(run.server, one):
+            yield Tidied("flow run", f"{run.server.url}/runs/flow-run/{one.id}", 0, 0)
 
 
 def close_tidy(run: TidyRun, found: Iterable[Tidied]) -> TidySummary:

@@ -23,12 +23,11 @@ from unet_pipeline.local.prefect_server import (
 )
 from unet_pipeline.local.prefect_worker import POOL, is_online, worker
 from unet_pipeline.local.processes import Lasting
-from unet_pipeline.local.up_state import Part, UpStatus, is_in_use, read_status
+from unet_pipeline.local.up_state import DEFAULT_HOME, Part, UpStatus, is_in_use, read_status
 from unet_pipeline.storage.links import Links
 
 log = logging.getLogger(__name__)
 
-DEFAULT_HOME = Path.home() / ".unet-pipeline" / "prefect"
 NIGHTLY = "/deployments/name/segment/nightly"
 OLD_ENTRYPOINTS = {  # of deployments as they were registered before flows had their jobs' names
     f"flows.{name}.{name}"

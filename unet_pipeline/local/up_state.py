@@ -16,6 +16,7 @@ from unet_pipeline.local.prefect_server import PrefectServer
 from unet_pipeline.local.prefect_worker import runs_under_way
 from unet_pipeline.local.processes import Lasting
 
+DEFAULT_HOME = Path.home() / ".unet-pipeline" / "prefect"
 FILE, LOCK = "up.json", "lock"
 
 
