@@ -4,12 +4,14 @@ The flow is thin: the package checks, many cases at once; the page shows how far
 """
 
 from time import perf_counter
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.config import CheckSettings
+from unet_pipeline.config.form import AsForm
 from unet_pipeline.errors import RunStopped
 from unet_pipeline.processes import lasting_imports
 from unet_pipeline.records import CheckRecord, CheckSummary
@@ -25,12 +27,12 @@ from unet_pipeline_flows.page import TABLE_ROWS, Bar
 @flow(
     name="check",
     description="Check the geometry of a cohort's images, and whether masks lie on them.",
-    validate_parameters=True,
+    validate_parameters=False,  # lifecycle.run_checked does, and says it in one sentence
     persist_result=False,
 )
-def check(settings: CheckSettings) -> End:
+def check(settings: Annotated[CheckSettings, AsForm(CheckSettings)]) -> End:
     """Check the request, then every case, and report."""
-    return run_checked(settings, _check)
+    return run_checked(settings, _check, CheckSettings)
 
 
 def _check(settings: CheckSettings) -> End:

@@ -1,11 +1,13 @@
 """A look inside a network as a Prefect flow: probes and replaced layers, on a cohort with masks."""
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.config import LayersSettings
+from unet_pipeline.config.form import AsForm
 from unet_pipeline.evaluation.layer_records import LayerRecord, LayersSummary
 from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.layers_table import layers_markdown, layers_rows
@@ -20,12 +22,12 @@ from unet_pipeline_flows.page import Bar
 @flow(
     name="layers",
     description="Say what each layer of a network knows, and what is lost without it.",
-    validate_parameters=True,
+    validate_parameters=False,  # lifecycle.run_checked does, and says it in one sentence
     persist_result=False,
 )
-def layers(settings: LayersSettings) -> End:
+def layers(settings: Annotated[LayersSettings, AsForm(LayersSettings)]) -> End:
     """Check the request, look into the layers, and report."""
-    return run_checked(settings, _layers)
+    return run_checked(settings, _layers, LayersSettings)
 
 
 def _layers(settings: LayersSettings) -> End:

@@ -17,11 +17,13 @@ from pydantic import BaseModel, ValidationError
 
 from unet_pipeline import logs, stopping
 from unet_pipeline.config.allowed import Allowed
+from unet_pipeline.config.form import request_of
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import PipelineError, RequestError, RunStopped
 from unet_pipeline.storage.links import Links
 from unet_pipeline.storage.outage import is_of_store
 from unet_pipeline_flows.page import finish
+from unet_pipeline_flows.saved import saved
 
 STOPPED, AS_ASKED = "StoppedByFault", "StoppedAsAsked"
 
@@ -44,12 +46,21 @@ class Result(Protocol):
         """Return it as plain JSON types."""
 
 
-def run_checked(settings: Settings, work: Callable[[Settings], End]) -> End:
-    """Check a request, do the work, and return how it ended; a fault becomes the run's state."""
+def run_checked(
+    given: Settings | Mapping[str, Any], work: Callable[[Settings], End], kind: type[Settings]
+) -> End:
+    """Check a request, do the work, and return how it ended; a fault becomes the run's state.
+
+    Parameters
+    ----------
+    given
+        What a run form was filled with; or the settings themselves.
+    """
     logging.getLogger("unet_pipeline").setLevel(logging.INFO)
     if logs.in_json():
         logs.use_json()
     try:
+        settings = given if isinstance(given, kind) else request_of(kind, dict(given), saved)
         end = work(check_request(settings))
     except PipelineError as error:
         end = _failed(error)

@@ -4,10 +4,13 @@ Tasks pass no volumes: a task calls one function of the package, which puts tile
 cluster. The flow runs the same from the Prefect page, from a schedule and as plain Python.
 """
 
+from typing import Annotated
+
 from prefect import flow
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from unet_pipeline.config import SegmentSettings
+from unet_pipeline.config.form import AsForm
 from unet_pipeline.processes import lasting_imports
 from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
 
@@ -16,12 +19,12 @@ from unet_pipeline_flows.lifecycle import End, run_by_hand, run_checked
     name="segment",
     description="Segment every volume of a cohort and write label maps, sidecars and a report.",
     task_runner=ThreadPoolTaskRunner(),  # type: ignore[arg-type]
-    validate_parameters=True,
+    validate_parameters=False,  # lifecycle.run_checked does, and says it in one sentence
     persist_result=False,
 )
-def segment(settings: SegmentSettings) -> End:
+def segment(settings: Annotated[SegmentSettings, AsForm(SegmentSettings)]) -> End:
     """Check the request, run a task per case, and report."""
-    return run_checked(settings, _segment)
+    return run_checked(settings, _segment, SegmentSettings)
 
 
 def _segment(settings: SegmentSettings) -> End:

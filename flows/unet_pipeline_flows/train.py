@@ -3,12 +3,13 @@
 A run that was killed is gone on with by starting it again with the same settings.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
 from unet_pipeline.config import TrainSettings
+from unet_pipeline.config.form import AsForm
 from unet_pipeline.processes import lasting_imports
 from unet_pipeline.report.table import as_code
 from unet_pipeline.texts import shown
@@ -26,12 +27,12 @@ if TYPE_CHECKING:  # imports torch
 @flow(
     name="train",
     description="Train a network on image and mask pairs, and write it as a bundle.",
-    validate_parameters=True,
+    validate_parameters=False,  # lifecycle.run_checked does, and says it in one sentence
     persist_result=False,
 )
-def train(settings: TrainSettings) -> End:
+def train(settings: Annotated[TrainSettings, AsForm(TrainSettings)]) -> End:
     """Train, show how it goes, and report."""
-    return run_checked(settings, _train)
+    return run_checked(settings, _train, TrainSettings)
 
 
 def _train(settings: TrainSettings) -> End:

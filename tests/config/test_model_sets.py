@@ -115,7 +115,11 @@ def test_a_flow_goes_on_with_the_models_that_it_asked_about(tmp_path, monkeypatc
     """The file is not read again: who changes it meanwhile changes nothing."""
     monkeypatch.setenv("UNET_PIPELINE_ALLOW_PREFIXES", f"s3://scans,s3://results,{tmp_path}")
     seen = []
-    run_checked(asked("models: [a, b]", str(tmp_path)), lambda settings: seen.append(settings))
+    run_checked(
+        asked("models: [a, b]", str(tmp_path)),
+        lambda settings: seen.append(settings),
+        SegmentSettings,
+    )
     (request,) = seen
     assert (request.model, request.also) == (f"{tmp_path}/a", (f"{tmp_path}/b",))
     assert with_models(request, STORE) is request

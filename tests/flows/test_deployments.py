@@ -181,7 +181,8 @@ def test_the_nightly_page_and_its_run_form_in_a_browser(deployed):
         page.goto(page_of_nightly)
         page.get_by_text("01:30 AM every day").first.wait_for(timeout=60_000)
         page.goto(f"{page_of_nightly}/run")
-        page.get_by_text("Share of a window that overlaps").first.wait_for(timeout=60_000)
+        page.get_by_text("Windows and tiles").first.wait_for(timeout=60_000)
         shown = page.inner_text("body")
-    for words in ("Prefix that label maps", "Dask processes on this machine", "AWS variables"):
+    for words in ("Prefix that label maps", "Where the work runs", "AWS variables"):
         assert words in shown
+    assert "Share of a window that overlaps" not in shown  # folded

@@ -6,6 +6,9 @@ from pydantic import Field, model_validator
 
 from unet_pipeline.choices import OtherRuns, OutputLayout
 from unet_pipeline.config.fields import (
+    OF_LABEL_MAPS,
+    OF_MASKS,
+    OF_NETWORK,
     ConfidenceWish,
     IgnorePostprocessing,
     Images,
@@ -38,6 +41,7 @@ from unet_pipeline.config.parts import (
 )
 from unet_pipeline.config.stops import StopSettings
 
+_SEVERAL, _EARLIER = Option(panel="Several models"), Option(panel="Earlier results")
 NOWHERE = "memory://nothing"  # an output of those who write none
 Gate = Annotated[GateSettings, Field(description="Which cases are refused; a look at the voxels.")]
 
@@ -61,7 +65,7 @@ class CheckSettings(Settings):
         description="Prefix below which the files are written that --remedies put right (reorient, "
         "if none is named), with a manifest of all sound cases that segment takes as IMAGES. Sound "
         "files stay where they are: segment then needs --allow and their prefix, which is printed "
-        "at the end.",
+        "at the end. Default: none is written.",
     )
     gate: Gate = GateSettings()
     cluster: Annotated[
@@ -92,15 +96,17 @@ class SegmentSettings(Settings):
     model: Model
     output: Place = Field(description="Prefix that label maps, sidecars and reports go to.")
     masks: Url | None = Field(
-        None, description="Reference masks, found by name; Dice is reported where there is one."
+        None,
+        description="Reference masks, found by name; Dice is reported where there is one. "
+        "Default: none.",
     )
     mask_pattern: MaskPattern = None
-    require_masks: bool = Field(
+    require_masks: Annotated[bool, OF_MASKS] = Field(
         False,
         description="Quarantine a case whose mask is missing or at fault. Default: it is "
         "segmented, its Dice is not reported, and the fault of the mask is named.",
     )
-    depth: Annotated[str | None, Option(metavar="1..n|mean|adaptive")] = Field(
+    depth: Annotated[str | None, Option(metavar="1..n|mean|adaptive"), OF_NETWORK] = Field(
         None,
         pattern=r"^([1-9]\d*|mean|adaptive)$",
         description="Depth of a nested U-Net (UNet++) with deep supervision: 1 is the shallowest "
@@ -118,68 +124,68 @@ class SegmentSettings(Settings):
         description="Labels to have, by number or name: all others become background, after "
         "--postprocess. The same as --postprocess keep:LABELS at the end. Default: all.",
     )
-    also: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True)] = Field(
+    also: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True), _SEVERAL] = Field(
         (),
         title="Further models",
         description="Another model over the same volumes, of which each is read and decoded once. "
         "The results of each model then go to a folder of its name below the output. May be given "
         "again.",
     )
-    ensemble: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True)] = Field(
+    ensemble: Annotated[tuple[Place, ...], Option(metavar="BUNDLE", repeat=True), _SEVERAL] = Field(
         (),
         title="Further members",
         description="Another network for the same labels: its scores and those of --model are "
         "averaged in each window, as those of folds are, and decide one label map. All but the "
         "network must be the same. May be given again.",
     )
-    within: Annotated[str | None, Option(metavar="LABEL:MM")] = Field(
+    within: Annotated[str | None, Option(metavar="LABEL:MM"), _SEVERAL] = Field(
         None,
         title="Within a region",
         pattern=r"^[^:]+:\d{1,4}(\.\d{1,3})?(mm)?$",
         max_length=1000,
         description="Let the models of --also look only around labels of the first one: liver:20 "
         "is the box of the liver and 20 mm on each side. Outside of it their label maps are "
-        "background.",
+        "background. Default: they look everywhere.",
     )
-    combine: bool = Field(
+    combine: Annotated[bool, _SEVERAL] = Field(
         False,
         description="Write one label map of all models, too, in the folder combined: where two "
         "have a label, the model that is named first counts.",
     )
     output_format: LabelFormat = "nifti"
-    output_layout: OutputLayout = Field(
+    output_layout: Annotated[OutputLayout, OF_LABEL_MAPS] = Field(
         "auto",
         description="Names of the label maps. simple: the image's, with _dseg. bids: derivatives "
         "of the BIDS tree that the images are, with what BIDS asks for beside them. auto: bids for "
         "a BIDS tree; simple where the output has simple names already, and for OME-Zarr.",
     )
     confidence: ConfidenceWish = "numbers"
-    resume: bool = Field(
+    resume: Annotated[bool, _EARLIER] = Field(
         True, description="Skip cases whose input, weights and settings have not changed."
     )
-    verify: bool = Field(
+    verify: Annotated[bool, _EARLIER] = Field(
         False,
         description="Read the records of all finished cases, and files of which the store keeps "
         "no etag, and believe neither listings nor the index of the run before.",
     )
-    other_runs: OtherRuns = Field(
+    other_runs: Annotated[OtherRuns, _EARLIER] = Field(
         "share",
         title="Where another run is at work",
         description="What to do where another run works on the same output. share: each case is "
         "done by one of them. wait: begin when it has ended. refuse: do not begin.",
     )
-    replace: bool = Field(
+    replace: Annotated[bool, _EARLIER] = Field(
         False,
         description="Let label maps of this model take the place of those that another one made. "
         "Default: such a request is refused.",
     )
-    version_name: Annotated[str | None, Option(metavar="NAME")] = Field(
+    version_name: Annotated[str | None, Option(metavar="NAME"), _EARLIER] = Field(
         None,
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Folder below the output that everything goes to, so that several models have "
         "their results beside each other. Default: the output itself.",
     )
-    compare_with: Annotated[Url | None, Option(metavar="URL")] = Field(
+    compare_with: Annotated[Url | None, Option(metavar="URL"), _EARLIER] = Field(
         None,
         description="Output of an earlier run, of another model or version: at the end the label "
         "maps are held against those there, as differences does. Default: none.",

@@ -7,6 +7,8 @@ from pydantic import ConfigDict, Field
 
 from unet_pipeline.choices import Plane
 from unet_pipeline.config.fields import (
+    OF_CHANCE,
+    OF_NETWORK,
     IgnorePostprocessing,
     Images,
     LabelFormat,
@@ -40,6 +42,8 @@ from unet_pipeline.config.parts import (
     WorkerSettings,
 )
 
+_MEASURED, _PICTURES = Option(panel="What is measured"), Option(panel="Pictures")
+_ADAPTIVE = Option(panel="Adaptive depth")
 NAMED = re.compile(r"(?P<name>[A-Za-z0-9][A-Za-z0-9._+-]*)=(?P<model>.+)")  # a bundle with a name
 
 
@@ -65,7 +69,7 @@ class ScoringSettings(Settings):
     resamples: int = Field(
         2000, ge=200, le=100_000, description="Cohorts drawn anew from the cases (bootstrap)."
     )
-    seed: int = Field(0, ge=0, description="Seed of the draws.")
+    seed: int = Field(0, ge=0, description="Seed of these draws, any whole number.")
 
 
 Scoring = Annotated[ScoringSettings, Field(description="How label maps are scored.")]
@@ -100,8 +104,10 @@ class DepthsSettings(Settings):
     tolerance: float = Field(
         0.005, ge=0.0, lt=1.0, description="Mean Dice that may be lost against the best depth."
     )
-    adaptive: bool = Field(True, description="Calibrate adaptive depth, and score it, too.")
-    adaptive_loss: float = Field(
+    adaptive: Annotated[bool, _ADAPTIVE] = Field(
+        True, description="Calibrate adaptive depth, and score it, too."
+    )
+    adaptive_loss: Annotated[float, _ADAPTIVE] = Field(
         0.002,
         ge=0.0,
         lt=1.0,
@@ -229,40 +235,48 @@ class LayersSettings(Settings):
         description="Layers to look into: names of modules, or patterns such as upcat_0_*. "
         "Default: the blocks of the network.",
     )
-    depth: int | None = Field(
+    depth: Annotated[int | None, OF_NETWORK] = Field(
         None, ge=1, description="Depth of a nested U-Net to look into. Default: all of it."
     )
     trust: Trust = False
     ignore_postprocessing: IgnorePostprocessing = False
-    fit_cases: int = Field(4, ge=1, description="Cases that means and probes are fitted on.")
-    score_cases: int = Field(6, ge=1, description="Other cases, that everything is scored on.")
-    windows: int = Field(
+    fit_cases: Annotated[int, _MEASURED] = Field(
+        4, ge=1, description="Cases that means and probes are fitted on."
+    )
+    score_cases: Annotated[int, _MEASURED] = Field(
+        6, ge=1, description="Other cases, that everything is scored on."
+    )
+    windows: Annotated[int, _MEASURED] = Field(
         4,
         ge=1,
         le=512,
         description="Windows of a case at most: of a larger one the block with most foreground is "
         "looked at.",
     )
-    groups: int = Field(
+    groups: Annotated[int, _MEASURED] = Field(
         4,
         ge=0,
         le=64,
         description="Channel groups of each layer that are also replaced one by one. 0: none.",
     )
-    voxels: int = Field(
+    voxels: Annotated[int, _MEASURED] = Field(
         12_000,
         ge=100,
         le=1_000_000,
         description="Voxels that the probes are fitted on, equally many of each label.",
     )
-    view: Plane = Field("axial", description="Plane of the feature-map pictures.")
-    slices: tuple[NotNegativeInt, ...] = Field(
+    view: Annotated[Plane, _PICTURES] = Field(
+        "axial", description="Plane of the feature-map pictures."
+    )
+    slices: Annotated[tuple[NotNegativeInt, ...], _PICTURES] = Field(
         (),
         description="Slices of the feature-map pictures, as voxels of the model grid of the first "
         "scored case. Default: the one with most foreground.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the split and of the drawn voxels.")
-    threads: Threads = None
+    seed: Annotated[int, OF_CHANCE] = Field(
+        0, ge=0, description="Seed of the split and of the drawn voxels."
+    )
+    threads: Annotated[Threads, OF_CHANCE] = None
     gate: Remedies = RemedySettings()
     limits: CaseLimits = Limits()
     storage: Storage = StorageSettings()

@@ -36,6 +36,10 @@ def _without_secret(value: str) -> str:
     return value
 
 
+# Panels of --help, which are folded groups of the form.
+OF_MASKS, OF_NETWORK = Option(panel="How masks are found"), Option(panel="The network")
+OF_LABEL_MAPS, OF_CHANCE = Option(panel="The label maps"), Option(panel="Seed and threads")
+
 # Prefect's server stores what it is given, but holds it against the schema first.
 _CHECKED, _IN_SCHEMA = (
     AfterValidator(_without_secret),
@@ -86,7 +90,7 @@ MaskPattern = Annotated[
         "such as {case}/segmentation.nii.gz. {case} is the case's name, or the folder of an image "
         "that is alone in it. Default: masks are found by name."
     ),
-    Option(metavar="PATTERN"),
+    Option(metavar="PATTERN", panel=OF_MASKS.panel),
 ]
 Model = Annotated[
     Place,
@@ -104,6 +108,7 @@ Trust = Annotated[
         "(TorchScript, torch.export), expressions and Python code. It could do anything: only for "
         "bundles whose source you know."
     ),
+    OF_NETWORK,
 ]
 IgnorePostprocessing = Annotated[
     bool,
@@ -111,6 +116,7 @@ IgnorePostprocessing = Annotated[
         description="Run a bundle without those steps of its postprocessing that are not done "
         "here; otherwise it is refused. Sidecars and the report name them."
     ),
+    OF_NETWORK,
 ]
 _STEPS = "|".join(get_args(PostprocessName))
 Postprocess = Annotated[
@@ -121,7 +127,7 @@ Postprocess = Annotated[
         "that are smaller, fill-holes, keep:liver. Labels by number or name; none for all. May be "
         "given again."
     ),
-    Option(metavar="STEP", repeat=True),
+    Option(metavar="STEP", repeat=True, panel=OF_LABEL_MAPS.panel),
 ]
 LabelFormat = Annotated[
     OutputFormat,
@@ -130,6 +136,7 @@ LabelFormat = Annotated[
         "chunks at several levels, OME-Zarr 0.5, for viewers that read from the store; of volumes "
         "whose axes lie along those of the world."
     ),
+    OF_LABEL_MAPS,
 ]
 ConfidenceWish = Annotated[
     Confidence,
@@ -138,6 +145,7 @@ ConfidenceWish = Annotated[
         "its border, in record and table. map: of each voxel, too, in a file beside the label map. "
         "Label maps do not depend on it."
     ),
+    OF_LABEL_MAPS,
 ]
 Threads = Annotated[
     int | None,

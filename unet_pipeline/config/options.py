@@ -24,7 +24,8 @@ class Option:
     metavar
         What stands for its value. Default: by its type.
     panel
-        Of ``--help``. Default: the title of the part that the field is in.
+        Of ``--help``, and the group of the form that it is folded in. Default: the title of the
+        part that the field is in; in the form, none.
     argument
         It is given by its place and without a name.
     repeat
@@ -133,13 +134,13 @@ def _settings(
     model: type[BaseModel], path: tuple[str, ...], filled: Any, above: Option
 ) -> Iterator[Setting]:
     for name, one in model.model_fields.items():
-        kind, said = _type_of(one.annotation), _said(one)
+        kind, said = _type_of(one.annotation), said_of(one)
         default = one.default if filled is None else getattr(filled, name)
         panel = said.panel or above.panel
-        if isinstance(kind, type) and issubclass(kind, BaseModel):
-            part = None if default is PydanticUndefined else default
-            below = Option(panel=panel or kind.model_config.get("title"), rename=said.rename)
-            yield from _settings(kind, (*path, name), part, below)
+        if part := part_of(one):
+            values = None if default is PydanticUndefined else default
+            below = Option(panel=panel or part.model_config.get("title"), rename=said.rename)
+            yield from _settings(part, (*path, name), values, below)
             continue
         option = above.rename.get(name) or said.name or name.replace("_", "-")
         yield Setting(
@@ -165,7 +166,13 @@ def _type_of(annotation: Any) -> Any:
     return annotation
 
 
-def _said(one: FieldInfo) -> Option:
+def part_of(one: FieldInfo) -> type[BaseModel] | None:
+    """Return the model of a field that is a part of a request; None for a value."""
+    kind = _type_of(one.annotation)
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
+
+
+def said_of(one: FieldInfo) -> Option:
     """Return what a field's annotations say together; what stands further out counts."""
     found = [said for said in [*_inside(one.annotation), *one.metadata] if isinstance(said, Option)]
     values: dict[str, Any] = {}

@@ -112,7 +112,7 @@ class WorkerSettings(Settings):
         None,
         title="TLS",
         description="Folder of certificates (`unet-pipeline certificates`); Dask processes then "
-        "talk to none without. Every node must see it.",
+        "talk to none without. Every node must see it. Default: no certificates.",
     )
     wait_minutes: float | None = Field(
         None,
@@ -243,7 +243,7 @@ class RemedySettings(Settings):
         "channel's grid, sform or qform, the form to take where a header has both, nan-to-zero "
         "(NaN in a mask is background), nan-to-min (NaN in an image is its smallest value) or "
         "nan=V (it is the number V, such as nan=-1024), and onehot (a mask of four axes has a "
-        "volume for each label).",
+        "volume for each label). Default: none.",
     )
     affine_voxels: Annotated[float, Option("tolerance")] = Field(
         0.05,

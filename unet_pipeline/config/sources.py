@@ -52,12 +52,16 @@ class Sources:
 
     def take_file(self, path: str) -> None:
         """Take what a settings file says, YAML or JSON, in the form's own parts and names."""
+        self.take(_mapping(path), path)
+
+    def take(self, values: Mapping[Any, Any], where: str) -> None:
+        """Take values in the parts and by the names of the settings, from a place of this name."""
         known = {setting.path: setting for setting in self.settings}
         parts = {path[:n] for path in known for n in range(len(path))}
-        for at, value in _leaves(_mapping(path), parts):
+        for at, value in _leaves(values, parts):
             if at not in known and at not in parts:
-                raise unknown(path, ".".join(at), [one.key for one in self.settings])
-            place = f"{'.'.join(at)} in {path}"
+                raise unknown(where, ".".join(at), [one.key for one in self.settings])
+            place = f"{'.'.join(at)} in {where}"
             if at in parts:
                 raise _invalid(place, value, "a mapping of names to values")
             self.say(known[at], value, place)

@@ -14,6 +14,8 @@ from unet_pipeline.choices import (
     Upsample,
 )
 from unet_pipeline.config.fields import (
+    OF_CHANCE,
+    OF_NETWORK,
     Axes,
     Images,
     MaskPattern,
@@ -117,7 +119,9 @@ class CardSettings(Settings):
         "Not stated. Ask whoever trained this network.",
         description="Terms of the weights, and of the data that they were made from.",
     )
-    label_names: tuple[str, ...] = Field((), description="Names of the labels 1, 2 and so on.")
+    label_names: tuple[str, ...] = Field(
+        (), description="Names of the labels 1, 2 and so on. Default: label 1, label 2."
+    )
 
 
 class TrainSettings(Settings):
@@ -141,13 +145,15 @@ class TrainSettings(Settings):
         description="Network to train: unet or plain, or the nested unetpp, unetplus, unete with a "
         "head at every depth, or asymmetric (half an encoder) or half_decoder.",
     )
-    features: tuple[Voxels, ...] | None = Field(
+    features: Annotated[tuple[Voxels, ...] | None, OF_NETWORK] = Field(
         None, description="Channels of each level, shallow to deep. Default: 16,16,32,64,128."
     )
-    upsample: Upsample = Field(
+    upsample: Annotated[Upsample, OF_NETWORK] = Field(
         "deconv", description="Upsampling: learned, or linear. Not for unet."
     )
-    attention: bool = Field(False, description="Attention gates on the skips. Not for unet.")
+    attention: Annotated[bool, OF_NETWORK] = Field(
+        False, description="Attention gates on the skips. Not for unet."
+    )
     classes: Annotated[int | None, _DATA] = Field(
         None,
         ge=2,
@@ -160,8 +166,10 @@ class TrainSettings(Settings):
     spacing: Annotated[tuple[Positive, Positive, Positive] | None, _DATA] = Field(
         None, description="Model spacing in mm. Default: the median of the cohort."
     )
-    steps: int = Field(300, ge=1, description="Optimiser steps.")
-    batch: int = Field(2, ge=1, description="Crops per step.")
+    steps: int = Field(
+        300, ge=1, description="Steps of the optimiser; a checkpoint is written now and then."
+    )
+    batch: int = Field(2, ge=1, description="Crops of a window's size that each step takes.")
     loss: Annotated[LossSettings, _LEARNING] = Field(
         LossSettings(), description="Loss, and weights of its parts."
     )
@@ -185,7 +193,8 @@ class TrainSettings(Settings):
         description="Share of cases kept aside for validation, chosen by the seed.",
     )
     fold: Annotated[str | None, Option(metavar="NAME", panel=_DATA.panel)] = Field(
-        None, description="Fold to keep aside, of a manifest with a column fold."
+        None,
+        description="Fold to keep aside, of a manifest with a column fold. Default: by holdout.",
     )
     validation: Annotated[ValidationSettings, _WATCH] = Field(
         ValidationSettings(), description="When to validate, and when to stop early."
@@ -196,8 +205,10 @@ class TrainSettings(Settings):
     resume: Annotated[bool, _WATCH] = Field(
         True, description="Go on from a checkpoint; off: begin anew."
     )
-    seed: int = Field(0, ge=0, description="Seed of the split, the crops and the weights.")
-    threads: Threads = None
+    seed: Annotated[int, OF_CHANCE] = Field(
+        0, ge=0, description="Seed of the split, the crops and the weights."
+    )
+    threads: Annotated[Threads, OF_CHANCE] = None
     memory_gb: Annotated[float, _DATA] = Field(
         8.0,
         ge=0,

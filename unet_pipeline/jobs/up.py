@@ -10,7 +10,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from unet_pipeline.config import COMMANDS, SegmentSettings
 from unet_pipeline.config.allowed import VARIABLE
+from unet_pipeline.config.form import grouped
 from unet_pipeline.local.arrivals import server_to_tell, start_on_arrival, tell
 from unet_pipeline.local.keeper import Keeper
 from unet_pipeline.local.notifications import Notify, register
@@ -71,6 +73,7 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
     file = str(deployment_file("prefect.yaml"))
     server.prefect("--no-prompt", "deploy", *names, "--prefect-file", file, env=env)
     log.info("registered %s from %s", " and ".join(wanted), file)
+    _fold(server, wanted)
     for old in server.api("/deployments/filter", {}):
         if old["entrypoint"] in OLD_ENTRYPOINTS:
             if old["name"] == "nightly" and not keep and not named:
@@ -78,10 +81,21 @@ def deploy(server: PrefectServer, cohort: Mapping[str, str] | None = None) -> No
             server.api(f"/deployments/{old['id']}", method="DELETE")
 
 
+def _fold(server: PrefectServer, names: Sequence[str]) -> None:
+    """Let the forms of deployments be filled with what is said, and not with what is as usual."""
+    flows = {one["id"]: one["name"] for one in server.api("/flows/filter", {})}
+    for one in server.api("/deployments/filter", {"deployments": {"name": {"any_": [*names]}}}):
+        kind = COMMANDS.get(flows[one["flow_id"]])
+        if kind is not None and one["entrypoint"].startswith("unet_pipeline_flows."):
+            shown = {"settings": grouped(kind, one["parameters"]["settings"])}
+            server.api(f"/deployments/{one['id']}", {"parameters": shown}, method="PATCH")
+
+
 def _inherit(server: PrefectServer, old: Mapping[str, Any]) -> None:
     """Give the nightly deployment what was set on the page of an older one."""
     schedules = [{key: one[key] for key in ("schedule", "active")} for one in old["schedules"]]
-    kept = {"parameters": old["parameters"], "schedules": schedules}
+    settings = grouped(SegmentSettings, old["parameters"]["settings"])
+    kept = {"parameters": {"settings": settings}, "schedules": schedules}
     server.api(f"/deployments/{server.api(NIGHTLY)['id']}", kept, method="PATCH")
 
 
