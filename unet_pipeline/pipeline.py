@@ -76,8 +76,9 @@ def segment_once(jobs: Sequence[VolumeJob]) -> list[Outcome]:
     finished, and before anybody was told.
     """
     known = [_done_before(job) for job in jobs]
-    done = [one for one in known if one is not None]
-    return [*done] if len(done) == len(jobs) else segment_volumes(jobs, SerialExecutor())
+    left = [job for job, one in zip(jobs, known, strict=True) if one is None]
+    fresh = iter(segment_volumes(left, SerialExecutor()) if left else ())
+    return [next(fresh) if one is None else one for one in known]
 
 
 def _done_before(job: VolumeJob) -> Sidecar | None:

@@ -52,6 +52,8 @@ class Round:
         Cases without a label map at the end, and with other bytes than of an undisturbed run.
     twice
         Cases that were computed again after they had been done.
+    beside
+        Cases that were begun again while the computation that a kill cut off came to its end.
     left
         Leases, signs and scratch at the end.
     states, statuses
@@ -62,6 +64,7 @@ class Round:
     lost: list[str] = field(default_factory=list)
     different: list[str] = field(default_factory=list)
     twice: list[str] = field(default_factory=list)
+    beside: list[str] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     states: dict[str, int] = field(default_factory=dict)
     statuses: dict[str, int] = field(default_factory=dict)
@@ -92,6 +95,7 @@ def play(scene: Scene, rng: random.Random, most: int) -> Round:
         lost=sorted(wanted.keys() - maps.keys()),
         different=sorted(name for name in maps if maps[name] != wanted.get(name)),
         twice=watch.twice,
+        beside=watch.beside,
         left=sorted({*left_behind(folder, [site.temporary])} - before),
         states=dict(site.states()),
         statuses=_counted(scene),

@@ -23,13 +23,13 @@ class Watch:
     cases
         How many there are.
     finished
-        Of each case: the moments (``time.monotonic``) at which a finished record was first seen,
-        by the digests of the records.
+        Of each case, by the digests of its finished records: when the computation began that the
+        record is of, and when the record was first seen (``time.monotonic``).
     """
 
     output: Path
     cases: int
-    finished: dict[str, dict[str, float]] = field(default_factory=dict)
+    finished: dict[str, dict[str, tuple[float, float]]] = field(default_factory=dict)
     _known: dict[str, tuple[int, int]] = field(default_factory=dict)
     _over: Event = field(default_factory=Event)
 
@@ -45,14 +45,26 @@ class Watch:
 
     def next_after(self, moment: float) -> float | None:
         """Return the seconds from a moment to the next case that was finished; None for none."""
-        first = [min(times.values()) for times in [*self.finished.values()]]
+        first = [min(seen for _, seen in of.values()) for of in [*self.finished.values()]]
         later = [one - moment for one in first if one > moment]
         return min(later, default=None)
 
     @property
     def twice(self) -> list[str]:
-        """Cases that were computed again after their record had said that they are done."""
-        return [name for name, times in self.finished.items() for _ in range(len(times) - 1)]
+        """Cases whose computation began again after their record had said that they are done."""
+        found = []
+        for name, of in self.finished.items():
+            first = min(seen for _, seen in of.values())
+            found += [name for began, _ in of.values() if began > first]
+        return found
+
+    @property
+    def beside(self) -> list[str]:
+        """Cases that were begun again while their first computation, cut off, came to its end."""
+        again = [name for name, of in self.finished.items() for _ in range(len(of) - 1)]
+        for name in self.twice:
+            again.remove(name)
+        return again
 
     def _look_on(self) -> None:
         while not self._over.wait(EVERY_SECONDS):
@@ -65,13 +77,14 @@ class Watch:
                 if self._known.get(path.name) == (there.st_ino, there.st_mtime_ns):
                     continue
                 data = path.read_bytes()
-                state = json.loads(data)["state"]
-            except (OSError, ValueError, KeyError):  # it is being written (by rclone), or replaced
+                said = json.loads(data)
+            except (OSError, ValueError):  # it is being written (by rclone), or replaced
                 continue
             self._known[path.name] = there.st_ino, there.st_mtime_ns
-            if state == "done":
-                times = self.finished.setdefault(path.name.removesuffix("_dseg.json"), {})
-                times.setdefault(sha256(data).hexdigest(), time.monotonic())
+            if said.get("state") == "done":
+                of = self.finished.setdefault(path.name.removesuffix("_dseg.json"), {})
+                now = time.monotonic()
+                of.setdefault(sha256(data).hexdigest(), (now - said["seconds"]["total"], now))
 
 
 def left_behind(output: Path, temporary: Iterable[Path]) -> list[str]:
