@@ -31,7 +31,7 @@ def opened(tmp_path):
         model=random_bundle(tmp_path / "bundle", features=(4, 8)),
         cluster=ClusterSettings(kind="serial", threads=1), resume=False,
     )  # fmt: skip
-    return lambda: open_segment(settings)
+    return lambda **changes: open_segment(settings.model_copy(update=changes))
 
 
 @pytest.fixture
@@ -50,6 +50,21 @@ def test_a_call_that_is_repeated_returns_the_record_that_it_wrote(opened, infere
     records = [*run_segment(opened(), Repeating())]
     assert [one.status for one in records] == ["done", "done"]
     assert len(inferences) == 2
+
+
+def test_of_several_models_only_what_is_left_is_done_again(opened, inferences, tmp_path):
+    class HalfDone(SerialExecutor):
+        def submit(self, function, *arguments):
+            if function is segment_once:
+                super().submit(function, *arguments)
+                for path in (tmp_path / "out").rglob("second/**/*_dseg.json"):
+                    path.unlink()
+            return super().submit(function, *arguments)
+
+    second = random_bundle(tmp_path / "second", features=(4, 8), seed=1)
+    run = opened(also=(second,))
+    assert [one.status for one in run_segment(run, HalfDone())] == ["done"] * 4
+    assert len(inferences) == 2 * (2 + 1)
 
 
 def test_a_run_that_is_to_do_all_again_does(opened, inferences):
