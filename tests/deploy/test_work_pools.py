@@ -21,6 +21,12 @@ def test_a_run_can_change_nothing(path):
     assert template(path)["variables"] == none
 
 
+@pytest.mark.parametrize("path", [DOCKER, KUBERNETES], ids=["docker", "kubernetes"])
+def test_a_run_begins_in_an_empty_folder(path):
+    """Prefect copies the folder that it begins in, whole: never that of all of an image."""
+    assert "cd /tmp/run && exec prefect" in template(path)["job_configuration"]["command"]
+
+
 def test_a_container_is_locked_as_those_of_compose_are():
     pool = template(DOCKER)["job_configuration"]
     locks, ours = pool["container_create_kwargs"], compose()["services"]["prefect-worker"]
