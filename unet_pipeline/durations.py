@@ -53,17 +53,17 @@ def pace(done: int, total: int, known: int, seconds: float, unit: str) -> str:
         Since the work began.
 
     >>> pace(52, 200, 40, 90, "cases")
-    '52 of 200 cases, 8 a minute, about 18 min left'
+    '52 of 200 cases, about 18 min left, 8 a minute'
     >>> pace(200, 200, 40, 1200, "cases")
-    '200 of 200 cases, 8 a minute, 20 min in all'
+    '200 of 200 cases in 20 min, 8 a minute'
     >>> pace(41, 200, 40, 1800, "cases"), pace(40, 200, 40, 7, "cases")
-    ('41 of 200 cases, 2 an hour, about 79 h 30 min left', '40 of 200 cases')
+    ('41 of 200 cases, about 79 h 30 min left, 2 an hour', '40 of 200 cases')
     """
     said, worked = f"{done:,} of {total:,} {unit}", done - known
     if worked <= 0 or seconds <= 0:
         return said
     rate = 60 * worked / seconds
-    said += f", {rate:,.3g} a minute" if rate >= 1 else f", {60 * rate:,.3g} an hour"
+    fast = f"{rate:,.3g} a minute" if rate >= 1 else f"{60 * rate:,.3g} an hour"
     if done >= total:
-        return f"{said}, {duration_text(seconds)} in all"
-    return f"{said}, about {duration_text((total - done) * seconds / worked)} left"
+        return f"{said} in {duration_text(seconds)}, {fast}"
+    return f"{said}, about {duration_text((total - done) * seconds / worked)} left, {fast}"

@@ -9,7 +9,7 @@ from prefect.artifacts import (
     create_markdown_artifact,
 )
 
-from unet_pipeline.report.table import as_code
+from unet_pipeline.report.table import as_code, escape_markdown
 from unet_pipeline.storage.filesystems import StorageOptions
 from unet_pipeline.storage.links import Links
 
@@ -32,7 +32,9 @@ def show_link(
     """
     address = Links.from_environment().address(place, options)
     if address is not None:
-        create_link_artifact(address, link_text=text, key=key, description=as_code(place))
+        # the list of a run's artifacts shows descriptions alone, so the link stands there, too
+        linked = f"[{escape_markdown(text)}](<{address}>) {as_code(place)}"
+        create_link_artifact(address, link_text=text, key=key, description=linked)
         return
     create_markdown_artifact(_how_to_open(place, text, command), key=key, description=text)
 

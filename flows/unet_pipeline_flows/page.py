@@ -67,7 +67,7 @@ class Bar:
     def said(self) -> str:
         """Say where it is."""
         seconds = monotonic() - self.begin
-        return f"{self.description}: " + pace(self.done, self.total, self.known, seconds, self.unit)
+        return f"{pace(self.done, self.total, self.known, seconds, self.unit)}. {self.description}"
 
     def _percent(self) -> int:
         return min(100 * self.done // self.total, 100) if self.total else 100
