@@ -47,8 +47,9 @@ def publish(summary: RunSummary, records: Sequence[CaseRecord], store: Store) ->
         description=f"Cases of run {summary.run_id}{of_model}",
     )
     text = _headline(summary) + markdown_table(ordered, 50)
-    create_markdown_artifact(text, key=f"summary{behind}")
-    create_markdown_artifact(cost_markdown(summary.cost), key=f"cost{behind}")
+    create_markdown_artifact(text, key=f"summary{behind}", description=counts_of(summary))
+    cost, sentence = cost_markdown(summary.cost), escape_markdown(cost_sentence(summary.cost))
+    create_markdown_artifact(cost, key=f"cost{behind}", description=sentence)
     shown, command = f"Report of the run{of_model}", command_for(summary.report)
     show_link(summary.report, shown, store.options, f"report{behind}", command)
     if summary.differences:

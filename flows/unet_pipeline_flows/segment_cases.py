@@ -177,7 +177,7 @@ def _segment_all(run: Run, settings: SegmentSettings, watch: Watch) -> End:
     get_run_logger().info("run %s: %s", run.run_id, run.expected)
     with open_executor(settings.cluster.spec(settings.windows.batch)) as executor:
         work = CaseWork(run, executor, watch)
-        with cancellable(work.close):
+        with cancellable(lambda why: _say_cancelled(work.close(why))):
             _with_progress(work)
             summaries = work.close(work.stopped)
     await_server()
@@ -190,6 +190,12 @@ def _segment_all(run: Run, settings: SegmentSettings, watch: Watch) -> End:
     as_asked = any(summary.stop_code in AS_ASKED for summary in summaries)
     result = summaries[0] if len(summaries) == 1 else OfModels(summaries)
     return ended(result, said, faults=faults, as_asked=as_asked)
+
+
+def _say_cancelled(summaries: Sequence[RunSummary]) -> None:
+    """Say in the run's log, which its page shows, what a cancelled run has done."""
+    for summary in summaries:
+        get_run_logger().warning("%s Report: %s", summary.stopped, summary.report)
 
 
 def _of_model(records: Sequence[CaseRecord], summary: RunSummary) -> list[CaseRecord]:

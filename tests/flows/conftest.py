@@ -45,7 +45,7 @@ def server(tmp_path_factory, database):
 def worker_process(server, s3, tmp_path_factory):
     """A worker with the keys of the tests' store; its runs may name that and the tests' folders."""
     prefixes = {VARIABLE["prefix"]: f"s3://,{tmp_path_factory.getbasetemp()}"}
-    with worker(server, env={**s3.server.environment(), **prefixes}) as process:
+    with worker(server, env={**s3.server.environment(), **prefixes, HOURS: "1"}) as process:
         yield process
 
 
