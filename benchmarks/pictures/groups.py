@@ -27,6 +27,7 @@ GROUPS = {
     "segment": Group(runs.segment, ("case.png", "report.png", "terminal.svg")),
     "view": Group(runs.view, ("doubts.png", "review.png", "view.png")),
     "form": Group(browser.form, ("form.png",)),
+    "pages": Group(browser.pages, ("run-progress.png", "run-artifacts.png", "run-cancel.png")),
     "check": Group(faults.check, ("faults.png",)),
     "layers": Group(runs.layers, ("network.svg", "features.png")),
     "depths": Group(runs.depths, ("depths.png",)),
