@@ -33,7 +33,7 @@ def test_a_check_from_its_deployment(deployed, cohort):
     assert "origin_mismatch" in artifacts["summary"]["data"].replace("\\", "")
     (page,) = [url for url in Store().list_files(bucket) if url.endswith("check.html")]
     assert "data:image/png" in Store().read(page).decode()
-    assert page in artifacts["report"]["data"]  # how to open it, for no link leads there
+    assert page in artifacts["report"]["description"]
 
 
 def test_the_run_form_has_its_settings(deployed):

@@ -41,7 +41,7 @@ def test_a_depth_is_chosen_from_its_deployment(deployed, cohort, models):
     assert artifacts["speed"]["data"].startswith("data:image/png;base64,")
     assert "origin_mismatch" in artifacts["summary"]["data"].replace("\\", "")
     (page,) = [url for url in Store().list_files(bucket) if url.endswith("report.html")]
-    assert page in artifacts["report"]["data"]
+    assert page in artifacts["report"]["description"]
     result = json.loads(Store().read(page.replace("report.html", "result.json")))
     pruned, adaptive = result["bundles"].values()
     assert load_bundle(pruned, Store()).name == f"nested-L{result['choice']['depth']}"

@@ -29,7 +29,7 @@ def test_layers_from_its_deployment(deployed, cohort):
     assert "upcat_0_1" in artifacts["summary"]["data"]
     assert artifacts["network"]["data"].startswith("data:image/svg+xml;base64,")
     (page,) = [url for url in Store().list_files(bucket) if url.endswith("layers.html")]
-    assert page in artifacts["report"]["data"]
+    assert page in artifacts["report"]["description"]
     assert "data:image/png" in Store().read(page).decode()
 
 
