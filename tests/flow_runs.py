@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -177,3 +177,17 @@ def wait_until(condition: Callable[[], Any], seconds: float = 200) -> Any:
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.3)
     return value
+
+
+def form_fields(server: PrefectApi, flow: str) -> dict[str, Mapping[str, Any]]:
+    """Return the fields of a run form by name, those in groups, too."""
+
+    def found(schema: Any) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        if isinstance(schema, Mapping):
+            yield from schema.get("properties", {}).items()
+        parts = schema.values() if isinstance(schema, Mapping) else schema
+        for part in parts:
+            if isinstance(part, Mapping | list):
+                yield from found(part)
+
+    return dict(found(deployment(server, "on-demand", flow)["parameter_openapi_schema"]))

@@ -98,6 +98,6 @@ def finish() -> None:
     """
     while _BARS:
         _BARS.pop().close()
-    await_server()
     if run := flow_run.id:
+        await_server()
         emit_event(ENDED, resource={"prefect.resource.id": f"prefect.flow-run.{run}"})

@@ -254,6 +254,7 @@ def test_a_deployment_segments_a_cohort_on_this_cluster(prefect, dask, scans):
     wait_until(lambda: {*scans.sound} <= completed(api_of(prefect), run), 60)
 
 
+@pytest.mark.soak
 def test_a_run_on_this_cluster_is_cancelled(prefect, dask, scans):
     """States and messages go by way of PostgreSQL and Redis."""
     slow = {"windows": {"overlap": 0.9}}

@@ -40,7 +40,9 @@ def site(deployed, worker_process, copies, tmp_path_factory):
         stack.callback(made.close)
         looking = Keeper(deployed, worker_process, lambda _: None, time.time())
         env = {**deployed.env, "TMPDIR": str(temporary)}
-        yield Site(root, temporary, env, undisturbed(root), deployed, made, stack, looking)
+        place = Site(root, temporary, env, undisturbed(root), deployed, made, stack, looking)
+        place.states()  # of other tests' runs
+        yield place
         wait_until(lambda: deployed.is_ready() and is_online(deployed), tick=looking.look)
 
 
@@ -77,7 +79,7 @@ def test_a_run_by_hand_goes_on_when_workers_and_stores_are_killed(site, names, m
     assert found.states["Completed"] == 1
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_a_run_that_ends_while_the_server_is_away_waits_for_it(site, deployed, tmp_path):
     """For longer than Prefect's own client asks, which is told to ask twice."""
     hasty = replace(deployed, env={**deployed.env, "PREFECT_CLIENT_MAX_RETRIES": "1"})

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from flow_runs import deployment, of_run, start_run, wait_for_run
+from flow_runs import form_fields, of_run, start_run, wait_for_run
 
 from unet_pipeline.storage.store import Store, join
 
@@ -34,7 +34,6 @@ def test_layers_from_its_deployment(deployed, cohort):
 
 
 def test_the_run_form_has_all_settings_of_layers(deployed):
-    schema = deployment(deployed, "on-demand", FLOW)["parameter_openapi_schema"]
-    fields = schema["definitions"]["LayersSettings"]["properties"]
+    fields = form_fields(deployed, FLOW)
     assert {"images", "masks", "model", "output", "layers", "groups", "gate"} <= set(fields)
     assert all(field.get("description") for field in fields.values())

@@ -60,6 +60,7 @@ def test_old_flow_runs_go_on_request(reached, tmp_path):
     reached.api(f"/flow_runs/{new}", method="DELETE")
 
 
+@pytest.mark.soak
 def test_nothing_of_a_removed_run_is_left(server, copies, cohort, tmp_path):
     bucket, small = cohort
     copies.start(settings_of(bucket, small), tmp_path).communicate(timeout=100)

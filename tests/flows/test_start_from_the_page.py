@@ -14,7 +14,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="no chromium on this machine"),
 ]
-LONG = pytest.mark.soak  # each page once in `make test`
+LONG = pytest.mark.soak  # in `make test` one run on one page, for each takes half a minute
 
 
 @pytest.fixture
@@ -52,7 +52,8 @@ def test_a_run_from_the_form_is_watched_to_its_report_and_the_quarantined_case(
     assert "Replace the file by a sound copy" in quarantined.inner_text()
 
 
-@pytest.mark.parametrize("user", [pytest.param("classic", marks=LONG), "newer"], indirect=True)
+@LONG
+@pytest.mark.parametrize("user", ["classic", "newer"], indirect=True)
 def test_a_run_is_cancelled_on_its_page_and_leaves_its_report(user, deployed, s3_env):
     bucket = s3_env.bucket("cancelled-on-the-page")
     write_tiny(Store(), join(bucket, "scans"), 30)

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from flow_runs import deployment, of_run, start_run, wait_for_run
+from flow_runs import form_fields, of_run, start_run, wait_for_run
 
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store, join
@@ -53,10 +53,9 @@ def test_a_training_from_its_deployment(deployed, cohort):
 
 
 def test_the_training_form_has_its_settings(deployed):
-    schema = deployment(deployed, "on-demand", FLOW)["parameter_openapi_schema"]
-    fields = schema["definitions"]["TrainSettings"]["properties"]
+    fields = form_fields(deployed, FLOW)
     assert {"images", "masks", "output", "network", "loss", "optimiser", "validation"} <= set(
         fields
     )
     assert all(field.get("description") for field in fields.values())
-    assert {"title", "licence"} <= set(schema["definitions"]["CardSettings"]["properties"])
+    assert {"title", "licence"} <= set(fields)
