@@ -190,4 +190,5 @@ def form_fields(server: PrefectApi, flow: str) -> dict[str, Mapping[str, Any]]:
             if isinstance(part, Mapping | list):
                 yield from found(part)
 
-    return dict(found(deployment(server, "on-demand", flow)["parameter_openapi_schema"]))
+    schema = deployment(server, "on-demand", flow)["parameter_openapi_schema"]
+    return dict(found(schema["definitions"]))
