@@ -94,7 +94,7 @@ def test_a_job_is_cancelled_in_the_middle_and_the_cohort_ends_complete(slurm, si
 
 
 @needs_slurm
-@pytest.mark.slow
+@pytest.mark.soak
 def test_workers_whose_time_is_shorter_than_the_work_retire_and_come_back(slurm, site):
     """There is work until both have retired and another came; it is no more than must be."""
     before = set(slurm.job_states())

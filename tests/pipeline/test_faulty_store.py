@@ -123,7 +123,7 @@ def test_faults_of_every_third_request_cost_time_only(cohort, bundle, proxy, inf
     [
         pytest.param(SLOW_DOWN, id="slow_down", marks=pytest.mark.soak),
         pytest.param(RESET, id="reset", marks=pytest.mark.soak),
-        pytest.param(CUT, id="cut", marks=pytest.mark.slow),
+        pytest.param(CUT, id="cut", marks=pytest.mark.soak),
     ],
 )
 def test_a_label_map_in_chunks_is_whole_after_faults_of_every_third_request(
@@ -274,7 +274,7 @@ def replaced_at(number, version, folder):
     return rule
 
 
-@pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("step", [23, pytest.param(1, marks=pytest.mark.soak)])
 def test_an_object_replaced_at_any_request_gives_no_label_map_of_a_mixture(
     cohort, bundle, proxy, tmp_path, step
 ):

@@ -56,7 +56,10 @@ def assert_equal_but_for_ties(labels: np.ndarray, scores: np.ndarray) -> None:
 
 @pytest.mark.slow
 @pytest.mark.shared_data
-@pytest.mark.parametrize(("network", "blend"), [("unet", "gaussian"), ("unetpp", "constant")])
+@pytest.mark.parametrize(
+    ("network", "blend"),
+    [("unet", "gaussian"), pytest.param("unetpp", "constant", marks=pytest.mark.soak)],
+)
 def test_a_real_ct_equals_monai(shared_data, tmp_path, network, blend):
     features = (8, 16, 32) if network == "unet" else (4, 4, 4, 8, 8)
     bundle = random_bundle(
