@@ -1,10 +1,11 @@
 """Small cohorts, written with the product's own phantoms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle, islice
 
 from unet_pipeline.phantoms import make_phantom, misalign, write_cohort
+from unet_pipeline.records import CaseRecord
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.volume.formats.nifti_voxels import encode_labels
 from unet_pipeline.volume.header import header_of
@@ -62,3 +63,11 @@ def _with_one_cut_short(store: Store, root: str, names: Sequence[str]) -> SmallC
     return SmallCohort(
         join(root, "images"), join(root, "masks"), tuple(names[:-1]), names[-1], "cut-short"
     )
+
+
+def with_one_odd(records: Sequence[CaseRecord]) -> list[CaseRecord]:
+    """Return the records of two cases, the second with its label 1 in parts, and thirty others."""
+    first, second = records
+    parts = {**second.statistics, "1": {**second.statistics["1"], "largest_part": 0.2}}
+    others = [replace(first, case=f"other-{index}") for index in range(30)]
+    return [first, replace(second, statistics=parts), *others]

@@ -26,6 +26,7 @@ from unet_pipeline.report.cost import cost_sentence
 from unet_pipeline.report.quantities import bytes_text
 from unet_pipeline.report.table import attention_order, dice_sentence
 from unet_pipeline.storage.accounting import Accounting, ClassifiedFile
+from unet_pipeline.storage.links import command_for
 from unet_pipeline.texts import shown
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
@@ -259,8 +260,7 @@ def print_summary(summary: RunSummary) -> None:
     if summary.differences:
         out.print(Text(f"Differences  {summary.differences}"), soft_wrap=True)
     if summary.counts["done"] or summary.counts["skipped"]:
-        view = f"unet-pipeline view {shlex.quote(summary.report.rpartition('/')[0])}"
-        out.print(Text(f"View    {view}"), soft_wrap=True)
+        out.print(Text(f"View    {command_for(summary.report)}"), soft_wrap=True)
 
 
 def _counts(counts: Mapping[str, int], styles: Mapping[str, str]) -> Text:

@@ -2,11 +2,10 @@
 
 import subprocess
 import sys
-from dataclasses import replace
 
 import pytest
 from bundles import random_bundle
-from cohorts import write_tiny
+from cohorts import with_one_odd, write_tiny
 from flow_runs import latest_run, of_run
 
 from unet_pipeline.cluster.executor import SerialExecutor
@@ -44,10 +43,7 @@ def test_a_label_map_unlike_the_others_is_shown_with_its_reason(server, tmp_path
         )
     )  # fmt: skip
     records = sorted(run_segment(run, SerialExecutor()), key=lambda one: one.case)
-    others = [replace(records[0], case=f"other-{index}") for index in range(30)]
-    small = {"1": {**records[1].statistics["1"], "largest_part": 0.2}}
-    records[1] = replace(records[1], statistics={**records[1].statistics, **small})
-    summary = close_segment(run, [*records, *others], seconds=1.0, workers=1)
+    summary = close_segment(run, with_one_odd(records), seconds=1.0, workers=1)
     file = tmp_path / "summary.json"
     file.write_text(json_text(summary.as_dict()))
     subprocess.run([sys.executable, "-c", PUBLISH, file], env=server.env, check=True, timeout=120)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import CT, random_bundle, transform
+from flow_runs import wait_until
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
@@ -115,11 +116,12 @@ def test_workers_change_no_byte(place, expected, tiles_by_workers):
     with open_executor(ClusterSpec("local", 4)) as executor:
         assert executor.workers == 4
         for workers, tiles in tiles_by_workers.items():
-            executor.client.retire_workers(addresses(executor)[workers:])
-            assert len(addresses(executor)) == workers
+            executor.client.cluster.scale(workers)  # those that are only retired are replaced
+            wait_for_workers(executor, workers)
             for tile in tiles:
                 assert label_bytes(place, tile, replace(executor, workers=workers)) == expected
 
 
-def addresses(executor: DaskExecutor) -> list[str]:
-    return [*executor.client.scheduler_info(n_workers=-1)["workers"]]
+def wait_for_workers(executor: DaskExecutor, wanted: int) -> None:
+    """Wait until the cluster has just so many."""
+    wait_until(lambda: len(executor.client.scheduler_info(n_workers=-1)["workers"]) == wanted, 60)

@@ -12,7 +12,6 @@ from bundles import random_bundle
 from cohorts import write_tiny
 from faulty_s3 import CUT, EXPIRED, PASS, RESET, SLOW_DOWN, Answer
 
-from unet_pipeline import pipeline
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import PipelineError, RunStopped
@@ -36,19 +35,6 @@ def cohort(s3_env, proxy):
     bucket = s3_env.bucket("faulty")
     write_tiny(Store(), bucket, 2)
     return bucket, s3_env.server.folder / bucket.removeprefix("s3://")
-
-
-@pytest.fixture
-def inferences(monkeypatch):
-    """Count how often the network is asked for the labels of a case."""
-    calls, act = [], pipeline.label_tile
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return act(*arguments)
-
-    monkeypatch.setattr(pipeline, "label_tile", counted)
-    return calls
 
 
 def opened(bucket, bundle, output="out", **changes):

@@ -4,7 +4,6 @@ import pytest
 from bundles import random_bundle
 from cohorts import write_tiny
 
-from unet_pipeline import pipeline
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.jobs.segment import open_segment, run_segment
@@ -32,18 +31,6 @@ def opened(tmp_path):
         cluster=ClusterSettings(kind="serial", threads=1), resume=False,
     )  # fmt: skip
     return lambda **changes: open_segment(settings.model_copy(update=changes))
-
-
-@pytest.fixture
-def inferences(monkeypatch):
-    calls, act = [], pipeline.label_tile
-
-    def counted(*arguments):
-        calls.append(arguments)
-        return act(*arguments)
-
-    monkeypatch.setattr(pipeline, "label_tile", counted)
-    return calls
 
 
 def test_a_call_that_is_repeated_returns_the_record_that_it_wrote(opened, inferences):

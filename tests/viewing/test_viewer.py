@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from browsing import BROWSER, SOFTWARE_GL, browser
 from bundles import random_bundle
-from cohorts import write_tiny
+from cohorts import with_one_odd, write_tiny
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, ViewSettings
@@ -136,10 +136,7 @@ def test_a_doubtful_case_comes_first_in_list_and_report(made, tmp_path):
         )
     )  # fmt: skip
     records = sorted(run_segment(run, SerialExecutor()), key=lambda one: one.case)
-    others = [replace(records[0], case=f"other-{index}") for index in range(30)]
-    small = {"1": {**records[1].statistics["1"], "largest_part": 0.2}}
-    records[1] = replace(records[1], statistics={**records[1].statistics, **small})
-    summary = close_segment(run, [*records, *others], seconds=1.0, workers=1)
+    summary = close_segment(run, with_one_odd(records), seconds=1.0, workers=1)
     listed = told(viewer(tmp_path), "cases.json")["cases"]
     assert [bool(one["reasons"]) for one in listed] == [True] + 31 * [False]
     assert listed[0]["case"] == records[1].case

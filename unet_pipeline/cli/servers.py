@@ -1,16 +1,32 @@
 """The commands that start servers: demo, up; and certificates for TLS between processes of Dask."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from unet_pipeline.cli.common import request_errors
-from unet_pipeline.config.allowed import VARIABLE
-from unet_pipeline.storage.links import BASE, HOURS, MOST_HOURS
+from unet_pipeline.cli.up_options import (
+    ClusterAddress,
+    Endpoint,
+    File,
+    Home,
+    LinkBase,
+    LinkHours,
+    MetricsFolder,
+    NotifyBlock,
+    NotifyFactor,
+    NotifyHours,
+    NotifyShare,
+    OnArrival,
+    Port,
+    Prefix,
+    Profile,
+    Status,
+    Trust,
+)
+from unet_pipeline.storage.links import BASE, HOURS
 from unet_pipeline.watching.places import FILE
-
-PANEL, LINKS = "What runs may name", "Links for a browser"
 
 
 def demo(
@@ -25,97 +41,24 @@ def demo(
         raise typer.Exit(run_demo(output))
 
 
-def _allow(kind: str, metavar: str, what: str) -> Any:
-    names = f"{what} Repeat it for more; also {VARIABLE[kind]}, with commas."
-    return typer.Option(f"--allow-{kind}", metavar=metavar, help=names, rich_help_panel=PANEL)
-
-
 def up(
-    home: Annotated[
-        Path | None, typer.Option(help="Folder of the server's database and logs.")
-    ] = None,
-    port: Annotated[int | None, typer.Option(help="Port of the Prefect page.")] = None,
-    status: Annotated[
-        bool, typer.Option("--status", help="Only say what runs; exit status 0 if it serves.")
-    ] = False,
-    trust: Annotated[
-        list[str],
-        _allow("trust", "BUNDLE", "Bundle whose own code runs may run: its URL, or sha256:..."),
-    ] = [],  # noqa: B006  typer copies it
-    prefix: Annotated[
-        list[str],
-        _allow(
-            "prefix",
-            "URL|FOLDER",
-            "Where images, masks, bundles and outputs may lie. Default: s3://, your home folder "
-            "and this one.",
-        ),
-    ] = [],  # noqa: B006
-    endpoint: Annotated[
-        list[str], _allow("endpoint", "URL", "S3 server, beside AWS_ENDPOINT_URL.")
-    ] = [],  # noqa: B006
-    profile: Annotated[
-        list[str], _allow("profile", "NAME", "Profile of AWS keys, beside AWS_PROFILE.")
-    ] = [],  # noqa: B006
-    cluster: Annotated[
-        list[str], _allow("cluster", "ADDRESS", "Dask scheduler, such as tcp://host:8786.")
-    ] = [],  # noqa: B006
-    file: Annotated[
-        list[str], _allow("file", "PATH", "Site file, or folder of certificates.")
-    ] = [],  # noqa: B006
-    notify: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TYPE/NAME",
-            help="Notification block of the page that is told of runs that fail, crash, are late, "
-            "take long, do not begin or have many cases at fault, and of a night that does not "
-            "start: slack-webhook/team.",
-        ),
-    ] = None,
-    notify_share: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of cases at fault that is many.")
-    ] = 0.1,
-    notify_factor: Annotated[
-        float, typer.Option(min=0, help="Times what was expected of a run that are late.")
-    ] = 2.0,
-    on_arrival: Annotated[
-        str | None,
-        typer.Option(
-            metavar="10m|30s",
-            help="Segment what `unet-pipeline arrived` names, once it was quiet about it so long.",
-        ),
-    ] = None,
-    notify_hours: Annotated[float, typer.Option(min=0.01, help="Hours that are long.")] = 12.0,
-    link_base: Annotated[
-        list[str],
-        typer.Option(
-            "--link-base",
-            metavar="[PREFIX=]URL",
-            help="Web address at which a server of yours serves outputs, so that pages of runs "
-            "have links to reports: it stands for s3://, or for PREFIX. Repeat it for more; also "
-            f"{BASE}, with commas.",
-            rich_help_panel=LINKS,
-        ),
-    ] = [],  # noqa: B006
-    link_hours: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01,
-            max=MOST_HOURS,
-            help="Let pages of runs have links to reports that are signed by the worker's keys: "
-            f"whoever has one reads that file without keys, for so many hours. Also {HOURS}.",
-            rich_help_panel=LINKS,
-        ),
-    ] = None,
-    metrics: Annotated[
-        Path | None,
-        typer.Option(
-            "--metrics-folder",
-            metavar="FOLDER",
-            help="Write Prometheus metrics of runs of segment there, a file for each deployment: "
-            "nightly.prom, on-demand.prom.",
-        ),
-    ] = None,
+    home: Home = None,
+    port: Port = None,
+    status: Status = False,
+    trust: Trust = [],  # noqa: B006  typer copies it, and those below
+    prefix: Prefix = [],  # noqa: B006
+    endpoint: Endpoint = [],  # noqa: B006
+    profile: Profile = [],  # noqa: B006
+    cluster: ClusterAddress = [],  # noqa: B006
+    file: File = [],  # noqa: B006
+    notify: NotifyBlock = None,
+    notify_share: NotifyShare = 0.1,
+    notify_factor: NotifyFactor = 2.0,
+    on_arrival: OnArrival = None,
+    notify_hours: NotifyHours = 12.0,
+    link_base: LinkBase = [],  # noqa: B006
+    link_hours: LinkHours = None,
+    metrics: MetricsFolder = None,
 ) -> None:
     """Start a local Prefect server and worker, and register the deployments. Ctrl-C ends it.
 

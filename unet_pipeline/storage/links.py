@@ -5,6 +5,7 @@ in the environment of its workers: the base at which a web server of its own ser
 for how many hours an address that is signed by the workers' keys may hold.
 """
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,11 +14,13 @@ from shlex import quote as shell_quote
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.storage.urls import LOCAL, S3, parent, protocol_of
 
 if TYPE_CHECKING:  # imports s3fs, and `up --help` reads the names of the variables here
     from unet_pipeline.storage.filesystems import StorageOptions
+
+log = logging.getLogger(__name__)
 
 BASE, HOURS = "UNET_PIPELINE_LINK_BASE", "UNET_PIPELINE_LINK_HOURS"
 MOST_HOURS = 7 * 24  # a signature of AWS (version 4) holds no longer
@@ -73,9 +76,18 @@ class Links:
             rest = place[len(prefix) :].lstrip("/")
             return f"{base.rstrip('/')}/{quote(rest)}"
         if self.hours is not None and protocol_of(place) == S3:
-            from unet_pipeline.storage.signing import signed_address
+            return _signed(place, options, self.hours)
+        return None
 
-            return signed_address(place, options, round(self.hours * 3600))
+
+def _signed(url: str, options: "StorageOptions", hours: float) -> str | None:
+    """Return a signed address; None where keys cannot sign, for no run fails for want of a link."""
+    from unet_pipeline.storage.signing import signed_address
+
+    try:
+        return signed_address(url, options, round(hours * 3600))
+    except PipelineError as error:
+        log.warning("no link: %s", error)
         return None
 
 
