@@ -92,7 +92,7 @@ def test_a_signed_address_opens_without_keys_what_it_names_and_nothing_else(s3_e
 
 def test_keys_that_cannot_sign_give_no_link_and_no_error(no_aws, caplog):
     assert links(hours="1").address("s3://results/report.html", StorageOptions()) is None
-    assert "no link: s3://results/report.html: found no keys" in caplog.text
+    assert "no link: s3://results/report.html: found no complete pair of S3 keys" in caplog.text
 
 
 def test_local_files_are_not_signed(tmp_path):
