@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from bundles import CT, random_bundle, transform
-from flow_runs import wait_until
 
 from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
@@ -116,12 +115,16 @@ def test_workers_change_no_byte(place, expected, tiles_by_workers):
     with open_executor(ClusterSpec("local", 4)) as executor:
         assert executor.workers == 4
         for workers, tiles in tiles_by_workers.items():
-            executor.client.cluster.scale(workers)  # those that are only retired are replaced
-            wait_for_workers(executor, workers)
+            retire_all_but(executor, workers)
             for tile in tiles:
                 assert label_bytes(place, tile, replace(executor, workers=workers)) == expected
 
 
-def wait_for_workers(executor: DaskExecutor, wanted: int) -> None:
-    """Wait until the cluster has just so many."""
-    wait_until(lambda: len(executor.client.scheduler_info(n_workers=-1)["workers"]) == wanted, 60)
+def retire_all_but(executor: DaskExecutor, workers: int) -> None:
+    """Retire workers of a cluster, which would start others in their place if it wanted them."""
+    wanted = executor.client.cluster.worker_spec
+    names = [*wanted][workers:]
+    for name in names:
+        del wanted[name]
+    executor.client.retire_workers(names=names)
+    assert len(executor.client.scheduler_info(n_workers=-1)["workers"]) == workers
