@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter, sleep
+from time import perf_counter, sleep, thread_time
 from typing import Any
 
 import psutil
@@ -89,7 +89,7 @@ class _Watch(threading.Thread):
     def run(self) -> None:
         """Sample until stopped."""
         while not self._over.is_set():
-            begin = perf_counter()
+            begin = thread_time()  # and not what this thread waits for a processor
             tree = _tree(self._root)
             resident_bytes = sum(map(_rss, tree))
             if resident_bytes > _GROWTH * self._resident_bytes:
@@ -97,7 +97,7 @@ class _Watch(threading.Thread):
                 self._resident_bytes = resident_bytes
                 self.peak_bytes = max(self.peak_bytes, sum(map(_pss, tree)))
             self._end_if_greedy(tree)
-            spent = perf_counter() - begin
+            spent = thread_time() - begin
             sleep(max(PERIOD_SECONDS - spent, _REST * spent))
 
     def stop(self) -> None:
