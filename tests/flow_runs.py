@@ -125,10 +125,12 @@ def aws_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
 
 
-def latest_run(server: PrefectApi) -> dict[str, Any]:
-    """Return the flow run that ended last."""
-    over = {"flow_runs": {"state": {"type": {"any_": sorted(OVER)}}}}
-    (run,) = server.api("/flow_runs/filter", {**over, "sort": "END_TIME_DESC", "limit": 1})
+def latest_run(server: PrefectApi, flow: str | None = None) -> dict[str, Any]:
+    """Return the flow run that ended last, of one flow or of any."""
+    asked: dict[str, Any] = {"flow_runs": {"state": {"type": {"any_": sorted(OVER)}}}}
+    if flow is not None:
+        asked["flows"] = {"name": {"any_": [flow]}}
+    (run,) = server.api("/flow_runs/filter", {**asked, "sort": "END_TIME_DESC", "limit": 1})
     return run
 
 

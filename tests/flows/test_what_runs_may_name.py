@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from flow_runs import deployment, start_run, wait_for_run
+from flow_runs import deployment, latest_run, start_run, wait_for_run
 from strange_pages import bundle_that_leaves_a_mark
 
 from unet_pipeline.config.allowed import VARIABLE
@@ -44,13 +44,7 @@ def states(server, copies, model, mark):
     ran = copies.run(mark.parent, str(SCRIPT), str(file), env={VARIABLE["prefix"]: place})
     said, _ = ran.communicate(timeout=200)
     assert ran.returncode == 0, said
-    return {name: _last(server, name) for name in (*WITH_TRUST, *OTHERS)}
-
-
-def _last(server, flow):
-    of_flow = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    (run,) = server.api("/flow_runs/filter", of_flow)
-    return run["state"]
+    return {name: latest_run(server, name)["state"] for name in (*WITH_TRUST, *OTHERS)}
 
 
 @pytest.mark.parametrize("flow", WITH_TRUST)

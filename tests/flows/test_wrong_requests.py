@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from cohorts import tiny_cohort
+from flow_runs import latest_run
 
 from unet_pipeline.storage.store import join
 
@@ -37,13 +38,7 @@ def states(server, copies, s3, tmp_path_factory):
     said, _ = ran.communicate(timeout=200)
     assert ran.returncode == 0, said
     assert not [url for url in s3.store.list_files(bucket) if "/out" in url]
-    return {name: _last_state(server, name) for name in REQUESTS}
-
-
-def _last_state(server, flow):
-    of_flow = {"flows": {"name": {"any_": [flow]}}, "sort": "START_TIME_DESC", "limit": 1}
-    (run,) = server.api("/flow_runs/filter", of_flow)
-    return run["state"]
+    return {name: latest_run(server, name)["state"] for name in REQUESTS}
 
 
 @pytest.mark.parametrize("flow", REQUESTS)
