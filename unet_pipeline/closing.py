@@ -95,6 +95,7 @@ def close_segment(
         files=None if run.accounting is None else run.accounting.as_dict(),
         to_review=len(reviews),
         model=run.model_name,
+        shard=run.settings.shard or "",
         mask_faults=dict(Counter(one.mask_code for one in records if one.mask_code)),
         left=len(run.cases) + len(run.faults) - len(records),
     )

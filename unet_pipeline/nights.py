@@ -1,6 +1,6 @@
 """What a run of ``segment`` knows of its cases before it looks at them."""
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -31,6 +31,7 @@ def night_of(
     layout: Layout,
     cases: Sequence[Case],
     inputs: Marks,
+    elsewhere: Container[str] = (),
 ) -> Night:
     """Hold the cases of a run against the index of its output.
 
@@ -38,6 +39,8 @@ def night_of(
     ----------
     inputs
         As of ``marks_of_inputs``.
+    elsewhere
+        Cases whose images are there, and that other runs are asked for.
     """
     label_map, picture = endings_of(settings.output_format)
     runs = join(settings.output, "runs")
@@ -56,9 +59,9 @@ def night_of(
         ending(picture),
     )
     if not settings.resume or settings.verify:
-        return open_night(place, cases, inputs, frozenset())
+        return open_night(place, cases, inputs, frozenset(), elsewhere)
     counted = counted_runs(store, runs, Mark(facts.weights, facts.labels))
-    return open_night(place, cases, inputs, counted)
+    return open_night(place, cases, inputs, counted, elsewhere)
 
 
 def marks_of_inputs(settings: SegmentSettings, store: Store, cases: Sequence[Case]) -> Marks:

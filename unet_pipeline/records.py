@@ -216,7 +216,7 @@ class RunSummary:
     Attributes
     ----------
     run_id
-        Sortable identifier, e.g. ``20261121T013000Z-3f2a``.
+        Sortable identifier, e.g. ``20261121T013000Z-3f2a07c1``.
     counts
         Number of cases per status.
     mean_dice
@@ -242,6 +242,8 @@ class RunSummary:
         Label maps that want a look, as they are unlike the others.
     model
         The model, where a run has several; else empty.
+    shard
+        The part of the cohort that the run was asked for, such as ``3/8``; empty for all of it.
     differences, changes
         URL of the page that holds the label maps against those of ``compare_with``, and a sentence
         for each label, or why it could not be done; empty without.
@@ -266,6 +268,7 @@ class RunSummary:
     model: str = ""
     differences: str = ""
     changes: tuple[str, ...] = ()
+    shard: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the summary as plain JSON types."""
@@ -315,7 +318,7 @@ class CheckSummary:
     Attributes
     ----------
     run_id
-        Sortable identifier, e.g. ``20261121T013000Z-3f2a``.
+        Sortable identifier, e.g. ``20261121T013000Z-3f2a07c1``.
     counts
         Number of cases per verdict.
     codes

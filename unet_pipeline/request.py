@@ -62,8 +62,8 @@ def list_cohort(settings: SegmentSettings | CheckSettings) -> Cohort:
 
 
 def new_run_id() -> str:
-    """Return a sortable identifier of a run, e.g. ``20261121T013000Z-3f2a``."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(2)}"
+    """Return a sortable identifier of a run, e.g. ``20261121T013000Z-3f2a07c1``."""
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{token_hex(4)}"  # many begin in one second
 
 
 def rate_of(settings: CostSettings) -> Rate | None:

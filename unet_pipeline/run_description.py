@@ -21,6 +21,7 @@ def context_of(run: Run) -> dict[str, str]:
         **_first_stage(model),
         "Images": settings.images,
         "Files": str(run.accounting or "not counted"),
+        **({"Part": _part(run)} if run.settings.shard else {}),
         "Masks": masks_text(settings.masks, run.cases),
         "Output": settings.output,
         **({"Compared with": settings.compare_with} if settings.compare_with else {}),
@@ -35,6 +36,11 @@ def context_of(run: Run) -> dict[str, str]:
         ),
         "Version": unet_pipeline.__version__,
     }
+
+
+def _part(run: Run) -> str:
+    mine = len(run.cases) + len(run.faults)
+    return f"{run.settings.shard} of the cohort: {mine:,} cases; other runs have the others"
 
 
 def _first_stage(model: Model) -> dict[str, str]:

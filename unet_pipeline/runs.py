@@ -74,6 +74,8 @@ class Run:
         The label maps that those of this run are held against, by case; None for none.
     end
         When no further case is begun.
+    elsewhere
+        Names of the cohort's cases that are in other parts of it (``--shard``).
     leases
         The cases that this run has, where others may work on its output; None before it begins.
     """
@@ -104,6 +106,7 @@ class Run:
 
     old: Mapping[str, LabelMapUrl] | None = None
     end: RunEnd = field(default_factory=RunEnd)
+    elsewhere: frozenset[str] = frozenset()
     leases: Leases | None = None
 
     @property
@@ -189,7 +192,8 @@ def open_segment(settings: SegmentSettings) -> Run:
         output = join(settings.output, name) if name else settings.output
         store.check_writable(output)
         mine = one.model_copy(update={"output": output, "compare_with": _old_of(one, name, store)})
-        opened.append((mine, model, name, *open_layout(mine, store, model.bundle, cohort)))
+        layout, named = open_layout(mine, store, model.bundle, cohort)
+        opened.append((mine, model, name, layout, named.part(settings.part)))
     refuse_inputs(
         (
             f"{join(mine.output, layout.name_of(case))}{ending}"
@@ -215,7 +219,9 @@ def open_segment(settings: SegmentSettings) -> Run:
 def _with_night(run: Run, inputs: Marks) -> Run:
     """Find out what is done, and refuse to write over what another model made."""
     asked, rules = run.settings, run.model.policy
-    night = night_of(asked, run.store, run.facts, rules, run.layout, run.cases, inputs)
+    night = night_of(
+        asked, run.store, run.facts, rules, run.layout, run.cases, inputs, run.elsewhere
+    )
     if not asked.replace:
         unknown = (case for case in run.cases if case.name not in night.known)
         records = (f"{run.output_of(case)}{RECORD}" for case in unknown)
@@ -235,7 +241,8 @@ def _combined(settings: SegmentSettings, runs: Sequence[Run], cohort: Cohort) ->
         update={"output": output, "compare_with": _old_of(settings, COMBINED, first.store)}
     )
     layout, cohort = open_layout(asked, first.store, model.bundle, cohort)
-    run = _run(first.run_id, first.store, asked, model, COMBINED, layout, cohort)
+    part = cohort.part(settings.part)
+    run = _run(first.run_id, first.store, asked, model, COMBINED, layout, part)
     made_of = [
         {"weights": one.facts.weights, "settings": one.facts.settings_digest,
          "labels": {str(own): number for own, number in part.numbers.items()}}
@@ -294,4 +301,12 @@ def _run(
         first=None if region is None else first,
         model_name=name,
         old=old,
+        elsewhere=_elsewhere(cohort),
     )
+
+
+def _elsewhere(part: Cohort) -> frozenset[str]:
+    """Return the cases of the whole cohort that are not in a part of it."""
+    if part.whole is None:
+        return frozenset()
+    return frozenset(case.name for case in part.whole.cases) - {case.name for case in part.cases}

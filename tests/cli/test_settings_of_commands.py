@@ -76,7 +76,7 @@ def test_commands_of_one_kind_have_the_same_settings():
         "--verify", "--no-verify",
         "--content", "--no-content", "--hourly-rate", "--currency",
         "--stop-after", "--stop-at-price",  # half a comparison is none
-        "--other-runs",  # theirs share the work
+        "--other-runs", "--shard",  # theirs share the work
         "--output-layout",  # theirs are to be scored, not published
         "--replace", "--no-replace", "--version-name", "--compare-with",  # nor kept
     }  # fmt: skip

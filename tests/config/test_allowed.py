@@ -30,7 +30,7 @@ HARMLESS = {
     "depth", "mirror", "currency", "region", "layers", "fold", "flip", "upsample", "network",
     "engine", "blend", "split", "view", "augmentation", "name", "schedule", "precision",
     "remedies", "tolerance", "postprocess", "mask_pattern", "title", "data", "licence",
-    "label_names", "labels", "within", "version_name", "after",
+    "label_names", "labels", "within", "version_name", "after", "shard",
     "at_price",
 }  # fmt: skip
 SITE = Allowed(prefixes=("s3://scans", "s3://results/night"))

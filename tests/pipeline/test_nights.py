@@ -1,6 +1,7 @@
 """A night costs what is new: finished cases are known by listings and an index."""
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from cohorts import write_tiny
@@ -11,7 +12,7 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.jobs.segment import close_models, faults_of, open_segment, run_segment
 from unet_pipeline.storage import marks
-from unet_pipeline.storage.finished_index import NAME
+from unet_pipeline.storage.finished_index import NAME, Line, change_index, read_index
 from unet_pipeline.storage.store import Store, join
 
 CASES = [f"phantom-{number:02}" for number in range(1, 6)]
@@ -180,3 +181,28 @@ def test_a_folder_has_no_mark(place):
     """What changes within it does not show in its times."""
     image = join(place, "images", f"{CASES[0]}.nii.gz")
     assert list(marks.marks_of(Store(), [place, image], [])) == [image]
+
+
+def test_a_part_of_the_cohort_knows_its_own_and_calls_no_other_gone(place, looked_at):
+    night(place)
+    looked_at.clear()
+    parts = [night(place, shard=f"{number}/3") for number in (1, 2, 3)]
+    assert looked_at == []
+    assert sorted(name for _, records, _ in parts for name in records) == CASES
+    assert {run.night.gone for run, _, _ in parts} == {()}
+    assert {summary.shard for _, _, summary in parts} == {f"{n}/3" for n in (1, 2, 3)}
+    page = read(parts[0][2], "report.html").decode()
+    assert "1/3 of the cohort" in page
+
+
+def test_runs_that_end_at_once_lose_no_line_of_the_index(place):
+    output, each = join(place, "out"), 6
+
+    def change(number: int) -> None:
+        cases = [f"case-{number}-{line}" for line in range(each)]
+        change_index(Store(), output, cases, [Line(case, code="size_mismatch") for case in cases])
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(change, range(6)))
+    found = [line.case for line, _ in read_index(Store(), output)]
+    assert sorted(found) == sorted(f"case-{run}-{line}" for run in range(6) for line in range(each))

@@ -14,6 +14,7 @@ from cohorts import write_tiny
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.jobs.segment import open_segment, run_segment
+from unet_pipeline.shards import shard_of
 from unet_pipeline.storage.store import Store, join
 
 CASES, HELPER = 12, Path(__file__).parents[1] / "run_beside.py"
@@ -100,6 +101,28 @@ def test_two_runs_that_begin_at_once_compute_each_case_once(local, bundle, tmp_p
 @pytest.mark.parametrize("place", ["local", "bucket"])
 def test_five_runs_that_begin_at_once_compute_each_case_once(place, bundle, tmp_path, request):
     assert_shared(request.getfixturevalue(place), bundle, tmp_path, 5)
+
+
+@pytest.mark.slow
+def test_parts_of_a_cohort_side_by_side_do_each_case_once(local, bundle, tmp_path):
+    """Each closes its run, with a report of its own, and has its lines in the one index."""
+    shards = [f"{number}/3" for number in (1, 2, 3)]
+    orders = [{"settings": {**request_of(local, bundle), "shard": shard}} for shard in shards]
+    said, codes = run_at_once(local, bundle, tmp_path, *orders)
+    assert codes == [0] * 3
+    assert statuses(said) == {"done": CASES}
+    mine = {case: shard for shard, lines in zip(shards, said, strict=True) for case, _, _ in lines}
+    assert {case: shard_of(shard).has(case) for case, shard in mine.items()} == dict.fromkeys(
+        mine, True
+    )
+    alone = open_segment(SegmentSettings.model_validate(request_of(local, bundle, "alone")))
+    assert {one.status for one in run_segment(alone, SerialExecutor())} == {"done"}
+    assert label_maps(local) == label_maps(local, "alone")
+    told = [json.loads(path.read_text()) for path in Path(local).glob("out/runs/*/run.json")]
+    counts = Counter(mine.values())
+    assert {one["shard"]: one["counts"]["done"] for one in told} == counts
+    assert [one["left"] for one in told] == [0] * 3
+    assert_nothing_is_left(local)
 
 
 @pytest.mark.slow

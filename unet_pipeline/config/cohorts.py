@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from unet_pipeline.choices import OtherRuns, OutputLayout
 from unet_pipeline.config.fields import (
@@ -40,10 +40,21 @@ from unet_pipeline.config.parts import (
     WorkerSettings,
 )
 from unet_pipeline.config.stops import StopSettings
+from unet_pipeline.shards import PATTERN, Shard, shard_of
 
 _SEVERAL, _EARLIER = Option(panel="Several models"), Option(panel="Earlier results")
 NOWHERE = "memory://nothing"  # an output of those who write none
 Gate = Annotated[GateSettings, Field(description="Which cases are refused; a look at the voxels.")]
+
+
+def _a_shard(value: str) -> str:
+    shard_of(value)
+    return value
+
+
+_Shard = Annotated[
+    str, AfterValidator(_a_shard), Field(max_length=9, json_schema_extra={"pattern": PATTERN})
+]
 
 
 class CheckSettings(Settings):
@@ -174,6 +185,13 @@ class SegmentSettings(Settings):
         description="What to do where another run works on the same output. share: each case is "
         "done by one of them. wait: begin when it has ended. refuse: do not begin.",
     )
+    shard: Annotated[_Shard | None, Option(metavar="3/8"), _EARLIER] = Field(
+        None,
+        title="A part of the cohort",
+        description="Take only this part of the cohort's cases, 3/8 the third of eight, so that "
+        "runs work on one output side by side. A case's name says in which part it is, and cases "
+        "that come or go move no others. Default: all cases.",
+    )
     replace: Annotated[bool, _EARLIER] = Field(
         False,
         description="Let label maps of this model take the place of those that another one made. "
@@ -200,6 +218,11 @@ class SegmentSettings(Settings):
         Field(description="When to stop though cases are left: the next run goes on with them."),
     ] = StopSettings()
     storage: Storage = StorageSettings()
+
+    @property
+    def part(self) -> Shard | None:
+        """The part of the cohort that is asked for; None for all of it."""
+        return None if self.shard is None else shard_of(self.shard)
 
     def in_version(self) -> "SegmentSettings":
         """Return the settings with the folder of their version as the output."""

@@ -209,7 +209,7 @@ def open_plan(settings: SegmentSettings) -> PlanRun:
         )  # fmt: skip
     model = open_first(settings, store)
     cohort = cohort_of(settings, store, model.bundle)
-    return PlanRun(settings, store, model, cohort)
+    return PlanRun(settings, store, model, cohort.part(settings.part))
 
 
 def run_plan(run: PlanRun) -> Iterator[CasePlan | CaseRecord]:

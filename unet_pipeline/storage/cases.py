@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import Case
+from unet_pipeline.shards import Shard
 from unet_pipeline.storage.accounting import Accounting, ClassifiedFile, accounted, files_of_cases
 from unet_pipeline.storage.classification import Listing, classify_all
 from unet_pipeline.storage.formats import half_a_pair, is_inner_label
@@ -39,6 +40,8 @@ class Cohort:
         Channels of an image, as the network or ``dataset.json`` says; None where neither does.
     base
         Folder that the names of the images start at; of a manifest, the folder that it lies in.
+    whole
+        The cohort that this one is a part of; None for a whole one.
     """
 
     cases: tuple[Case, ...]
@@ -48,10 +51,25 @@ class Cohort:
     asks_for_masks: bool = field(default=False, compare=False)
     channels: int | None = None
     base: str = field(default="", compare=False)
+    whole: "Cohort | None" = field(default=None, compare=False)
+
+    def part(self, shard: Shard | None) -> "Cohort":
+        """Return the cases of a part; the whole cohort for None."""
+        if shard is None:
+            return self
+        return replace(
+            self,
+            cases=tuple(case for case in self.cases if shard.has(case.name)),
+            faults=tuple(fault for fault in self.faults if shard.has(fault[0].name)),
+            mask_faults=tuple(fault for fault in self.mask_faults if shard.has(fault[0].name)),
+            whole=self,
+        )
 
     @property
     def accounting(self) -> Accounting:
-        """What became of all files, in numbers."""
+        """What became of all files, in numbers; of a part, those of the whole cohort."""
+        if self.whole is not None:
+            return self.whole.accounting
         everything = (*self.cases, *(case for case, _ in self.faults if case.images))
         with_mask = sum(case.mask is not None for case in self.cases)
         asked = self.asks_for_masks or (not self.files and with_mask)

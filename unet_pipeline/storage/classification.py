@@ -23,7 +23,7 @@ from unet_pipeline.storage.urls import relative_to
 
 _BIDS_NOT_RAW = {"derivatives", "sourcedata"}
 _BIDS_SUBJECT = re.compile(r"sub-[A-Za-z0-9]+")
-_RUN_FOLDER = re.compile(r"(?P<folder>(.*/)?runs/[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4}/)(?P<file>[^/]+)")
+_RUN_FOLDER = re.compile(r"(?P<folder>(.*/)?runs/[0-9]{8}T[0-9]{6}Z-[0-9a-f]{4,8}/)(?P<file>[^/]+)")
 _OURS = {".nii", *(each.label_maps for each in FORMATS)}  # endings of label maps
 _RUN_FILES = {"run.json", "report.html", "cases.csv", "check.json", "check.html", "check.csv"}
 

@@ -10,10 +10,12 @@ import gzip
 import io
 import json
 import logging
+import random
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
+from time import sleep
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter, ValidationError
@@ -27,6 +29,7 @@ log = logging.getLogger(__name__)
 NAME = "runs/finished.jsonl.gz"
 _MOST_BYTES = 2**30  # of an index, packed
 _MOST_OF_LINE = 2**20
+_PAUSES = (0.1, 0.2, 0.5, 1.0, 2.0, 4.0, 8.0)  # seconds, where other runs end at the same time
 _Mark = Annotated[str, Field(max_length=256)]
 
 
@@ -85,20 +88,41 @@ def read_index(store: Store, output: str) -> Iterator[tuple[Line, bytes]]:
         log.warning("the index of finished cases is damaged: %s", type(error).__name__)
 
 
-def write_index(store: Store, output: str, kept: Iterable[bytes], new: Iterable[Line]) -> None:
-    """Write the index of an output: lines as they were read, then new ones.
+def change_index(store: Store, output: str, cases: Container[str], lines: Sequence[Line]) -> None:
+    """Put new lines of some cases into the index of an output; those of others stay.
+
+    Runs that end at once change it one after the other: none writes over what it has not read.
 
     Raises
     ------
     CaseError
-        As ``Store.write``.
+        As ``Store.put``.
     """
+    url = join(output, NAME)
+    for pause in (*_PAUSES, None):
+        before = store.find(url)
+        kept = (text for line, text in read_index(store, output) if line.case not in cases)
+        data = _packed(kept, lines)
+        try:
+            if store.find(url) == before:  # not all stores hold a write against this themselves
+                store.put(url, data, before)
+                return
+        except CaseError as error:
+            if error.code != "output_changed" or pause is None:
+                raise
+        if pause is not None:
+            sleep(random.uniform(0.5, 1.5) * pause)  # noqa: S311
+    log.warning("the index of finished cases is not written: other runs change it all the time")
+
+
+def _packed(kept: Iterable[bytes], new: Iterable[Line]) -> bytes:
+    """Return an index: lines as they were read, then new ones."""
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=3, mtime=0) as file:
         file.write(_line(_header()))
         file.writelines(kept)
         file.writelines(_line(asdict(line)) for line in new)
-    store.write(join(output, NAME), packed.getvalue())
+    return packed.getvalue()
 
 
 def _header() -> dict[str, Any]:

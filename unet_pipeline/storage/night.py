@@ -12,7 +12,7 @@ from threading import Lock
 
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.storage.fingerprint import Fingerprint
-from unet_pipeline.storage.finished_index import Line, read_index, write_index
+from unet_pipeline.storage.finished_index import Line, change_index, read_index
 from unet_pipeline.storage.marks import Marks, is_mark_of, marks_below, marks_of
 from unet_pipeline.storage.sidecar import MaskFault, Sidecar
 from unet_pipeline.storage.store import Store
@@ -139,8 +139,7 @@ class Night:
             if one.status == "quarantined"
         ]
         store, output = self.place.store, self.place.output
-        before = (text for line, text in read_index(store, output) if line.case not in looked_at)
-        write_index(store, output, before, new)
+        change_index(store, output, looked_at, new)
 
     def _finished(self, run_id: str, cases: Mapping[str, Case]) -> Iterable[Line]:
         place = self.place
@@ -161,7 +160,11 @@ class Night:
 
 
 def open_night(
-    place: Place, cases: Sequence[Case], inputs: Marks, counted: Container[str]
+    place: Place,
+    cases: Sequence[Case],
+    inputs: Marks,
+    counted: Container[str],
+    elsewhere: Container[str] = (),
 ) -> Night:
     """Hold the cases of a run against the index of its output.
 
@@ -171,6 +174,8 @@ def open_night(
         Marks of the files of all cases.
     counted
         Runs whose tables of statistics are there, which know more of their cases than the index.
+    elsewhere
+        Cases that are none of this run's, though their images are there.
     """
     records = {canonical(place.record(case)): case.name for case in cases}
     wanted = {*records, *(canonical(place.label_map(case)) for case in cases)}
@@ -182,7 +187,8 @@ def open_night(
     for line, _ in read_index(place.store, place.output):
         case = by_name.get(line.case)
         if case is None:
-            gone += [line.case] if _is_gone(line, place, outputs) else []
+            is_gone = line.case not in elsewhere and _is_gone(line, place, outputs)
+            gone += [line.case] if is_gone else []
         elif not line.made_with:
             failed.add(line.case)
         elif line.run_id in counted and _holds(line, case, place, inputs, outputs):

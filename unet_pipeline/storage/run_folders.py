@@ -9,7 +9,7 @@ from unet_pipeline.storage.local import is_part
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import canonical, relative_to
 
-_RUN_ID = re.compile(r"(\d{8}T\d{6})Z-[0-9a-f]{4}")
+_RUN_ID = re.compile(r"(\d{8}T\d{6})Z-[0-9a-f]{4,8}")
 _MARKS = frozenset({"run.json", "check.json", "statistics.json", "differences.json"})
 _WRITTEN = _MARKS | {
     "report.html", "cases.csv", "cases.json", "cost.json", "methods.txt", "archive.json",
