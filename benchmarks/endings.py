@@ -156,34 +156,37 @@ def place_of(kind: str, folder: Path) -> Iterator[Place]:
 
 @contextmanager
 def scheduler_of_others(
-    folder: Path,
+    folder: Path, others: Sequence[str] = ()
 ) -> Iterator[tuple[str, Mapping[str, "subprocess.Popen[bytes]"]]]:
-    """Run a scheduler and a worker that no nanny starts again; yield address and processes."""
-    file = folder / "scheduler.json"
-    temporary = folder / "tmp"
-    temporary.mkdir(exist_ok=True)
-    dask = [sys.executable, "-m", "dask"]
-    programs = [
-        [*dask, "scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard",
-         "--scheduler-file", str(file)],
-        [*dask, "worker", "--scheduler-file", str(file), "--nthreads", "2", "--no-dashboard",
-         "--no-nanny", "--local-directory", str(folder)],
-    ]  # fmt: skip
+    """Run a scheduler and a worker that no nanny starts again; yield address and processes.
+
+    Parameters
+    ----------
+    others
+        Names of further workers. Each has a folder for temporary files of its own, as on a host of
+        its own.
+    """
+    file, dask = folder / "scheduler.json", [sys.executable, "-m", "dask"]
+    scheduler = ["scheduler", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", str(file)]
+    worker = ["worker", "--scheduler-file", str(file), "--nthreads", "2", "--no-nanny"]
+    programs = {"scheduler": scheduler, "worker": worker, **dict.fromkeys(others, worker)}
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
-        for words in programs:
-            with (folder / f"{words[3]}.log").open("wb") as log:
-                running[words[3]] = subprocess.Popen(
-                    words, stdout=log, stderr=log, cwd=folder, start_new_session=True,
-                    env={**os.environ, "TMPDIR": str(temporary)},
+        for name, words in programs.items():
+            temporary = folder / ("tmp" if name in {"scheduler", "worker"} else name)
+            temporary.mkdir(exist_ok=True)
+            with (folder / f"{name}.log").open("wb") as log:
+                running[name] = subprocess.Popen(
+                    [*dask, *words, "--no-dashboard"], stdout=log, stderr=log, cwd=temporary,
+                    start_new_session=True, env={**os.environ, "TMPDIR": str(temporary)},
                 )  # fmt: skip
             _wait_until(file.exists)
-        _wait_until(lambda: "Registered to" in (folder / "worker.log").read_text())
+        for name in {*programs} - {"scheduler"}:
+            _wait_until(lambda log=folder / f"{name}.log": "Registered to" in log.read_text())
         yield json.loads(file.read_text())["address"], running
     finally:
-        for process in reversed(running.values()):
+        for process in reversed(running.values()):  # a worker first: it waits for its scheduler
             process.terminate()
-        for process in running.values():
             try:
                 process.wait(20)
             except subprocess.TimeoutExpired:

@@ -62,11 +62,10 @@ def segment_volumes(jobs: Sequence[VolumeJob], executor: Executor) -> list[Outco
             )
         return outcomes
     finally:  # patients' voxels stay nowhere, whatever happened
-        first = volume.jobs[0]
-        remove_scratch(first)
-        last = executor.with_time_limit(CLEANING_SECONDS)
+        name = volume.jobs[0].scratch
+        remove_scratch(name)
         with suppress(PipelineError, RunStopped):  # no worker is left that could
-            last.result(last.submit(remove_scratch, first))
+            executor.everywhere(CLEANING_SECONDS, remove_scratch, name)
 
 
 def segment_once(jobs: Sequence[VolumeJob]) -> list[Outcome]:
@@ -226,4 +225,6 @@ def _merge(
 ) -> Handle:
     partials = [executor.submit(take_partial, scores[index], tile.index) for index in tile.sources]
     windows = [plan.tiles[index].windows for index in tile.sources]
-    return executor.submit(merge_tile, prepared, tile, windows, partials, job.spec, job.margins)
+    return executor.submit(
+        merge_tile, prepared, tile, windows, partials, job.spec, job.margins, job.scratch
+    )

@@ -16,7 +16,7 @@ from unet_pipeline.model import Model
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import Case, Rate
-from unet_pipeline.scratch import scratch_path
+from unet_pipeline.scratch import scratch_name
 from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.claims import Claim
 from unet_pipeline.storage.discovery import discover
@@ -106,7 +106,7 @@ def job_of(
         content=settings.gate.content,
         output_format=settings.output_format,
         confidence=settings.confidence,
-        scratch=str(scratch_path(settings.budget.scratch)),
+        scratch=scratch_name(settings.budget.scratch),
         first_stage=None if first is None else FirstStage(first.spec, first.steps, first.overlap),
     )
 

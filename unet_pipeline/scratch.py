@@ -53,6 +53,25 @@ def scratch_path(parent: str | Path | None = None) -> Path:
     return folder / f"{PREFIX}{secrets.token_hex(16)}"
 
 
+def scratch_name(parent: str | Path | None = None) -> str:
+    """Return what a scratch folder is called on all hosts; arguments as of ``scratch_path``.
+
+    Without a parent it is a name, and lies in each host's own folder for temporary files.
+    """
+    path = scratch_path(parent)
+    return str(path) if parent else path.name
+
+
+def scratch_here(name: str) -> Path:
+    """Return where a scratch folder lies on this host."""
+    return Path(tempfile.gettempdir()).absolute() / name
+
+
+def is_scratch(path: Path) -> bool:
+    """Say whether a folder is named as scratch is."""
+    return _NAME.fullmatch(path.name) is not None
+
+
 def open_scratch(path: Path) -> None:
     """Make a scratch folder, or use one that is there, and hold it until ``remove_scratch``.
 

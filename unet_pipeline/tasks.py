@@ -6,7 +6,6 @@ They are plain functions of plain values, so they can be pickled and run anywher
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import ceil
-from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -66,8 +65,8 @@ class VolumeJob:
     tile
         Native voxels of a tile; None for as large as ``memory_bytes`` allows.
     scratch
-        Folder of this case for volumes over ``memory_bytes``, seen by all workers. It need not
-        exist; it is removed with the case.
+        What the folder of this case is called, for volumes over ``memory_bytes``. It need not
+        exist; it is removed with the case, on all hosts.
     label_steps
         What is done to the label map before it is written.
     policy
@@ -321,13 +320,13 @@ def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:
 def hold_scratch(job: VolumeJob) -> None:
     """Keep the decoded volumes of a case, where they lie here, though who decoded them may die."""
     if job.scratch is not None:
-        scratch.hold_scratch(Path(job.scratch))
+        scratch.hold_scratch(scratch.scratch_here(job.scratch))
 
 
-def remove_scratch(job: VolumeJob) -> None:
-    """Remove the decoded volumes of a case, where they lie here."""
-    if job.scratch is not None:
-        scratch.remove_scratch(Path(job.scratch))
+def remove_scratch(name: str | None) -> None:
+    """Remove the scratch of a case on this host."""
+    if name is not None:
+        scratch.remove_scratch(scratch.scratch_here(name))
 
 
 def prepared_of(staged: StagedCase) -> Prepared:

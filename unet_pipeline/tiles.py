@@ -24,6 +24,7 @@ from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
 from unet_pipeline.tiling.plan import Tile
 from unet_pipeline.tiling.window_order import WindowSlab
 from unet_pipeline.tiling.windows import Lattice
+from unet_pipeline.volume.kept import KeptArray, keep
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.steps import Prepared
 from unet_pipeline.volume.views import Voxels
@@ -47,12 +48,23 @@ class TileScores:
 
 @dataclass(frozen=True)
 class TileLabels:
-    """The labels of one write box, shape XYZ, and how sure they are, if that was asked for."""
+    """The labels of one write box, and how sure they are, if that was asked for.
+
+    Attributes
+    ----------
+    labels
+        Shape XYZ; in memory, or in the scratch of the case.
+    """
 
     box: Box
-    labels_XYZ: Labels
+    labels: Labels | KeptArray
     seconds: float
     confidence: TileConfidence | None = None
+
+    @property
+    def labels_XYZ(self) -> Labels:  # noqa: N802
+        """The labels, read from where they lie."""
+        return self.labels[:, :, :]
 
 
 @dataclass(frozen=True)
@@ -95,7 +107,8 @@ def merge_tile(
     windows: Sequence[Lattice],
     partials: Sequence[Partial],
     spec: ModelSpec,
-    confidence: Confidence = "none",
+    confidence: Confidence,
+    scratch: str | None,
 ) -> TileLabels:
     """Add the partials of a tile, bring its scores to the native grid, and decide its labels.
 
@@ -103,10 +116,12 @@ def merge_tile(
     ----------
     windows
         Those of all tiles whose windows reach into the tile's score box.
+    scratch
+        Where the labels are kept; None for in memory.
     """
     decider = _Decider(prepared, tile, chain.from_iterable(windows), spec, confidence)
     decider.decide(tile.write_box, tile.score_box, partials)
-    return decider.labels()
+    return decider.labels(scratch)
 
 
 def label_tile(
@@ -207,10 +222,13 @@ class _Decider:
             counter.add(write_box, margins_XYZ)
         self._seconds += perf_counter() - begin
 
-    def labels(self) -> TileLabels:
-        """Return what was decided."""
+    def labels(self, scratch: str | None = None) -> TileLabels:
+        """Return what was decided; the labels stay in memory, or in scratch."""
+        begin = perf_counter()
         found = None if self._counter is None else self._counter.result()
-        return TileLabels(self._tile.write_box, self._labels_XYZ, self._seconds, found)
+        labels = self._labels_XYZ if scratch is None else keep(self._labels_XYZ, scratch)
+        seconds = self._seconds + perf_counter() - begin
+        return TileLabels(self._tile.write_box, labels, seconds, found)
 
     def _native(self, merged: Merged, write_box: Box, margins_XYZ: Margins | None) -> Labels:
         bundle = self._spec.bundle

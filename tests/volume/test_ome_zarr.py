@@ -116,7 +116,7 @@ def test_a_volume_over_the_budget_is_read_block_by_block(tmp_path, values):
     small = read_volume(
         Store(), url, role="image0", budget_bytes=1000, scratch=str(tmp_path / "scratch")
     )
-    assert small.view.scratch is not None
+    assert small.view.kept is not None
     np.testing.assert_array_equal(small.view.values(), values)
     assert small.inputs == read(url).inputs
 

@@ -76,7 +76,7 @@ def _write_fixed(
         if more:
             values_XYZ = of_one_hot([one.values() for one in (view, *more)])
             plain = replace(view.header, slope=1.0, inter=0.0, volumes=1, stored=1)
-            view = replace(view, header=plain, values_XYZ=values_XYZ, scratch=None)
+            view = replace(view, header=plain, values_XYZ=values_XYZ, kept=None)
         if more or takes_form or _differs(view) or not _lies_on(view, first, policy):
             made[_MASK] = _encoded(view, first, policy, "nearest", new_header=takes_form)
             files["mask"] = canonical(f"{output}{_MASK}")

@@ -12,6 +12,7 @@ from unet_pipeline.cluster.dashboard import dashboard_config, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.cluster.forking import Forget, use_copies
+from unet_pipeline.cluster.keepers import Keeper
 from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
@@ -105,6 +106,7 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
         log.info("Dask dashboard at %s", client.dashboard_link)
     client.register_plugin(Private())
     client.register_plugin(KeptMemory())
+    client.register_plugin(Keeper())
     if ours:
         client.register_plugin(Ready())
         _forward_logs(client)

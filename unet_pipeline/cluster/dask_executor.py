@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait as wait_for_threads
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from time import monotonic, sleep
+from time import sleep
 from typing import Any
 from uuid import uuid4
 
@@ -13,7 +13,6 @@ from distributed import CancelledError, Client, KilledWorker, wait
 from distributed.comm.core import CommClosedError
 
 from unet_pipeline import logs, stopping
-from unet_pipeline.clock import out_of_time
 from unet_pipeline.cluster.case_calls import CaseCalls, run_within
 from unet_pipeline.cluster.executor import Handle
 from unet_pipeline.cluster.monitor import ClusterMonitor
@@ -34,8 +33,6 @@ class DaskExecutor:
         Looks whether the cluster is still there, and what runs on it.
     threads
         Calls that a worker runs at a time.
-    deadline
-        Moment of ``time.monotonic`` at which waiting ends with ``time_limit``; None for never.
     case
         The calls of the case that this executor is for.
     name
@@ -48,7 +45,6 @@ class DaskExecutor:
     monitor: ClusterMonitor
     workers: int
     threads: int = 2
-    deadline: float | None = None
     case: CaseCalls | None = None
     name: str = field(default_factory=lambda: uuid4().hex)
     connection: Any = None
@@ -62,10 +58,6 @@ class DaskExecutor:
         """Let go of the calls of a case that are not finished, so that they take no slot."""
         if self.case is not None and self.client.status == "running" and self.monitor.lost is None:
             self.case.give_up()
-
-    def with_time_limit(self, seconds: float) -> "DaskExecutor":
-        """Return an executor of the same client whose waits end ``seconds`` from now."""
-        return replace(self, deadline=monotonic() + seconds, case=None)
 
     def stop(self) -> None:
         """Let calls that workers have under way end at their next look."""
@@ -91,6 +83,21 @@ class DaskExecutor:
             while _wait_briefly([handle]):
                 self._check()
             return self._fetch(handle)
+
+    def everywhere(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function in each worker process, beside its calls; wait at most ``seconds``.
+
+        Workers that do not answer in time do so later, or are gone.
+        """
+        self.monitor.check()
+        loop: Any = self.client.loop
+
+        async def call_all() -> None:
+            await self.client.run(_beside, function, *arguments, on_error="ignore")
+
+        calls = asyncio.run_coroutine_threadsafe(call_all(), loop.asyncio_loop)
+        with self._named_errors(), suppress(TimeoutError):
+            calls.result(timeout=seconds)
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these futures are unfinished; return those."""
@@ -147,8 +154,6 @@ class DaskExecutor:
 
     def _check(self) -> None:
         self.monitor.check()
-        if self.deadline is not None and monotonic() > self.deadline:
-            raise out_of_time()
         if self.case is not None:
             self.case.check()
 
@@ -161,6 +166,11 @@ def _key_of(function: Callable[..., Any]) -> str:
 async def _stop_there(name: str) -> None:
     """Stop a name on a worker; Dask waits for no answer of a coroutine."""
     stopping.stop(name)
+
+
+async def _beside(function: Callable[..., Any], *arguments: Any) -> None:
+    """Call a function beside the loop of a worker."""
+    await asyncio.to_thread(function, *arguments)
 
 
 def _worker_lost() -> CaseError:

@@ -20,9 +20,6 @@ class Executor(Protocol):
     def threads(self) -> int:
         """Calls that a worker runs at a time."""
 
-    def with_time_limit(self, seconds: float) -> "Executor":
-        """Return an executor of the same workers whose waits end ``seconds`` from now."""
-
     def for_case(self, seconds: float) -> "Executor":
         """Return an executor of the same workers for one case, whose calls may take ``seconds``.
 
@@ -37,6 +34,9 @@ class Executor(Protocol):
 
     def result(self, handle: Handle) -> Any:
         """Wait for a call and return its result, or raise its error."""
+
+    def everywhere(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call a function in each worker process, beside its calls; wait at most ``seconds``."""
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these calls are unfinished; return those."""
@@ -57,10 +57,6 @@ class SerialExecutor:
     def give_up(self) -> None:
         """No call is left: each ends before the next begins."""
 
-    def with_time_limit(self, seconds: float) -> "SerialExecutor":
-        """Return an executor that never waits, and counts no time."""
-        return replace(self, clock=None)
-
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
         """Call ``function`` now."""
         if self.clock is None:
@@ -71,6 +67,10 @@ class SerialExecutor:
     def result(self, handle: Handle) -> Any:
         """Return the result, which is the handle."""
         return handle
+
+    def everywhere(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
+        """Call ``function`` now."""
+        function(*arguments)
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Everything is finished already."""

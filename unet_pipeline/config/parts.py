@@ -202,7 +202,7 @@ class Budget(Limits):
     )
     scratch: Annotated[str | None, Option(metavar="FOLDER")] = Field(
         None,
-        description="Folder for volumes over the memory of a case; all workers must see it. "
+        description="Folder for volumes over the memory of a case, on each host its own or one that all see. "
         "Default: the system's folder for temporary files.",
     )
 

@@ -39,7 +39,7 @@ __all__ = [
     "with_engine",
 ]
 
-TRANSIENT = frozenset({"storage_failed", "scheduler_lost"})  # codes that are worth another try
+TRANSIENT = frozenset({"storage_failed", "scheduler_lost", "scratch_lost"})  # worth another try
 LOST = "worker_lost"  # tried once more, but not as it was: by ``segment_alone``
 FIRST_PAUSE_SECONDS = 2.0
 

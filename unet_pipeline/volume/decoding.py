@@ -3,18 +3,14 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
-from uuid import uuid4
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 
 from unet_pipeline.clock import check_time
 from unet_pipeline.errors import CaseError
-from unet_pipeline.scratch import hold_scratch, scratch_folder, scratch_path, writing_scratch
+from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
@@ -24,10 +20,10 @@ from unet_pipeline.volume.formats import reader_of
 from unet_pipeline.volume.formats.protocol import MOST_BYTES, ReadOptions
 from unet_pipeline.volume.forms import Form
 from unet_pipeline.volume.header import Header
+from unet_pipeline.volume.kept import CHUNK, KeptArray, keep, keeping
 from unet_pipeline.volume.labels import as_labels
 from unet_pipeline.volume.views import Voxels
 
-CHUNK = (128, 128, 32)
 NanRule = Literal["min"] | float | None  # the number that it stands for
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -39,20 +35,20 @@ class StoredView:
     Attributes
     ----------
     values_XYZ
-        Stored values, or None if they are in ``scratch``.
-    scratch
-        Folder of a Zarr array of stored values.
+        Stored values, or None if they are ``kept``.
+    kept
+        Stored values in scratch.
     value_range
         Smallest and largest stored value.
     first_slice
-        Where the volume begins in ``scratch``, along the third axis.
+        Where the volume begins in what is kept, along the third axis.
     filled
         Voxels of the file that were NaN and have a number now.
     """
 
     header: Header
     values_XYZ: npt.NDArray[Any] | None
-    scratch: str | None = None
+    kept: KeptArray | None = None
     value_range: tuple[float, float] = (-np.inf, np.inf)
     channels: int = 1
     first_slice: int = 0
@@ -63,23 +59,16 @@ class StoredView:
         """Voxels along each axis."""
         return self.header.grid.shape
 
-    @cached_property
-    def _array(self) -> Any:
-        if self.scratch is None:
-            return self.values_XYZ
-        hold_scratch(Path(self.scratch).parent)
-        return zarr.open_array(self.scratch, mode="r")
-
     @property
     def sliced(self) -> Any:
         """Stored values, shape XYZ, that are read where they are sliced, and nowhere else."""
-        return self._array
+        return self.values_XYZ if self.kept is None else self.kept
 
     def stored(self, box: Box) -> npt.NDArray[Any]:
         """Return stored values, not scaled, shape XYZ."""
         x, y, z = box.within(Box.whole(self.shape))
         z = slice(z.start + self.first_slice, z.stop + self.first_slice)
-        return np.asarray(self._array[x, y, z])
+        return np.asarray(self.sliced[x, y, z])
 
     def read(self, box: Box) -> Voxels:
         """Return the voxels of ``box``, shape 1XYZ."""
@@ -138,40 +127,43 @@ def read_volume(
     with reader_of(url).open(store, url, options, role, versions or {}) as source:
         header = source.header
         look = _Look(header, role, nan)
-        with _place(scratch, needed=header.nbytes > budget_bytes) as folder:
-            target = _room(header, folder)
+        with _room(header, scratch, budget_bytes) as (kept, target):
             for part, values in source.slabs(
-                target if folder is None else None, CHUNK[2], budget_bytes
+                target if kept is None else None, CHUNK[2], budget_bytes
             ):
                 look.at(part, values)
-                if folder is not None:
+                if kept is not None:
                     target[:, :, part] = values
-            if folder is None and not header.dtype.isnative:
+            if kept is None and not header.dtype.isnative:
                 target = target.byteswap(inplace=True).view(header.dtype.newbyteorder("="))
             if look.filled:
                 _fill(target, look.instead_of_nan())
-    return VolumeRead(_views(target, folder, look), source.inputs())
+    return VolumeRead(_views(target, kept, look), source.inputs())
 
 
-def _room(header: Header, folder: str | None) -> Any:
+@contextmanager
+def _room(
+    header: Header, scratch: str | None, budget_bytes: int
+) -> Iterator[tuple[KeptArray | None, Any]]:
     """Make room for all volumes of a file, one behind the other: in memory, or in scratch."""
     x, y, depth = header.grid.shape
     shape = (x, y, depth * header.volumes)
-    if folder is None:
-        return np.empty(shape, header.dtype, order="F")
-    dtype = header.dtype.newbyteorder("=")
-    return zarr.create_array(folder, shape=shape, chunks=CHUNK, dtype=dtype)
+    if header.nbytes <= budget_bytes:
+        yield None, np.empty(shape, header.dtype, order="F")
+        return
+    with keeping(scratch, shape, header.dtype.newbyteorder("=")) as room:
+        yield room
 
 
-def _views(target: Any, folder: str | None, look: "_Look") -> tuple[StoredView, ...]:
+def _views(target: Any, kept: KeptArray | None, look: "_Look") -> tuple[StoredView, ...]:
     header, depth = look.header, look.depth
     return tuple(
         StoredView(
             header,
-            target[:, :, first : first + depth] if folder is None else None,
-            folder,
+            target[:, :, first : first + depth] if kept is None else None,
+            kept,
             value_range,
-            first_slice=0 if folder is None else first,
+            first_slice=0 if kept is None else first,
             filled=look.filled,
         )
         for first, value_range in zip(range(0, target.shape[2], depth), look.ranges, strict=True)
@@ -246,16 +238,9 @@ def keep_labels(
     Else it goes to a scratch folder, as the voxels of a file do.
     """
     header = replace(header, dtype=labels_XYZ.dtype, slope=1.0, inter=0.0)
-    with _place(scratch, needed=labels_XYZ.nbytes > budget_bytes) as folder:
-        if folder is None:
-            return StoredView(header, labels_XYZ)
-        kept = zarr.create_array(
-            folder, shape=labels_XYZ.shape, chunks=CHUNK, dtype=labels_XYZ.dtype
-        )
-        for first in range(0, labels_XYZ.shape[2], CHUNK[2]):
-            part = slice(first, first + CHUNK[2])
-            kept[:, :, part] = labels_XYZ[:, :, part]
-        return StoredView(header, None, folder)
+    if labels_XYZ.nbytes <= budget_bytes:
+        return StoredView(header, labels_XYZ)
+    return StoredView(header, None, keep(labels_XYZ, scratch))
 
 
 def _fill(target: Any, value: float) -> None:
@@ -282,14 +267,3 @@ def _not_finite(role: str) -> CaseError:
 def _are_float32(stored: tuple[float, float], header: Header) -> bool:
     """Say whether the smallest and the largest stored value, once scaled, are finite float32."""
     return all(abs(value * header.slope + header.inter) <= _LARGEST for value in stored)
-
-
-@contextmanager
-def _place(scratch: str | None, *, needed: bool) -> Iterator[str | None]:
-    """Name an array, while it is written, in a scratch folder or one of this process; or none."""
-    if not needed:
-        yield None
-        return
-    folder = Path(scratch).absolute() if scratch else scratch_path()
-    with writing_scratch(folder):
-        yield str(folder / f"{uuid4().hex}.zarr")
