@@ -31,14 +31,10 @@ def test_a_result_and_an_error_come_back(executor):
         executor.result(executor.submit(int, "no number"))
 
 
-def test_a_time_limit_ends_the_wait_and_not_the_work_of_others(executor):
-    limited = executor.with_time_limit(0.3)
-    with pytest.raises(CaseError) as raised:
-        limited.result(limited.submit(time.sleep, 3))  # longer than a look at the calls takes
-    assert raised.value.code == "time_limit"
-    with pytest.raises(CaseError) as raised:
-        limited.wait_for_room([limited.submit(time.sleep, 3)], 1)
-    assert raised.value.code == "time_limit"
+def test_each_worker_is_told_and_none_is_waited_for_long(executor, tmp_path):
+    executor.everywhere(10, (tmp_path / "told").touch)
+    assert (tmp_path / "told").exists()
+    executor.everywhere(0.1, time.sleep, 2)
     assert executor.result(executor.submit(int, "4")) == 4
 
 

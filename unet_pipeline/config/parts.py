@@ -202,8 +202,8 @@ class Budget(Limits):
     )
     scratch: Annotated[str | None, Option(metavar="FOLDER")] = Field(
         None,
-        description="Folder for volumes over the memory of a case, on each host its own or one that all see. "
-        "Default: the system's folder for temporary files.",
+        description="Folder for volumes over the memory of a case: each host's own, or one that "
+        "all see. Default: the system's folder for temporary files.",
     )
 
     @field_validator("scratch", mode="before")
