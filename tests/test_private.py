@@ -67,7 +67,7 @@ def test_our_own_files_are_0600_and_what_the_user_asked_for_has_the_umask_of_the
     write = (
         "import os, sys; from pathlib import Path; print(oct(os.umask(0)))\n"
         "from unet_pipeline.storage.local import write_atomically\n"
-        "write_atomically(Path('results/night/a_dseg.nii.gz'), b'x')"
+        "write_atomically(Path('results/night/a_dseg.nii.gz'), [b'x'])"
     )
     assert run(write, cwd=tmp_path).stdout.strip() == "0o77"  # a process that is started from here
     assert mode(tmp_path / "results" / "night" / "a_dseg.nii.gz") == 0o640

@@ -1,7 +1,8 @@
 """The last call of a case on a worker: from the labels of its tiles to what is stored."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,13 @@ from unet_pipeline.tiles import TileLabels
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.margins import MOST, Margins
+from unet_pipeline.volume.disk_arrays import IN_MEMORY, Room, each_slab, zeros
 from unet_pipeline.volume.formats import writer_of
-from unet_pipeline.volume.formats.nifti_voxels import encode_labels
+from unet_pipeline.volume.formats.nifti import encoded
 from unet_pipeline.volume.formats.protocol import Legend
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.header import Header
+from unet_pipeline.volume.kept import chunks_of
 from unet_pipeline.volume.layout import copy_into
 
 LabelStatistics = Mapping[str, Mapping[str, float | str]]
@@ -49,7 +52,8 @@ def finish_case(
     """
     assert job.facts is not None  # noqa: S101  else the case is none to be written
     volume, stopwatch = staged.volume, Stopwatch()
-    labels_XYZ = join_tiles(tiles, volume.native.shape)
+    room = Room(job.memory_bytes, job.scratch)
+    labels_XYZ = join_tiles(tiles, volume.native.shape, room)
     stopwatch.lap("merge")
     changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
@@ -62,7 +66,7 @@ def finish_case(
     stopwatch.lap("evaluate")
     figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
     stopwatch.lap("draw")
-    margins_XYZ = joined(sure, volume.native.shape) if job.confidence == "map" else None
+    margins_XYZ = joined(sure, volume.native.shape, room) if job.confidence == "map" else None
     stored = _store(labels_XYZ, margins_XYZ, volume.header, figure, job)
     inputs = (*volume.inputs, *staged.mask_inputs)
     stopwatch.lap("write")
@@ -120,7 +124,7 @@ def _store(
     names = job.spec.bundle.labels
     legend = Legend(names, {number: colour_of(number) for number in names if number})
     objects = writer_of(job.output_format).encode(labels_XYZ, header, legend)
-    sure = None if margins_XYZ is None else encode_labels(margins_XYZ, header, slope=1 / MOST)
+    sure = None if margins_XYZ is None else encoded(margins_XYZ, header, slope=1 / MOST)
     return store_case(job.store, mine, job.output_format, objects, figure, sure)
 
 
@@ -129,14 +133,20 @@ def _grid(grid: VoxelGrid) -> Grid:
     return Grid(grid.shape, (x, y, z), grid.axcodes, grid.rows)
 
 
-def join_tiles(tiles: Sequence[TileLabels], shape: Index3) -> Labels:
-    """Return the labels of all tiles in the file's order, shape XYZ; of one tile without a copy."""
-    whole = Box.whole(shape)
-    if tiles[0].box == whole:
-        return np.asfortranarray(tiles[0].labels_XYZ)
-    labels_XYZ = np.zeros(shape, dtype=tiles[0].labels_XYZ.dtype, order="F")
-    for tile in tiles:
-        copy_into(labels_XYZ[tile.box.within(whole)][None], tile.labels_XYZ[None])
+def join_tiles(tiles: Iterable[TileLabels], shape: Index3, room: Room = IN_MEMORY) -> Labels:
+    """Return the labels of all tiles in the file's order, shape XYZ; of one tile without a copy.
+
+    Tiles are looked at one after the other, and none is kept.
+    """
+    whole, tiles = Box.whole(shape), iter(tiles)
+    first = next(tiles)
+    if first.box == whole:
+        return np.asfortranarray(first.labels_XYZ)
+    labels_XYZ = zeros(shape, first.labels.dtype, room)
+    for tile in chain([first], tiles):
+        target_XYZ = labels_XYZ[tile.box.within(whole)]
+        for part in each_slab(target_XYZ, places=chunks_of(target_XYZ.shape[2])):
+            copy_into(target_XYZ[None, ..., part], tile.labels[:, :, part][None])
     return labels_XYZ
 
 

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from scipy import ndimage
 
-from unet_pipeline.postprocessing import parts, slabs
+from unet_pipeline.postprocessing import parts
+from unet_pipeline.volume import disk_arrays
 
 maps = arrays(
     np.uint8,
@@ -19,7 +20,7 @@ maps = arrays(
 
 @pytest.fixture(autouse=True)
 def slabs_of_a_slice_or_two(monkeypatch):
-    monkeypatch.setattr(slabs, "SLAB_VOXELS", 30)
+    monkeypatch.setattr(disk_arrays, "SLAB_VOXELS", 30)
 
 
 @given(maps, st.sampled_from([6, 18, 26]))

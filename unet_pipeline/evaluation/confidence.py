@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 from unet_pipeline.tiling.box import Box, Index3, index3
 from unet_pipeline.tiling.margins import MOST, Margins
 from unet_pipeline.tiling.merge import shared
+from unet_pipeline.volume.disk_arrays import (
+    IN_MEMORY,
+    Room,
+    each_slab,
+    let_go,
+    slabs_of,
+    zeros,
+)
 from unet_pipeline.volume.kernels import count_margins
 
 DOUBTFUL = 51  # margins below are doubtful: 0.2
@@ -148,15 +156,17 @@ def sums_of(labels_XYZ: NDArray[Any], tiles: Sequence[TileConfidence], threads: 
     return found
 
 
-def joined(tiles: Sequence[TileConfidence], shape: Index3) -> Margins:
+def joined(tiles: Sequence[TileConfidence], shape: Index3, room: Room = IN_MEMORY) -> Margins:
     """Return the margins of a volume whose tiles have kept all; of one tile without a copy."""
     pieces = [piece for one in tiles for piece in one.left]
     whole = Box.whole(shape)
     if len(pieces) == 1 and pieces[0].box == whole:
         return pieces[0].margins_XYZ
-    margins_XYZ: Margins = np.zeros(shape, np.uint8, order="F")
+    margins_XYZ: Margins = zeros(shape, np.uint8, room)
     for piece in pieces:
-        margins_XYZ[piece.box.within(whole)] = piece.margins_XYZ
+        within = margins_XYZ[piece.box.within(whole)]
+        for part in each_slab(within, piece.margins_XYZ):
+            within[..., part] = piece.margins_XYZ[..., part]
     return margins_XYZ
 
 
@@ -183,13 +193,21 @@ def _count(labels_XYZ: NDArray[Any], box: Box, piece: Piece, sums_L5: Sums, thre
     """Add a piece to the sums; ``labels_XYZ`` are those of ``box``."""
     labels_ZYX, margins_zyx = labels_XYZ.T, piece.margins_XYZ.T
     x, y, z = (a - b for a, b in zip(piece.box.start, box.start, strict=True))
-    ends = np.linspace(0, len(margins_zyx), threads + 1).astype(int).tolist()
 
-    def count(part: tuple[int, int]) -> Sums:
+    def count(part: slice) -> Sums:
         part_L5 = np.zeros_like(sums_L5)
-        start = (z + part[0], y, x)
-        count_margins(labels_ZYX, margins_zyx[slice(*part)], start, DOUBTFUL, part_L5)
+        start = (z + part.start, y, x)
+        count_margins(labels_ZYX, margins_zyx[part], start, DOUBTFUL, part_L5)
+        let_go(labels_XYZ[..., start[0] : z + part.stop])
+        let_go(piece.margins_XYZ[..., part])
         return part_L5
 
-    for part_L5 in shared(threads, count, list(pairwise(ends))):
+    for part_L5 in shared(threads, count, _parts(len(margins_zyx), piece, threads)):
         sums_L5 += part_L5
+
+
+def _parts(depth: int, piece: Piece, threads: int) -> list[slice]:
+    """Return places on the last axis: a few for each thread, none of them large."""
+    count = max(threads, len(slabs_of(piece.box.shape)))
+    ends = np.linspace(0, depth, count + 1).astype(int).tolist()
+    return [slice(*ends) for ends in pairwise(ends)]

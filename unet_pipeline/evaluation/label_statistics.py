@@ -7,7 +7,7 @@ column each, by what they are called here; nothing else knows which there are.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations
+from itertools import permutations, product
 from typing import Any
 
 import numpy as np
@@ -18,12 +18,15 @@ from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.postprocessing.parts import parts_of
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.compiling import compiled
+from unet_pipeline.volume.disk_arrays import each_slab, largest, let_go
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
 from unet_pipeline.volume.views import View
 
 Statistic = float | str
 _DECIMALS = 6
 _SLAB = 32  # slices that are read at once
+_ROWS = 128  # of a chunk of scratch: so many, or a multiple of it
+_VOXELS_READ = 2**24  # at once; slices of more are read in parts
 _VOXELS_AT_ONCE = 2**25  # of labels whose values are in memory, 4 bytes each
 
 
@@ -155,7 +158,8 @@ def _structures(labels_XYZ: NDArray[Any], grid: VoxelGrid) -> Iterator[tuple[int
     sizes = {int(parts.group[of_label[0]]): parts.voxels[of_label] for of_label in parts.groups}
     surfaces_mm2 = surface_areas_mm2(labels_XYZ, grid.affine[:3, :3])
     slices = tuple(np.zeros((len(surfaces_mm2), n), np.int64) for n in labels_XYZ.shape)
-    _count_slices(labels_XYZ.T, *slices)
+    for part in each_slab(labels_XYZ):
+        _count_slices(labels_XYZ.T, part.start, part.stop, *slices)
     for label in np.flatnonzero(slices[0].any(axis=1)).tolist():
         if label:
             of_label = tuple(counts[label] for counts in slices)
@@ -170,25 +174,29 @@ def _intensities(
     A speck of a label far from the rest of it makes a box of the whole volume, so values are not
     looked for label by label.
     """
+    most = largest(labels_XYZ) if voxels else 0
     for group in _groups(voxels):
         if voxels[group[0]] > _VOXELS_AT_ONCE:
             yield group[0], CountedValues.of(_values_of(labels_XYZ, image, group[0]))
             continue
         ends = np.cumsum([voxels[label] for label in group])
-        places = np.full(int(labels_XYZ.max()) + 1, -1, np.int64)
+        places = np.full(most + 1, -1, np.int64)
         places[group] = [0, *ends[:-1]]
         values = np.empty(int(ends[-1]), np.float32)
         for box in _slabs(labels_XYZ.shape):
             slab = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))]
             read = np.ascontiguousarray(image.read(box)[0].T)
             _sort_in(slab.ravel("F"), read.ravel(), places, values)
+            let_go(slab)
         for label, under in zip(group, np.split(values, ends[:-1]), strict=True):
             yield label, Values(under)
 
 
 def _values_of(labels_XYZ: NDArray[Any], image: View, label: int) -> Iterator[NDArray[np.float32]]:
     for box in _slabs(labels_XYZ.shape):
-        under = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))] == label
+        slab = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))]
+        under = slab == label
+        let_go(slab)
         if under.any():
             yield image.read(box)[0][under]
 
@@ -205,16 +213,22 @@ def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:
 
 
 def _slabs(shape: Sequence[int]) -> Iterator[Box]:
-    x, y, depth = shape
-    for first in range(0, depth, _SLAB):
-        yield Box((0, 0, first), (x, y, min(first + _SLAB, depth)))
+    x, height, depth = shape
+    rows = max(_ROWS, _VOXELS_READ // (x * _SLAB) // _ROWS * _ROWS)
+    for z, y in product(range(0, depth, _SLAB), range(0, height, rows)):
+        yield Box((0, y, z), (x, min(y + rows, height), min(z + _SLAB, depth)))
 
 
 @compiled
-def _count_slices(labels_ZYX: Any, along_x: Any, along_y: Any, along_z: Any) -> None:
-    """Count the voxels of each label, but background, in each slice along each axis."""
-    depth, height, width = labels_ZYX.shape
-    for z in range(depth):
+def _count_slices(
+    labels_ZYX: Any, start: int, stop: int, along_x: Any, along_y: Any, along_z: Any
+) -> None:
+    """Count the voxels of each label, but background, in slices along each axis.
+
+    Only slices ``start`` to ``stop`` of the first axis are looked at.
+    """
+    _, height, width = labels_ZYX.shape
+    for z in range(start, stop):
         for y in range(height):
             for x in range(width):
                 label = labels_ZYX[z, y, x]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from unet_pipeline.volume.disk_arrays import each_slab
 from unet_pipeline.volume.kernels import count_pairs
 
 
@@ -47,10 +48,10 @@ def _voxels(
     prediction_XYZ: NDArray[Any], reference_XYZ: NDArray[Any], labels: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return per label |P and R| and |P| + |R|, from one pass over both maps."""
-    turned = prediction_XYZ.flags.f_contiguous and reference_XYZ.flags.f_contiguous
-    first, second = (a.ravel("F" if turned else "C") for a in (prediction_XYZ, reference_XYZ))
     both, only_first, only_second = np.zeros((3, labels), np.int64)
-    count_pairs(first, second, both, only_first, only_second)
+    for part in each_slab(prediction_XYZ, reference_XYZ):
+        first, second = (a[..., part].ravel("F") for a in (prediction_XYZ, reference_XYZ))
+        count_pairs(first, second, both, only_first, only_second)
     return both, 2 * both + only_first + only_second
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from scipy.spatial import SphericalVoronoi
 
 from unet_pipeline.tiling.compiling import compiled
+from unet_pipeline.volume.disk_arrays import each_slab, largest
 
 Float = npt.NDArray[np.float64]
 STEPS = np.array([step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)])
@@ -35,10 +36,13 @@ def surface_areas_mm2(labels_XYZ: npt.NDArray[Any], axes_mm: Float) -> Float:
     axes_mm
         The affine without its last row and column: a column for a step along each axis.
     """
+    count = largest(labels_XYZ) + 1
     if labels_XYZ.flags.f_contiguous:  # along memory
         labels_XYZ, axes_mm = labels_XYZ.T, axes_mm[:, ::-1]
-    met = np.zeros((int(labels_XYZ.max(initial=0)) + 1, len(STEPS)), np.int64)
-    _count_crossings(np.ascontiguousarray(labels_XYZ), met)
+    met = np.zeros((count, len(STEPS)), np.int64)
+    dense = np.ascontiguousarray(labels_XYZ)
+    for part in each_slab(dense.T):
+        _count_crossings(dense, part.start - (part.start == 0), part.stop, met)
     areas_mm2: Float = met @ mm2_of_crossings(tuple(map(tuple, axes_mm.tolist())))
     areas_mm2[0] = 0.0
     return areas_mm2
@@ -56,9 +60,10 @@ def mm2_of_crossings(axes_mm: tuple[tuple[float, ...], ...]) -> Float:
 
 
 @compiled
-def _count_crossings(labels: Any, met: Any) -> None:
+def _count_crossings(labels: Any, start: int, stop: int, met: Any) -> None:
     """Count where a line along a step enters or leaves a label, in ``met[label, step]``.
 
+    Lines within planes ``start`` to ``stop``, and from each to the next; plane -1 is background.
     Two planes are held, with a border of background; a row is first compared with all rows beside
     it, which is quick, and looked at voxel by voxel where anything differs.
     """
@@ -66,7 +71,9 @@ def _count_crossings(labels: Any, met: Any) -> None:
     here = np.zeros((height + 4, width + 4), labels.dtype)
     above = np.zeros((height + 4, width + 4), labels.dtype)
     differs = np.zeros(width + 2, labels.dtype)
-    for plane in range(-1, depth):
+    if start >= 0:
+        above[2 : height + 2, 2 : width + 2] = labels[start]
+    for plane in range(start, stop):
         here, above = above, here
         above[:] = 0
         if plane + 1 < depth:

@@ -16,6 +16,7 @@ from unet_pipeline.postprocessing.parts import (
 from unet_pipeline.postprocessing.protocol import LabelNumbers, StepKind, named
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.decision import Labels
+from unet_pipeline.volume.disk_arrays import let_go
 
 _LEAST = 3  # voxels along each axis of what encloses a voxel
 
@@ -71,6 +72,7 @@ class FillHoles:
             others, voxels = np.unique(slab_XYZ[holes_XYZ], return_counts=True)
             lost += Counter(dict(zip(others.tolist(), voxels.tolist(), strict=True)))
             slab_XYZ[holes_XYZ] = label
+            let_go(slab_XYZ)
         return int(is_hole.sum()), lost
 
     def _changes(

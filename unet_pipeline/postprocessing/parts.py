@@ -16,10 +16,10 @@ import numpy as np
 import numpy.typing as npt
 from scipy.sparse import coo_array, csgraph
 
-from unet_pipeline.postprocessing.slabs import slabs_of
 from unet_pipeline.storage.sidecar import LabelChange
 from unet_pipeline.tiling.compiling import compiled
 from unet_pipeline.tiling.decision import Labels
+from unet_pipeline.volume.disk_arrays import each_slab, largest, let_go
 
 Connectivity = Literal[6, 18, 26]
 FULL: Connectivity = 26  # voxels that share a face, an edge or a corner are one part
@@ -101,7 +101,7 @@ def parts_as(labels_XYZ: Labels, looks: Looks, connectivity: Connectivity = FULL
         found = cc3d.connected_components(slab_XYZ, connectivity=connectivity, return_N=True)
         return slab_XYZ, *found
 
-    for slab in slabs_of(labels_XYZ.shape):
+    for slab in each_slab(labels_XYZ):
         slab_XYZ, numbers_XYZ, count = number(slab)
         facts.append(_no_facts(count + 1))
         _measure(numbers_XYZ.T, slab_XYZ.T, slab.start, facts[-1])
@@ -141,6 +141,7 @@ def remove(
             lost[label] += count
             removed.add((label, part))
         values[places] = 0
+        let_go(labels_XYZ[..., slab])
     counts = Counter(label for label, _ in removed)
     return [
         LabelChange.of(step, label, counts[label], -voxels, voxel_ml)
@@ -158,7 +159,7 @@ def _grouping(labels_XYZ: Labels, labels: list[int], together: bool) -> Looks:
     """Return what leaves those labels alone, or makes 1 of all of them."""
     if not labels and not together:
         return lambda slab_XYZ: slab_XYZ
-    known = np.arange(int(labels_XYZ.max(initial=0)) + 1)
+    known = np.arange(largest(labels_XYZ) + 1)
     wanted = np.isin(known, labels) if labels else known > 0
     table = (wanted if together else np.where(wanted, known, 0)).astype(labels_XYZ.dtype)
     return lambda slab_XYZ: table[slab_XYZ]

@@ -28,6 +28,7 @@ from unet_pipeline.report.planes import (
     ras_axes,
     to_ras,
 )
+from unet_pipeline.volume.disk_arrays import let_go
 
 Array = NDArray[Any]
 Labels = NDArray[np.int64]
@@ -39,6 +40,7 @@ _LETTER = 20
 _TITLE_Y, _LEGEND_Y = HEIGHT - 34, HEIGHT - 12
 _BOX = (_CELL - 2 * _LETTER, _TITLE_Y - 12 - 2 * _LETTER)
 _FILL = 0.3
+_LINES = 8  # of a slice of a label map that are read at once
 _PNG_LEVEL = 3  # half the time of the usual 6, for files a twentieth larger
 _TEXT, _FAINT, _BACKGROUND = (235, 235, 235), (160, 160, 160), (0, 0, 0)
 _LONGEST_NAME = 28
@@ -164,7 +166,15 @@ def _panels(
 
 
 def _integers(picture_HW: Array) -> Labels:
-    return np.nan_to_num(picture_HW, nan=0, posinf=0, neginf=0).astype(np.int64)
+    """Return a slice of labels; a few lines at a time, for it may touch all pages of a map."""
+    slow = int(np.argmax(np.abs(picture_HW.strides)))
+    found: Labels = np.empty(picture_HW.shape, np.int64)
+    source, target = (np.moveaxis(array, slow, 0) for array in (picture_HW, found))
+    for first in range(0, len(source), _LINES):
+        part = slice(first, first + _LINES)
+        target[part] = np.nan_to_num(source[part], nan=0, posinf=0, neginf=0)
+        let_go(source[part])
+    return found
 
 
 def _draw(panels: Sequence[_Panel], dashed: str, names: Mapping[int, str]) -> Image.Image:

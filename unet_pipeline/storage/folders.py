@@ -13,7 +13,7 @@ from typing import Any
 from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.storage.claims import foreign
 from unet_pipeline.storage.ledger import digest_bytes, digest_object, read_record
-from unet_pipeline.storage.objects import Data
+from unet_pipeline.storage.objects import Whole
 from unet_pipeline.storage.sidecar import MADE_BY, stamped
 from unet_pipeline.storage.store import Store, join
 
@@ -42,7 +42,7 @@ class OwnFiles:
                 url = join(self.folder, path)
                 raise foreign(url, recorded=path in known, kind=RequestError)
 
-    def write(self, files: Mapping[str, Data]) -> None:
+    def write(self, files: Mapping[str, Whole]) -> None:
         """Write files by their paths, in this order, where nothing lies or a file of ours.
 
         Raises
@@ -62,7 +62,7 @@ class OwnFiles:
             self.store.write(url, data, over=self.store.find(url))
         self._record(known | new)
 
-    def write_where_ours(self, files: Mapping[str, Data]) -> None:
+    def write_where_ours(self, files: Mapping[str, Whole]) -> None:
         """Write those of the files that change and have nothing of another hand in their place.
 
         Runs that begin at once write the same: what one has written, the other finds.
@@ -75,7 +75,7 @@ class OwnFiles:
                     raise
         return self._write_where_ours(files)
 
-    def _write_where_ours(self, files: Mapping[str, Data]) -> None:
+    def _write_where_ours(self, files: Mapping[str, Whole]) -> None:
         known = self._known()
         new = {
             path: data
@@ -103,7 +103,7 @@ class OwnFiles:
             return False
         return path not in known or digest_object(self.store, url) not in known[path]
 
-    def _holds(self, path: str, data: Data) -> bool:
+    def _holds(self, path: str, data: Whole) -> bool:
         url = join(self.folder, path)
         return self.store.find(url) is not None and self.store.read(url) == data
 

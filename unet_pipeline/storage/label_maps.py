@@ -5,6 +5,7 @@ is killed, the record says ``begun`` and names every object that may lie there; 
 make a folder a volume are away from the first chunk to the last.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -17,6 +18,7 @@ from unet_pipeline.storage.claims import Claim
 from unet_pipeline.storage.fingerprint import Fingerprint
 from unet_pipeline.storage.formats import LABEL_MAPS
 from unet_pipeline.storage.ledger import digest_bytes
+from unet_pipeline.storage.objects import Data, Streamed
 from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import OutputDigest
 from unet_pipeline.storage.store import Store
@@ -24,7 +26,8 @@ from unet_pipeline.storage.store import Store
 PICTURE = ".png"  # beside label map and record
 CONFIDENCE_MAP = "_confidence.nii.gz"  # beside them, on request
 AT_ONCE = 8  # objects that are being written
-Objects = Iterable[tuple[str, bytes]]  # by their names below the label map; gone through twice
+Content = bytes | Iterable[bytes]  # of a large object in parts; gone through twice
+Objects = Iterable[tuple[str, Content]]  # by their names below the label map; gone through twice
 
 
 @dataclass(frozen=True)
@@ -56,12 +59,13 @@ def store_case(
     format_name: str,
     objects: Objects,
     picture: bytes,
-    confidence_map: bytes | None = None,
+    confidence_map: Content | None = None,
 ) -> Stored:
     """Store label map and picture of a case, and the map of its confidence if there is one.
 
-    Of a label map in many objects, no more than some are in memory: it is encoded once for its
-    digests, which the record names before anything is written, and once more to be written.
+    Of a label map in many objects, or of a large one in parts, no more than some are in memory: it
+    is encoded once for its digests, which the record names before anything is written, and once
+    more to be written.
 
     Raises
     ------
@@ -71,32 +75,49 @@ def store_case(
     """
     ending = LABEL_MAPS[format_name]
     sizes, digests = {}, {}
-    for name, data in objects:
-        sizes[name], digests[name] = len(data), digest_bytes(data)
-    beside = {PICTURE: picture}
+    for name, content in objects:
+        sizes[name], digests[name] = _size_and_digest(content)
+    beside: dict[str, Content] = {PICTURE: picture}
     if confidence_map is not None:
         beside = {CONFIDENCE_MAP: confidence_map, **beside}
-    of_beside = [digest_bytes(data) for data in beside.values()]
+    seen = [_size_and_digest(content) for content in beside.values()]
+    of_beside = [digest for _, digest in seen]
     claim = with_retries(lambda: mine.begin(store, (*digests.values(), *of_beside)))
     if is_folder(ending):
         _make_room(store, claim, ending, digests)
-        fingerprints = _write_all(store, claim, ending, objects, len(digests))
+        fingerprints = _write_all(store, claim, ending, objects, sizes)
         whole, version = digest_of_all(digests), version_of(fingerprints)
     else:
-        ((name, data),) = objects
+        ((name, content),) = objects
+        data = _data(content, sizes[name])
         version = with_retries(lambda: claim.write(store, ending, data))
         whole = digests[name]
     if mine.digests:
         _remove_others(store, claim, {ending, *beside})
-    for name, data in beside.items():
-        with_retries(partial(claim.write, store, name, data))
+    for (name, content), (size, _) in zip(beside.items(), seen, strict=True):
+        with_retries(partial(claim.write, store, name, _data(content, size)))
     size = sum(sizes.values())
     return Stored(
         claim,
         OutputDigest(size, whole, version.etag),
         (*digests.values(), *of_beside),
-        size + sum(map(len, beside.values())),
+        size + sum(size for size, _ in seen),
     )
+
+
+def _size_and_digest(content: Content) -> tuple[int, str]:
+    """Go through an object once."""
+    if isinstance(content, bytes):
+        return len(content), digest_bytes(content)
+    size, state = 0, hashlib.sha256()
+    for part in content:
+        size += len(part)
+        state.update(part)
+    return size, f"sha256:{state.hexdigest()}"
+
+
+def _data(content: Content, size: int) -> Data:
+    return content if isinstance(content, bytes) else Streamed(content, size)
 
 
 def _make_room(store: Store, claim: Claim, ending: str, wanted: Mapping[str, str]) -> None:
@@ -129,22 +150,23 @@ def _remove(store: Store, claim: Claim, ending: str, names: Set[str]) -> None:
 
 
 def _write_all(
-    store: Store, claim: Claim, ending: str, objects: Objects, count: int
+    store: Store, claim: Claim, ending: str, objects: Objects, sizes: Mapping[str, int]
 ) -> dict[str, Fingerprint]:
     """Write objects, some at once, and the last one when all others are there."""
     fingerprints: dict[str, Fingerprint] = {}
     pending: deque[tuple[str, Future[Fingerprint]]] = deque()
 
-    def write(name: str, data: bytes) -> Fingerprint:
+    def write(name: str, content: Content) -> Fingerprint:
+        data = _data(content, sizes[name])
         return with_retries(lambda: claim.write(store, f"{ending}{name}", data))
 
     each = iter(objects)
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        for name, data in islice(each, count - 1):
+        for name, content in islice(each, len(sizes) - 1):
             if len(pending) == AT_ONCE:
                 done, future = pending.popleft()
                 fingerprints[done] = future.result()
-            pending.append((name, pool.submit(write, name, data)))
+            pending.append((name, pool.submit(write, name, content)))
         fingerprints |= {name: future.result() for name, future in pending}
-    fingerprints |= {name: write(name, data) for name, data in each}
+    fingerprints |= {name: write(name, content) for name, content in each}
     return fingerprints

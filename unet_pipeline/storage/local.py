@@ -5,7 +5,7 @@ import logging
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -83,7 +83,7 @@ def _require_regular(state: os.stat_result, path: str) -> None:
 
 def write_atomically(
     path: Path,
-    data: bytes | bytearray | memoryview,
+    data: Iterable[bytes | bytearray | memoryview],
     *,
     new: bool = False,
     before: Callable[[], None] = lambda: None,
@@ -96,6 +96,8 @@ def write_atomically(
 
     Parameters
     ----------
+    data
+        In parts, which may be gone through again.
     new
         Nothing may be there: FileExistsError otherwise.
     before
@@ -117,7 +119,7 @@ def write_atomically(
     _sync_folder(path.parent)
 
 
-def _write_part(part: Path, data: bytes | bytearray | memoryview) -> None:
+def _write_part(part: Path, data: Iterable[bytes | bytearray | memoryview]) -> None:
     if (descriptor := open_nameless(part.parent)) is not None:
         with os.fdopen(descriptor, "wb") as file:
             _fill(file, data)
@@ -127,8 +129,8 @@ def _write_part(part: Path, data: bytes | bytearray | memoryview) -> None:
         _fill(file, data)
 
 
-def _fill(file: BinaryIO, data: bytes | bytearray | memoryview) -> None:
-    file.write(data)
+def _fill(file: BinaryIO, data: Iterable[bytes | bytearray | memoryview]) -> None:
+    file.writelines(data)
     file.flush()
     os.fsync(file.fileno())
 

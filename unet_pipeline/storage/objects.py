@@ -1,6 +1,8 @@
 """Read and write one object as its protocol has it: on a condition, and knowing its version."""
 
 import os
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,11 +16,40 @@ from unet_pipeline.storage.fingerprint import (
     strong_etag,
 )
 from unet_pipeline.storage.local import open_regular, replacing, write_atomically
-from unet_pipeline.storage.s3 import PreconditionFailedError, get, put
+from unet_pipeline.storage.s3 import PreconditionFailedError, get, put, put_parts
 from unet_pipeline.storage.urls import LOCAL, S3, protocol_of
 
-Data = bytes | bytearray | memoryview
 Over = Fingerprint | Literal["anything"] | None
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """An object that is never whole in memory.
+
+    Attributes
+    ----------
+    parts
+        Its bytes, which are the same whenever they are gone through.
+    size
+        How many that are.
+    """
+
+    parts: Iterable[bytes]
+    size: int
+
+
+Whole = bytes | bytearray | memoryview
+Data = Whole | Streamed
+
+
+def size_of(data: Data) -> int:
+    """Return how many bytes there are to store."""
+    return data.size if isinstance(data, Streamed) else memoryview(data).nbytes
+
+
+def parts_of(data: Data) -> Iterable[Whole]:
+    """Return what is to be stored, in one part or several."""
+    return data.parts if isinstance(data, Streamed) else [data]
 
 
 def put_object(url: str, files: Any, path: str, data: Data, over: Over) -> str | None:
@@ -27,12 +58,27 @@ def put_object(url: str, files: Any, path: str, data: Data, over: Over) -> str |
     if protocol == LOCAL:
         _write_local(Path(path), data, over)
         return None
-    whole = data if isinstance(data, bytes | bytearray) else bytes(data)
+    if protocol == S3 and isinstance(data, Streamed):
+
+        def look_again() -> None:
+            if over != "anything" and _version_of(url, files, path) != over:
+                raise PreconditionFailedError(path)
+
+        etag = put_parts(files, path, data.parts, _condition(over), look_again)
+        return strong_etag({"ETag": etag})
+    whole = data if isinstance(data, bytes | bytearray) else b"".join(parts_of(data))
     if protocol != S3:
         files.pipe_file(path, whole)
         return None
     etag = put(files, path, whole, _condition(over))
     return strong_etag({"ETag": etag})
+
+
+def _version_of(url: str, files: Any, path: str) -> Fingerprint | None:
+    try:
+        return fingerprint_of(url, files, path)
+    except FileNotFoundError:
+        return None
 
 
 def _write_local(path: Path, data: Data, over: Over) -> None:
@@ -46,14 +92,14 @@ def _write_local(path: Path, data: Data, over: Over) -> None:
 
     try:
         with replacing(path):
-            write_atomically(path, data, before=unchanged)
+            write_atomically(path, parts_of(data), before=unchanged)
     except BlockingIOError as error:
         raise PreconditionFailedError(str(path)) from error
 
 
 def _write_new(path: Path, data: Data, over: Literal["anything"] | None) -> None:
     try:
-        write_atomically(path, data, new=over is None)
+        write_atomically(path, parts_of(data), new=over is None)
     except FileExistsError as error:
         if over is not None:
             raise

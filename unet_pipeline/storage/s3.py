@@ -1,6 +1,10 @@
 """What is asked of S3 itself and not of s3fs: writes on a condition, reads that name a version."""
 
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from itertools import chain
 from typing import Any
 
 from botocore import exceptions as boto  # type: ignore[import-untyped]
@@ -13,6 +17,8 @@ from unet_pipeline.storage.urls import S3
 # The largest object that is sent as one PUT is twice this; larger ones are sent in parts, which
 # is atomic too.
 PUT_PART = 256 * 2**20
+STREAM_PART = 16 * 2**20  # bytes of a part of an object that is never whole in memory
+_AT_ONCE = 4  # parts that are under way
 _PRECONDITION = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _NOT_IMPLEMENTED = {"NotImplemented", "501"}
 
@@ -83,18 +89,107 @@ def put(files: Any, path: str, data: bytes | bytearray, condition: dict[str, str
     if len(data) >= 2 * PUT_PART:
         files.pipe_file(path, data, chunksize=PUT_PART)
         return None
+    return _on_condition(
+        lambda more: files.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **more),
+        condition,
+    )
+
+
+def _on_condition(
+    act: Callable[[dict[str, str]], dict[str, Any]], condition: dict[str, str]
+) -> str | None:
+    """Make an object on a condition, as of ``put``; return the etag that the answer names."""
     try:
-        answer = files.call_s3("put_object", Bucket=bucket, Key=key, Body=data, **condition)
+        answer = act(condition)
     except OSError as error:
         code = service_code(error)
         if condition and code in _NOT_IMPLEMENTED:
-            return put(files, path, data, {})
+            return _on_condition(act, {})
         gone = "IfMatch" in condition and code in {"NoSuchKey", "404"}
         if condition and (code in _PRECONDITION or gone):
             raise PreconditionFailedError("another object") from error
+        if code == "NoSuchUpload":  # given up by the store, or completed, and the answer was lost
+            raise OSError("an upload that is gone") from error
         raise
     etag: str | None = answer.get("ETag")
     return etag
+
+
+def put_parts(
+    files: Any,
+    path: str,
+    parts: Iterable[bytes],
+    condition: dict[str, str],
+    look_again: Callable[[], None],
+) -> str | None:
+    """Store an object that is never whole in memory, in one step at its end; return its etag.
+
+    A small one is sent by one PUT.
+
+    Parameters
+    ----------
+    condition
+        As of ``put``.
+    look_again
+        Raises if what is there is not what may be replaced; called at the last moment, for stores
+        that know no conditions.
+
+    Raises
+    ------
+    PreconditionFailedError
+        As ``put``. Whatever is raised, the parts are given up and nothing is stored.
+    """
+    pieces = _pieces(parts)
+    first, second = next(pieces, b""), next(pieces, None)
+    if second is None:
+        look_again()
+        return put(files, path, first, condition)
+    bucket, key, _ = files.split_path(path)
+    place = {"Bucket": bucket, "Key": key}
+    upload = {**place, "UploadId": files.call_s3("create_multipart_upload", **place)["UploadId"]}
+    try:
+        sent = {"Parts": _sent(files, upload, chain([first, second], pieces))}
+        look_again()
+        return _on_condition(
+            lambda more: files.call_s3(
+                "complete_multipart_upload", **upload, MultipartUpload=sent, **more
+            ),
+            condition,
+        )
+    except BaseException:
+        with suppress(Exception):
+            files.call_s3("abort_multipart_upload", **upload)
+        raise
+
+
+def _pieces(parts: Iterable[bytes]) -> Iterator[bytes]:
+    """Yield the same bytes in pieces of ``STREAM_PART``, as S3 wants all parts but the last."""
+    waiting = bytearray()
+    for part in parts:
+        waiting += part
+        while len(waiting) > STREAM_PART:
+            yield bytes(waiting[:STREAM_PART])
+            del waiting[:STREAM_PART]
+    if waiting:
+        yield bytes(waiting)
+
+
+def _sent(files: Any, upload: dict[str, str], pieces: Iterable[bytes]) -> list[dict[str, Any]]:
+    """Send parts, some at once, and return what completes the upload."""
+    sent: list[dict[str, Any]] = []
+    pending: deque[Future[dict[str, Any]]] = deque()
+
+    def send(number: int, piece: bytes) -> dict[str, Any]:
+        answer = files.call_s3("upload_part", **upload, PartNumber=number, Body=piece)
+        return {"PartNumber": number, "ETag": answer["ETag"]}
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for number, piece in enumerate(pieces, start=1):
+            if len(pending) == _AT_ONCE:
+                sent.append(pending.popleft().result())
+            pending.append(pool.submit(send, number, piece))
+        sent += [future.result() for future in pending]
+    return sent
 
 
 def list_one(files: Any, path: str) -> None:

@@ -19,7 +19,14 @@ from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
 from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of, of_info
 from unet_pipeline.storage.formats import is_volume_folder
 from unet_pipeline.storage.local import is_part, prune, walk
-from unet_pipeline.storage.objects import Data, Over, put_object, read_with_fingerprint
+from unet_pipeline.storage.objects import (
+    Data,
+    Over,
+    parts_of,
+    put_object,
+    read_with_fingerprint,
+    size_of,
+)
 from unet_pipeline.storage.reading import explained_file
 from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, list_pages, service_code
 from unet_pipeline.storage.urls import (
@@ -148,7 +155,7 @@ class Store:
         if over != "anything" and protocol_of(url) != LOCAL and self.find(url) != over:
             raise _changed(url)
         etag = self.put(url, data, over)
-        wanted, stored = memoryview(data).nbytes, self.fingerprint(url)
+        wanted, stored = size_of(data), self.fingerprint(url)
         if stored.size != wanted:
             raise CaseError(
                 "storage_failed",
@@ -160,9 +167,10 @@ class Store:
         return stored if stored.etag == etag else Fingerprint(wanted, etag)
 
     def put(self, url: str, data: Data, over: Over) -> str | None:
-        """Store ``data`` as ``write`` does, in one request, and return its etag if it is said.
+        """Store ``data`` as ``write`` does, and return its etag if it is said.
 
-        What may be there is left to the store, which may know no conditions (``conditions.py``).
+        In one request, or in parts of which the last makes an object. What may be there is left to
+        the store, which may know no conditions (``conditions.py``).
         """
         try:
             return self._do(url, lambda files, path: put_object(url, files, path, data, over))
@@ -178,9 +186,11 @@ class Store:
         A PUT that is sent again, because the answer was lost, meets its own object.
         """
         there = self.find(url)
-        if there is None or there.size != memoryview(data).nbytes or self.read(url) != data:
+        if there is None or there.size != size_of(data):
             return None
-        return there.etag
+        with self.open(url) as file:
+            same = all(file.read(len(part)) == part for part in parts_of(data))
+        return there.etag if same else None
 
     def find(self, url: str) -> Fingerprint | None:
         """Return the version of the object at ``url``, or None if there is none."""

@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from unet_pipeline.volume.disk_arrays import let_go
+
 Array = npt.NDArray[Any]
 
 _LARGEST_BINNED = 2**16  # values below are counted in bins, others by sorting
@@ -21,6 +23,7 @@ def counts_per_slice(values_XYZ: Array) -> list[npt.NDArray[np.int64]]:
             occupied = slab != 0
             along[index] = np.count_nonzero(occupied)
             part += occupied
+            let_go(slab)
         across += part
     counts = [across.sum(axis=1), across.sum(axis=0)]
     counts.insert(slow, along)
@@ -34,6 +37,7 @@ def label_counts(mask_XYZ: Array) -> dict[int, int]:
     for slab in np.moveaxis(mask_XYZ, slow, 0):
         for value, n in _counted(slab.ravel(order="K")):
             counts[value] = counts.get(value, 0) + n
+        let_go(slab)
     return dict(sorted(counts.items()))
 
 

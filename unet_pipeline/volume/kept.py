@@ -27,6 +27,7 @@ from unet_pipeline.scratch import (
     scratch_path,
     writing_scratch,
 )
+from unet_pipeline.volume.disk_arrays import each_slab
 
 CHUNK = (128, 128, 32)
 Array = npt.NDArray[Any]
@@ -108,10 +109,14 @@ def keeping(
 def keep(values: Array, scratch: str | None) -> KeptArray:
     """Put an array into scratch."""
     with keeping(scratch, values.shape, values.dtype) as (kept, target):
-        for first in range(0, values.shape[2], CHUNK[2]):
-            part = slice(first, first + CHUNK[2])
+        for part in each_slab(values, places=chunks_of(values.shape[2])):
             target[:, :, part] = values[:, :, part]
     return kept
+
+
+def chunks_of(depth: int) -> list[slice]:
+    """Return places on the last axis, as thick as chunks are."""
+    return [slice(z, min(z + CHUNK[2], depth)) for z in range(0, depth, CHUNK[2])]
 
 
 @lru_cache(maxsize=256)

@@ -32,7 +32,7 @@ def writer_of(name: str = FORMATS[0].name) -> Writer:
 def nifti_file(values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
     """Return a ``.nii.gz`` file with the place of ``like``."""
     ((_, data),) = writer_of().encode(values_XYZ, like)
-    return data
+    return data if isinstance(data, bytes) else b"".join(data)
 
 
 def objects_by_role(store: Store, case: Case, level: int = 0) -> Mapping[str, str]:

@@ -28,6 +28,7 @@ from unet_pipeline.volume.formats.nifti_header import (
 )
 from unet_pipeline.volume.formats.nifti_voxels import (
     GZIP_MAGIC,
+    Members,
     check_whole,
     encode_labels,
     read_slabs,
@@ -35,6 +36,7 @@ from unet_pipeline.volume.formats.nifti_voxels import (
 from unet_pipeline.volume.formats.protocol import (
     NO_LEGEND,
     VOXELS,
+    Content,
     Legend,
     Objects,
     ProbeResult,
@@ -47,6 +49,7 @@ from unet_pipeline.volume.formats.protocol import (
 from unet_pipeline.volume.header import Header
 
 LEADING_BYTES = 64 * 2**20  # of header and extensions, that are skipped before the voxels
+ENCODED_BYTES = 256 * 2**20  # of voxels that are encoded once, and not for digest and write
 _LONG_START = 2**17  # bytes that hold a header behind all that gzip may put before it
 _GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
 _GZIP_SIZES = 2**32  # a gzip file names its size modulo this
@@ -98,7 +101,14 @@ class Nifti:
         self, values_XYZ: npt.NDArray[Any], like: Header, legend: Legend = NO_LEGEND
     ) -> Objects:
         """Return a ``.nii.gz`` file."""
-        return [("", encode_labels(values_XYZ, like))]
+        return [("", encoded(values_XYZ, like))]
+
+
+def encoded(values_XYZ: npt.NDArray[Any], like: Header, slope: float = 1.0) -> Content:
+    """Return the file of ``encode_labels``; of a large volume member by member."""
+    if values_XYZ.nbytes > ENCODED_BYTES:
+        return Members(values_XYZ, like, slope)
+    return encode_labels(values_XYZ, like, slope)
 
 
 READER: Reader = Nifti()

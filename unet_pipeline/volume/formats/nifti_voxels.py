@@ -9,9 +9,11 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -20,12 +22,14 @@ from isal import igzip
 from isal.igzip_lib import IsalError
 
 from unet_pipeline.clock import check_time
+from unet_pipeline.volume.disk_arrays import let_go
 from unet_pipeline.volume.formats.nifti_header import broken, fields_of, header_bytes
 from unet_pipeline.volume.header import Header
 
 GZIP_MAGIC = b"\x1f\x8b"
 TRAILING_BYTES = 64 * 2**20  # that are read after the voxels before a file is refused
 MEMBER_BYTES = 16 * 2**20  # of voxels in each gzip member that is written
+_AT_ONCE = 8  # members that are being compressed
 _LEVEL = 1  # of isal: levels 2 and 3 hardly shrink label maps further
 _SLAB_BYTES = 2_000_000  # stay in the caches for whoever looks at them next
 
@@ -101,32 +105,62 @@ def encode_labels(labels_XYZ: npt.NDArray[Any], like: Header, slope: float = 1.0
     slope
         What readers multiply voxels with, for numbers that are no labels.
     """
-    parts = _parts(labels_XYZ, like, slope)
-    if len(parts) == 1:
-        return _compressed(parts[0])
-    with ThreadPoolExecutor(min(len(parts), os.cpu_count() or 1)) as pool:
-        return b"".join(pool.map(_compressed, parts))
+    return b"".join(Members(labels_XYZ, like, slope))
 
 
 def encode_volume(values_XYZ: npt.NDArray[Any], like: Header) -> bytes:
     """Return an uncompressed ``.nii`` file of ``values_XYZ`` with the geometry of ``like``."""
-    return b"".join(_parts(values_XYZ, like))
+    parts = _parts(values_XYZ, like)
+    return b"".join(part if isinstance(part, bytes) else part.data for part in parts)
+
+
+@dataclass(frozen=True)
+class Members:
+    """The file of ``encode_labels``, member by member, encoded whenever it is gone through.
+
+    Some members are in memory at a time, and a mapped label map is let go of behind them.
+    """
+
+    values_XYZ: npt.NDArray[Any]
+    like: Header
+    slope: float = 1.0
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield the members, in their order."""
+        count = -(-self.values_XYZ.nbytes // MEMBER_BYTES)
+        parts = _parts(self.values_XYZ, self.like, self.slope)
+        if count <= 1:
+            yield from map(_compressed, parts)
+            return
+        threads = min(count, os.cpu_count() or 1, _AT_ONCE)
+        pending: deque[Future[bytes]] = deque()
+        with ThreadPoolExecutor(threads) as pool:
+            for part in parts:
+                if len(pending) > threads:
+                    yield pending.popleft().result()
+                pending.append(pool.submit(_compressed, part))
+            while pending:
+                yield pending.popleft().result()
 
 
 def _parts(
     values_XYZ: npt.NDArray[Any], like: Header, slope: float = 1.0
-) -> Sequence[bytes | memoryview]:
-    """Return a ``.nii`` file in pieces; only the first, which begins with the header, is a copy."""
+) -> Iterator[bytes | npt.NDArray[np.uint8]]:
+    """Yield a ``.nii`` file in pieces; only the first, which begins with the header, is a copy."""
     x, y, z = values_XYZ.shape
-    voxels = _bytes_of(np.ascontiguousarray(values_XYZ.T))
+    voxels = np.ascontiguousarray(values_XYZ.T).reshape(-1).view(np.uint8)
     begin = header_bytes((x, y, z), values_XYZ.dtype, like, slope)
-    first = begin + voxels[:MEMBER_BYTES]
-    starts = range(MEMBER_BYTES, len(voxels), MEMBER_BYTES)
-    return [first, *(voxels[start : start + MEMBER_BYTES] for start in starts)]
+    yield begin + voxels[:MEMBER_BYTES].data
+    let_go(voxels[:MEMBER_BYTES])
+    for start in range(MEMBER_BYTES, len(voxels), MEMBER_BYTES):
+        yield voxels[start : start + MEMBER_BYTES]
 
 
-def _compressed(data: bytes | memoryview) -> bytes:
-    return igzip.compress(data, _LEVEL, mtime=0)
+def _compressed(data: bytes | npt.NDArray[np.uint8]) -> bytes:
+    compressed: bytes = igzip.compress(data, _LEVEL, mtime=0)
+    if isinstance(data, np.ndarray):
+        let_go(data)
+    return compressed
 
 
 def _bytes_of(dense: npt.NDArray[Any]) -> memoryview:

@@ -16,6 +16,7 @@ from numcodecs import zstd
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import json_bytes
 from unet_pipeline.tiling.box import Index3, index3
+from unet_pipeline.volume.disk_arrays import let_go
 from unet_pipeline.volume.formats.ome_metadata import DIRECTIONS
 from unet_pipeline.volume.formats.protocol import NO_LEGEND, Legend, Objects
 from unet_pipeline.volume.grid import VoxelGrid, closest_axes
@@ -149,6 +150,7 @@ def _array(level: npt.NDArray[Any], axes: str) -> Iterator[tuple[str, bytes]]:
         part = level[tuple(slice(a, a + n) for a, n in zip(place, chunks, strict=True))]
         whole = np.zeros(chunks, dtype)
         whole[tuple(map(slice, part.shape))] = part
+        let_go(part)
         name = "/".join(str(a // n) for a, n in zip(place, chunks, strict=True))
         yield f"c/{name}", bytes(zstd.compress(whole, _ZSTD_LEVEL))
     yield "zarr.json", json_bytes(_array_metadata(level, chunks, axes))

@@ -18,7 +18,8 @@ from unet_pipeline.volume.header import Header
 MOST_BYTES = 64 * 10**9  # decoded, of one volume, unless a request says otherwise
 VOXELS = ".voxels"  # behind the role of what holds the voxels of a header beside it
 Slabs = Iterator[tuple[slice, npt.NDArray[Any]]]
-Objects = Iterable[tuple[str, bytes]]
+Content = bytes | Iterable[bytes]  # a large object comes in parts
+Objects = Iterable[tuple[str, Content]]
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ class Writer(Protocol):
 
         Each with its name below the label map (empty where it is one file), the one that makes it
         a volume last. The same values give the same bytes, also where they are gone through once
-        more; then they are encoded anew, and so never all in memory.
+        more; then they are encoded anew, and so never all in memory. That holds for the objects,
+        and for the parts of a large one.
         """
         ...
 
