@@ -140,8 +140,8 @@ def join_tiles(tiles: Iterable[TileLabels], shape: Index3, room: Room = IN_MEMOR
     """
     whole, tiles = Box.whole(shape), iter(tiles)
     first = next(tiles)
-    if first.box == whole:
-        return np.asfortranarray(first.labels_XYZ)
+    if first.box == whole and isinstance(first.labels, np.ndarray):
+        return np.asfortranarray(first.labels)
     labels_XYZ = zeros(shape, first.labels.dtype, room)
     for tile in chain([first], tiles):
         target_XYZ = labels_XYZ[tile.box.within(whole)]

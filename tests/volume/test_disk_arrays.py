@@ -1,7 +1,6 @@
 """Arrays in files of scratch: the same as in memory, and no memory for long."""
 
 import gc
-import os
 import resource
 import subprocess
 import sys
