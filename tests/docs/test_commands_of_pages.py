@@ -11,7 +11,7 @@ from doc_pages import ROOT, commands, files, named, pages, spans
 from unet_pipeline.cli import app
 
 BENCHMARK = re.compile(r"benchmarks/.*\.py")
-OF_OTHERS = {"--target", "--from-file"}  # of docker, of kubectl
+OF_OTHERS = {"--target", "--from-file", "--format", "--ignorefile"}  # docker, kubectl, buildah
 PROGRAM = typer.main.get_command(app)
 
 

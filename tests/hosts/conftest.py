@@ -16,15 +16,16 @@ from unet_pipeline.cluster.certificates import make_certificates
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs containers, with the reason, where there are none."""
-    ours = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    here = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
+    ours = [item for item in here if item.get_closest_marker("soak")]
     if ours and (reason := why_not()):
         for item in ours:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")
-def image() -> str:
-    return build()
+def image() -> None:
+    build()
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,7 @@ def podman(*words: object, check: bool = True) -> str:
 def why_not() -> str | None:
     """Say what these tests lack, if they cannot run here."""
     if missing := [name for name in NEEDED if shutil.which(name) is None]:
-        return f"no {', '.join(missing)} (tests/hosts/README.md)"
+        return f"no {', '.join(missing)} (CONTRIBUTING.md)"
     if COMPOSE is None:
         return "no podman-compose (pip install podman-compose)"
     if os.geteuid() != 0:

@@ -20,6 +20,7 @@ import yaml
 from containers import CACHE, COMPOSE, environment, podman
 from distributed import Security
 from distributed.core import rpc
+from images import STATE
 
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
@@ -30,6 +31,7 @@ HOSTS = ("host-1", "host-2", "host-3")
 SECRETS = ("POSTGRES_PASSWORD", "REDIS_PASSWORD", "PREFECT_PASSWORD", "S3_ACCESS_KEY",
            "S3_SECRET_KEY")  # fmt: skip
 VALUES = {name: f"{name.lower().replace('_', '')}0123456789" for name in SECRETS}
+VALUES |= {"POSTGRES_IMAGE": STATE, "REDIS_IMAGE": STATE}
 VALUES |= {"WORKER_CORES": "1", "WORKER_MEMORY": "3g", "PREFECT_URL": "http://localhost:4200"}
 TLS = "/tls"  # where a container has the certificates
 
@@ -123,6 +125,11 @@ class Machines:
         """Return where this machine has a volume."""
         where = podman("volume", "inspect", f"{self.project}_{name}", "--format", "{{.Mountpoint}}")
         return Path(where)
+
+    def status(self, service: str) -> str:
+        """Return what a container does, and the status that it ended with."""
+        asked_for = "{{.State.Status}} {{.State.ExitCode}}"
+        return podman("inspect", self.name(service), "--format", asked_for)
 
     def is_healthy(self, service: str) -> bool:
         """Ask the health check that compose.yaml says."""

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from cohorts import write_tiny
 from containers import podman
 from hosts import Machines, asked, wait_until
+from images import build_state
 from memory import Memory
 from watching import Seen, done, label_maps, watch
 
@@ -195,3 +197,25 @@ def test_hosts_speak_tls_and_nothing_else(locked_machines, cohort, expected, lar
     address = machines.scheduler.replace("dask-scheduler", machines.address("dask-scheduler"))
     with pytest.raises((OSError, TypeError)):
         asyncio.run(asked(address.replace("tls://", "tcp://"), None))
+
+
+STATE_FIRST = (("postgres", "redis"), ("prefect-server",))
+
+
+def test_a_deployment_runs_on_the_hosts(machines, cohort, expected):
+    """All services of compose.yaml: Prefect on PostgreSQL and Redis, a worker, and the hosts."""
+    build_state()
+    for services in STATE_FIRST:  # this podman does not wait for health checks by itself
+        machines.up(*services)
+        wait_until(lambda these=services: all(map(machines.is_healthy, these)), 240)
+    machines.up("prefect-services", "register")
+    wait_until(lambda: machines.status("register") == "exited 0", 240)
+    machines.up("prefect-worker")
+    settings = {
+        "images": upload(machines, cohort), "model": "phantom", "output": "s3://results/deployed",
+        "cluster": {"kind": machines.scheduler, "threads": 1},
+    }  # fmt: skip
+    run = ["prefect", "deployment", "run", "segment/on-demand", "--watch", "--params"]
+    worker = machines.name("prefect-worker")
+    podman("exec", worker, *run, json.dumps({"settings": settings}))
+    assert label_maps(machines.volume("s3") / "results" / "deployed") == expected
