@@ -12,7 +12,6 @@ from unet_pipeline.tasks import StagedCase, VolumeJob
 from unet_pipeline.tiles import TileLabels
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume.decoding import StoredView, keep_labels
-from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.first_stage import with_labels
 
 
@@ -53,8 +52,7 @@ def first_stage_of(job: VolumeJob) -> VolumeJob | None:
 def first_labels(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob) -> FirstLabels:
     """Join the labels of a first stage, as its scores decide them, and keep them."""
     stopwatch, volume = Stopwatch(), staged.volume
-    room = Room(job.memory_bytes, job.scratch)
-    labels_XYZ = join_tiles(tiles, volume.native.shape, room)
+    labels_XYZ = join_tiles(tiles, volume.native.shape, job.room)
     kept = keep_labels(
         labels_XYZ, volume.header, budget_bytes=job.memory_bytes, scratch=job.scratch
     )

@@ -31,14 +31,15 @@ from unet_pipeline.tiles import TileLabels
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.margins import MOST, Margins
-from unet_pipeline.volume.disk_arrays import IN_MEMORY, Room, each_slab, zeros
+from unet_pipeline.volume.disk_arrays import IN_MEMORY, Room, zeros
 from unet_pipeline.volume.formats import writer_of
 from unet_pipeline.volume.formats.nifti import encoded
 from unet_pipeline.volume.formats.protocol import Legend
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.header import Header
-from unet_pipeline.volume.kept import chunks_of
+from unet_pipeline.volume.kept import each_box, opened
 from unet_pipeline.volume.layout import copy_into
+from unet_pipeline.volume.staging import Staged
 
 LabelStatistics = Mapping[str, Mapping[str, float | str]]
 
@@ -52,21 +53,21 @@ def finish_case(
     """
     assert job.facts is not None  # noqa: S101  else the case is none to be written
     volume, stopwatch = staged.volume, Stopwatch()
-    room = Room(job.memory_bytes, job.scratch)
-    labels_XYZ = join_tiles(tiles, volume.native.shape, room)
+    labels_XYZ = join_tiles(tiles, volume.native.shape, job.room)
     stopwatch.lap("merge")
     changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
         stopwatch.lap("postprocess")
     wanted = labels_after(job.label_steps, job.spec.bundle.foreground)
-    dice = _dice(labels_XYZ, staged.mask_XYZ, wanted)
+    mask_XYZ = None if staged.mask is None else opened(staged.mask, job.room)
+    dice = _dice(labels_XYZ, mask_XYZ, wanted)
     of_labels = label_statistics(labels_XYZ, volume.header.grid, wanted, volume.native.inner)
     sure = [tile.confidence for tile in tiles if tile.confidence is not None]
     statistics = _with_confidence(of_labels, labels_XYZ, sure, job)
     stopwatch.lap("evaluate")
-    figure = _figure(labels_XYZ, staged, job.spec.bundle.labels)
+    figure = _figure(labels_XYZ, mask_XYZ, staged.volume, job.spec.bundle.labels)
     stopwatch.lap("draw")
-    margins_XYZ = joined(sure, volume.native.shape, room) if job.confidence == "map" else None
+    margins_XYZ = joined(sure, volume.native.shape, job.room) if job.confidence == "map" else None
     stored = _store(labels_XYZ, margins_XYZ, volume.header, figure, job)
     inputs = (*volume.inputs, *staged.mask_inputs)
     stopwatch.lap("write")
@@ -145,8 +146,8 @@ def join_tiles(tiles: Iterable[TileLabels], shape: Index3, room: Room = IN_MEMOR
     labels_XYZ = zeros(shape, first.labels.dtype, room)
     for tile in chain([first], tiles):
         target_XYZ = labels_XYZ[tile.box.within(whole)]
-        for part in each_slab(target_XYZ, places=chunks_of(target_XYZ.shape[2])):
-            copy_into(target_XYZ[None, ..., part], tile.labels[:, :, part][None])
+        for part in each_box(target_XYZ):
+            copy_into(target_XYZ[part][None], tile.labels[part][None])
     return labels_XYZ
 
 
@@ -158,13 +159,18 @@ def _dice(
     return {str(k): v for k, v in dice_per_label(labels_XYZ, mask_XYZ, wanted).items()}
 
 
-def _figure(labels_XYZ: Labels, staged: StagedCase, names: Mapping[int, str]) -> bytes:
-    header, native = staged.volume.header, staged.volume.native
+def _figure(
+    labels_XYZ: Labels,
+    mask_XYZ: npt.NDArray[Any] | None,
+    volume: Staged,
+    names: Mapping[int, str],
+) -> bytes:
+    header, native = volume.header, volume.native
     return overlay_png(
         native.inner[0].sliced,
         labels_XYZ,
         header.grid.spacing_mm,
-        staged.mask_XYZ,
+        mask_XYZ,
         axcodes=tuple(header.grid.axcodes),
         names=names,
     )

@@ -28,6 +28,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
 from unet_pipeline.volume.counts import label_counts
 from unet_pipeline.volume.decoding import StoredView
+from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.probe import probe_header
 from unet_pipeline.volume.staging import decode
@@ -115,8 +116,8 @@ def _labels(
         ``mask_not_integer``, ``labels_undeclared``, ``labels_too_many``, and those of reading.
     """
     assert case.mask is not None  # noqa: S101  a label map is what a case is of
-    budget = policy.memory_bytes
-    mask = read_reference(store, case.mask, case.parts, grid, policy, budget, versions)
+    room = Room(policy.memory_bytes)
+    mask = read_reference(store, case.mask, case.parts, grid, policy, room, versions)
     axcodes = tuple(grid.axcodes)
     for finding in check_mask_voxels(mask.values_XYZ, None, grid.spacing_mm, axcodes=axcodes):
         if finding.severity == "fail":

@@ -203,7 +203,9 @@ def _label(
 ) -> Handle:
     read_box = plan.cover_box(tile)
     values = executor.submit(read_tile, staged, read_box)
-    return executor.submit(label_tile, values, read_box, tile, prepared, job.spec, job.margins)
+    return executor.submit(
+        label_tile, values, read_box, tile, prepared, job.spec, job.margins, job.room
+    )
 
 
 def _score(

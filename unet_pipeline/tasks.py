@@ -34,8 +34,11 @@ from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
 from unet_pipeline.volume.combined import CombinedPart, combined_labels
 from unet_pipeline.volume.decoding import read_labels
+from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.formats import objects_by_role
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.kept import KeptArray, for_others
+from unet_pipeline.volume.labels import as_labels
 from unet_pipeline.volume.region import CropTo, Region, box_of_labels
 from unet_pipeline.volume.staging import Decoded, Staged, decode, stage, stage_further
 from unet_pipeline.volume.steps import Prepared, Step
@@ -123,6 +126,11 @@ class VolumeJob:
         return (*within, *(part.label_map for part in self.combined))
 
     @property
+    def room(self) -> Room:
+        """Where its label map and its mask may lie."""
+        return Room(self.memory_bytes, self.scratch)
+
+    @property
     def margins(self) -> Confidence:
         """What tiles hand on: all margins also where the numbers are of a changed label map."""
         return "map" if self.confidence == "numbers" and self.label_steps else self.confidence
@@ -155,12 +163,14 @@ class StagedCase:
 
     Attributes
     ----------
+    mask
+        Labels, shape XYZ.
     bytes_read
         Of the files, as stored.
     """
 
     volume: Staged
-    mask_XYZ: npt.NDArray[Any] | None
+    mask: npt.NDArray[Any] | KeptArray | None
     mask_inputs: tuple[InputDigest, ...]
     examined: Examined
     seconds: Mapping[str, float]
@@ -200,10 +210,8 @@ def read_case(job: VolumeJob) -> ReadCase:
     if job.mask is not None:
         grid, seen = volume.header.grid, job.examined.versions
         try:
-            mask = read_reference(
-                job.store, job.mask, job.parts, grid, policy, job.memory_bytes, seen
-            )
-            inputs = mask.inputs
+            read = read_reference(job.store, job.mask, job.parts, grid, policy, job.room, seen)
+            mask, inputs = read.for_others(), read.inputs
         except CaseError as error:
             mask, inputs = error, _mask_inputs(job)
         stopwatch.lap("read")
@@ -289,21 +297,23 @@ def look_at_case(read: ReadCase, volume: Staged, job: VolumeJob) -> StagedCase:
     stopwatch, policy = Stopwatch(), job.policy
     image, mask = volume.native.inner, read.mask
     examined = job.examined.with_findings(look_at_image(image, policy))
-    labels_XYZ = None
+    labels: npt.NDArray[Any] | KeptArray | None = None
+    values_XYZ: npt.NDArray[Any] | None = None
     if isinstance(mask, CaseError):
         examined = examined.with_findings([as_finding(mask, "mask")])
     elif mask is not None:
-        grid, seen = volume.header.grid, (mask.values_XYZ, image[0].sliced)
+        grid, values_XYZ = volume.header.grid, mask.values_XYZ
+        seen = (values_XYZ, image[0].sliced)
         found = look_at_mask(*seen, grid, policy.labels, content=job.content)
         examined = examined.with_findings([*found, *filled("mask", mask.filled, "nan-to-zero")])
     if mask is not None and not policy.needs_mask:
         examined = examined.apart_from_mask()
     examined.sound_header()
-    if isinstance(mask, Mask) and not examined.mask_fault:
-        labels_XYZ = mask.labels_XYZ
+    if isinstance(mask, Mask) and values_XYZ is not None and not examined.mask_fault:
+        labels = for_others(as_labels(values_XYZ), job.scratch) if mask.is_real else mask.values
     stopwatch.lap("look")
     seconds = added([read.seconds, volume.seconds, stopwatch.seconds])
-    return StagedCase(volume, labels_XYZ, read.mask_inputs, examined, seconds, read.bytes_read)
+    return StagedCase(volume, labels, read.mask_inputs, examined, seconds, read.bytes_read)
 
 
 def _mask_inputs(job: VolumeJob) -> tuple[InputDigest, ...]:

@@ -24,7 +24,8 @@ from unet_pipeline.tiling.merge import Merged, Partial, weight_sum
 from unet_pipeline.tiling.plan import Tile
 from unet_pipeline.tiling.window_order import WindowSlab
 from unet_pipeline.tiling.windows import Lattice
-from unet_pipeline.volume.kept import KeptArray, keep
+from unet_pipeline.volume.disk_arrays import IN_MEMORY, Room, let_go, room_of, zeros
+from unet_pipeline.volume.kept import KeptArray, for_others, keep
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.steps import Prepared
 from unet_pipeline.volume.views import Voxels
@@ -131,11 +132,12 @@ def label_tile(
     prepared: Prepared,
     spec: ModelSpec,
     confidence: Confidence = "none",
+    room: Room = IN_MEMORY,
 ) -> LabelledTile:
     """Run the windows of a tile that is alone, and decide its labels as they stream by."""
     predictor, load = _predictor(spec)
     labels, stats = streamed_labels(
-        predictor, values.values_CXYZ, read_box, tile, prepared, confidence
+        predictor, values.values_CXYZ, read_box, tile, prepared, confidence, room
     )
     return LabelledTile(labels, _with(stats, values, load))
 
@@ -147,6 +149,7 @@ def streamed_labels(
     tile: Tile,
     prepared: Prepared,
     confidence: Confidence = "none",
+    room: Room = IN_MEMORY,
 ) -> tuple[TileLabels, WindowStats]:
     """Return the labels of a tile whose windows have an order, and what its windows took.
 
@@ -154,10 +157,12 @@ def streamed_labels(
     ----------
     values_CXYZ
         What the network sees of the model voxels of ``read_box``, the tile's read box.
+    room
+        Where its labels, and its margins, may lie.
     """
     if tile.order is None:
         raise ValueError(f"tile {tile.index} has no order of windows")
-    decider = _Decider(prepared, tile, tile.windows, predictor.spec, confidence)
+    decider = _Decider(prepared, tile, tile.windows, predictor.spec, confidence, room)
 
     def decide(slab: WindowSlab, partials: Sequence[Partial]) -> None:
         decider.decide(slab.write_box, slab.score_box, partials)
@@ -186,10 +191,11 @@ class _Decider:
         windows: Iterable[Index3],
         spec: ModelSpec,
         confidence: Confidence,
+        room: Room = IN_MEMORY,
     ) -> None:
         begin = perf_counter()
         importance_xyz = importance_map(spec.roi_size, spec.blend)
-        self._labels_XYZ: Labels = np.empty(tile.write_box.shape, spec.bundle.label_type, order="F")
+        self._labels_XYZ: Labels = zeros(tile.write_box.shape, spec.bundle.label_type, room)
         self._weight_XYZ = weight_sum(tile.score_box, windows, importance_xyz)
         self._prepared, self._tile, self._spec = prepared, tile, spec
         self._threads = spec.threads or os.cpu_count() or 1
@@ -203,6 +209,7 @@ class _Decider:
                 max(spec.bundle.labels) + 1,
                 keep=confidence == "map",
                 threads=self._threads,
+                room=room,
             )
         )
         self._seconds = perf_counter() - begin
@@ -218,15 +225,17 @@ class _Decider:
             self._labels_XYZ[part] = self._native(merged, write_box, margins_XYZ)
         else:
             self._labels_XYZ[part] = _label_outside(self._spec.bundle)
+        let_go(self._labels_XYZ[part])
         if counter is not None and margins_XYZ is not None:
             counter.add(write_box, margins_XYZ)
         self._seconds += perf_counter() - begin
 
     def labels(self, scratch: str | None = None) -> TileLabels:
-        """Return what was decided; the labels stay in memory, or in scratch."""
+        """Return what was decided; labels and margins stay in memory, or in scratch."""
         begin = perf_counter()
-        found = None if self._counter is None else self._counter.result()
-        labels = self._labels_XYZ if scratch is None else keep(self._labels_XYZ, scratch)
+        found = None if self._counter is None else self._counter.result(scratch)
+        kept = self._labels_XYZ if scratch is None else keep(self._labels_XYZ, scratch)
+        labels = for_others(kept, room_of(self._labels_XYZ).scratch)
         seconds = self._seconds + perf_counter() - begin
         return TileLabels(self._tile.write_box, labels, seconds, found)
 

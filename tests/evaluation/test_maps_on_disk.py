@@ -14,7 +14,7 @@ from unet_pipeline.postprocessing import postprocess, read_steps
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.tiling.box import Box
-from unet_pipeline.volume import disk_arrays
+from unet_pipeline.volume import disk_arrays, kept
 from unet_pipeline.volume.disk_arrays import Room, zeros
 from unet_pipeline.volume.formats import nifti, nifti_voxels, writer_of
 from unet_pipeline.volume.formats.nifti_voxels import encode_labels
@@ -42,9 +42,8 @@ def room():
 @pytest.fixture(autouse=True)
 def slabs_of_a_slice_or_two(monkeypatch):
     monkeypatch.setattr(disk_arrays, "SLAB_VOXELS", 40)
-    monkeypatch.setattr(statistics_module, "_SLAB", 3)
-    monkeypatch.setattr(statistics_module, "_ROWS", 2)
-    monkeypatch.setattr(statistics_module, "_VOXELS_READ", 20)
+    monkeypatch.setattr(kept, "CHUNK", (4, 2, 3))
+    monkeypatch.setattr(kept, "_BOX_VOXELS", 20)
 
 
 def both(values, room):

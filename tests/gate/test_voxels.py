@@ -6,6 +6,7 @@ from unet_pipeline.gate.examine import Policy
 from unet_pipeline.gate.inspect import read_mask
 from unet_pipeline.gate.voxels import check_body, check_mask_voxels
 from unet_pipeline.storage.store import Store
+from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.grid import VoxelGrid
 
 SPACING = (1.0, 1.0, 1.0)
@@ -45,7 +46,7 @@ def test_labels_that_nibabel_scaled_into_integers_are_labels(tmp_path):
     image.set_data_dtype(np.uint8)  # 2 becomes 255 steps of 2 / 255, and 1 is read as 0.996
     nib.save(image, tmp_path / "mask.nii.gz")
     grid = VoxelGrid.of(labels.shape, np.eye(4))
-    mask = read_mask(Store(), str(tmp_path / "mask.nii.gz"), grid, Policy(), 10**9)
+    mask = read_mask(Store(), str(tmp_path / "mask.nii.gz"), grid, Policy(), Room(10**9))
     assert np.abs(nib.load(tmp_path / "mask.nii.gz").get_fdata() - labels).max() > 0.003
     assert codes(mask.values_XYZ, declared={0, 1, 2}) == []
     np.testing.assert_array_equal(mask.labels_XYZ, labels)

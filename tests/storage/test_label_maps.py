@@ -8,13 +8,14 @@ import pytest
 from sidecars import FACTS, SOUND
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.storage import s3 as s3_calls
 from unet_pipeline.storage.claims import claim
 from unet_pipeline.storage.label_maps import endings_of, store_case
 from unet_pipeline.storage.ledger import digest_bytes, finished, read_record
 from unet_pipeline.storage.sidecar import read_sidecar, write_sidecar
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.volume.decoding import read_labels
-from unet_pipeline.volume.formats import writer_of
+from unet_pipeline.volume.formats import nifti, writer_of
 from unet_pipeline.volume.header import header_of
 
 RUN = replace(FACTS, run_id="now")
@@ -144,6 +145,30 @@ def test_killed_before_any_change_it_is_not_done_and_the_next_run_does_it(place,
         assert is_done(store, folder)
         np.testing.assert_array_equal(found(store, folder), wanted)
         assert below(store, folder) == {"0/c/0/0/0", "0/c/0/0/1", "0/zarr.json", "zarr.json"}
+    else:
+        pytest.fail("it is never done")
+
+
+@pytest.mark.parametrize("before", [None, SHORT])
+def test_a_stream_is_killed_before_any_change_and_the_next_run_does_it(place, before, monkeypatch):
+    monkeypatch.setattr(nifti, "ENCODED_BYTES", 0)
+    monkeypatch.setattr(s3_calls, "STREAM_PART", 1000)
+    store, root = place
+    for changes in range(10):
+        folder = join(root, str(changes))
+        if before is not None:
+            run(store, folder, labels(before), "nifti")
+        try:
+            run(dying(store, changes), folder, labels(LONG), "nifti")
+        except KilledError:
+            if changes > 0:
+                assert not is_done(store, folder, "nifti")
+            run(store, folder, labels(LONG), "nifti")
+        else:
+            assert changes > 3
+            break
+        assert is_done(store, folder, "nifti")
+        np.testing.assert_array_equal(found(store, folder, ".nii.gz"), labels(LONG))
     else:
         pytest.fail("it is never done")
 

@@ -17,6 +17,7 @@ from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import canonical
 from unet_pipeline.volume.axes import Axes
 from unet_pipeline.volume.decoding import NanRule, StoredView, read_volume
+from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.formats import nifti_file
 from unet_pipeline.volume.header import Header, header_of
 from unet_pipeline.volume.labels import of_one_hot
@@ -63,8 +64,8 @@ def _write_fixed(
             written.append(canonical(f"{output}{suffix}"))
     files: dict[str, object] = {"image": ";".join(written)}
     if case.mask is not None and case.parts:
-        grid, most = first.grid, policy.memory_bytes
-        mask = read_reference(store, case.mask, case.parts, grid, policy, most, examined.versions)
+        grid, room = first.grid, Room(policy.memory_bytes, scratch)
+        mask = read_reference(store, case.mask, case.parts, grid, policy, room, examined.versions)
         made[_MASK] = nifti_file(mask.labels_XYZ, _header(first, new=takes_form))
         files["mask"] = canonical(f"{output}{_MASK}")
     elif case.mask is not None:

@@ -19,6 +19,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.axes import Axes
 from unet_pipeline.volume.decoding import StoredView, read_volume
+from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.labels import as_labels
 from unet_pipeline.volume.regrid import match_grid
@@ -49,8 +50,8 @@ def pair_picture(
             axes, of_masks = policy.axes_of(len(case.images)), policy.axes_of_masks
             image = _read(store, case.images[0], policy, str(scratch), axes)
             if case.mask and case.parts:
-                most, grid = policy.memory_bytes, image.header.grid
-                joined = read_reference(store, case.mask, case.parts, grid, policy, most)
+                room, grid = Room(policy.memory_bytes, str(scratch)), image.header.grid
+                joined = read_reference(store, case.mask, case.parts, grid, policy, room)
                 values_XYZ = joined.labels_XYZ
                 header = replace(image.header, slope=1.0, inter=0.0)
                 return _drawn(image, StoredView(header, values_XYZ, None), policy, names)

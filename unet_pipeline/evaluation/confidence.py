@@ -6,9 +6,9 @@ six neighbours are decided; at most the margins of a tile's faces are handed on,
 volume only where somebody asks for all of them.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,12 @@ from unet_pipeline.tiling.merge import shared
 from unet_pipeline.volume.disk_arrays import (
     IN_MEMORY,
     Room,
-    each_slab,
     let_go,
+    room_of,
     slabs_of,
     zeros,
 )
+from unet_pipeline.volume.kept import KeptArray, boxes_of, for_others, keep
 from unet_pipeline.volume.kernels import count_margins
 
 DOUBTFUL = 51  # margins below are doubtful: 0.2
@@ -36,10 +37,20 @@ Sums = NDArray[np.int64]  # for each label five, as ``count_margins`` fills them
 
 @dataclass(frozen=True)
 class Piece:
-    """The margins of a box of native voxels, shape XYZ."""
+    """The margins of a box of native voxels, shape XYZ; in memory, or in the scratch of a case."""
 
     box: Box
-    margins_XYZ: Margins
+    margins: Margins | KeptArray
+
+    def parts(self) -> Iterator["Piece"]:
+        """Yield what makes up the piece, in memory."""
+        if not isinstance(self.margins, KeptArray):
+            yield self
+            return
+        for part in boxes_of(self.box.shape):
+            start = index3(a + one.start for a, one in zip(self.box.start, part, strict=True))
+            stop = index3(a + one.stop for a, one in zip(self.box.start, part, strict=True))
+            yield Piece(Box(start, stop), self.margins[part])
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,8 @@ class MarginCounter:
         Number of labels, background included: one more than the largest.
     keep
         Whether all margins are wanted afterwards. None is counted then.
+    room
+        Where they lie meanwhile.
     """
 
     def __init__(
@@ -83,10 +96,11 @@ class MarginCounter:
         *,
         keep: bool,
         threads: int = 1,
+        room: Room = IN_MEMORY,
     ) -> None:
         self.keep, self._labels_XYZ, self._box, self._volume = keep, labels_XYZ, box, volume
         self._threads, self._sums_L5 = threads, no_sums(labels)
-        self._all_XYZ: Margins = np.zeros(box.shape if keep else (0, 0, 0), np.uint8, order="F")
+        self._all_XYZ: Margins = zeros(box.shape if keep else (0, 0, 0), np.uint8, room)
         self._left: list[Piece] = []
         self._decided, self._voxels = Box(box.start, box.start), 0
 
@@ -99,6 +113,7 @@ class MarginCounter:
     def add(self, box: Box, margins_XYZ: Margins) -> None:
         """Take the margins of a box whose labels are now decided."""
         if self.keep:
+            let_go(margins_XYZ)
             return
         self._left.append(Piece(box, margins_XYZ))
         self._decided = self._decided.union(box) if self._voxels else box
@@ -106,10 +121,12 @@ class MarginCounter:
         if self._voxels == self._decided.size:  # else there are holes in it
             self._left = [*self._settled(self._inside(self._decided))]
 
-    def result(self) -> TileConfidence:
-        """Return what was counted, and what was not."""
+    def result(self, scratch: str | None = None) -> TileConfidence:
+        """Return what was counted, and what was not; all margins stay in memory, or in scratch."""
         if self.keep:
-            return TileConfidence(self._sums_L5, (Piece(self._box, self._all_XYZ),))
+            kept = self._all_XYZ if scratch is None else keep(self._all_XYZ, scratch)
+            margins = for_others(kept, room_of(self._all_XYZ).scratch)
+            return TileConfidence(self._sums_L5, (Piece(self._box, margins),))
         return TileConfidence(self._sums_L5, tuple(self._left))
 
     def _inside(self, box: Box) -> Box:
@@ -127,12 +144,12 @@ class MarginCounter:
             if not common.size:
                 yield piece
                 continue
-            margins_XYZ = piece.margins_XYZ[common.within(piece.box)]
+            margins_XYZ = piece.margins[common.within(piece.box)]
             inner = Piece(common, margins_XYZ)
             _count(self._labels_XYZ, self._box, inner, self._sums_L5, self._threads)
             for rest in piece.box.without(common):
                 if rest.size:
-                    yield Piece(rest, piece.margins_XYZ[rest.within(piece.box)].copy("F"))
+                    yield Piece(rest, piece.margins[rest.within(piece.box)].copy("F"))
 
 
 def no_sums(labels: int) -> Sums:
@@ -150,7 +167,8 @@ def sums_of(labels_XYZ: NDArray[Any], tiles: Sequence[TileConfidence], threads: 
     """
     total_L5 = np.sum([one.sums_L5 for one in tiles], axis=0)
     whole = Box.whole(labels_XYZ.shape)
-    for piece in (piece for one in tiles for piece in one.left):
+    left = chain.from_iterable(one.left for one in tiles)
+    for piece in chain.from_iterable(one.parts() for one in left):
         _count(labels_XYZ, whole, piece, total_L5, threads)
     found: Sums = total_L5
     return found
@@ -160,13 +178,13 @@ def joined(tiles: Sequence[TileConfidence], shape: Index3, room: Room = IN_MEMOR
     """Return the margins of a volume whose tiles have kept all; of one tile without a copy."""
     pieces = [piece for one in tiles for piece in one.left]
     whole = Box.whole(shape)
-    if len(pieces) == 1 and pieces[0].box == whole:
-        return pieces[0].margins_XYZ
+    if len(pieces) == 1 and pieces[0].box == whole and isinstance(pieces[0].margins, np.ndarray):
+        return pieces[0].margins
     margins_XYZ: Margins = zeros(shape, np.uint8, room)
-    for piece in pieces:
+    for piece in chain.from_iterable(one.parts() for one in pieces):
         within = margins_XYZ[piece.box.within(whole)]
-        for part in each_slab(within, piece.margins_XYZ):
-            within[..., part] = piece.margins_XYZ[..., part]
+        within[...] = piece.margins[:, :, :]
+        let_go(within)
     return margins_XYZ
 
 
@@ -191,7 +209,8 @@ def confidence_of(sums_L5: Sums, labels: Iterable[int]) -> dict[str, dict[str, f
 
 def _count(labels_XYZ: NDArray[Any], box: Box, piece: Piece, sums_L5: Sums, threads: int) -> None:
     """Add a piece to the sums; ``labels_XYZ`` are those of ``box``."""
-    labels_ZYX, margins_zyx = labels_XYZ.T, piece.margins_XYZ.T
+    margins_XYZ = piece.margins[:, :, :]
+    labels_ZYX, margins_zyx = labels_XYZ.T, margins_XYZ.T
     x, y, z = (a - b for a, b in zip(piece.box.start, box.start, strict=True))
 
     def count(part: slice) -> Sums:
@@ -199,7 +218,7 @@ def _count(labels_XYZ: NDArray[Any], box: Box, piece: Piece, sums_L5: Sums, thre
         start = (z + part.start, y, x)
         count_margins(labels_ZYX, margins_zyx[part], start, DOUBTFUL, part_L5)
         let_go(labels_XYZ[..., start[0] : z + part.stop])
-        let_go(piece.margins_XYZ[..., part])
+        let_go(margins_XYZ[..., part])
         return part_L5
 
     for part_L5 in shared(threads, count, _parts(len(margins_zyx), piece, threads)):

@@ -7,7 +7,7 @@ column each, by what they are called here; nothing else knows which there are.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import permutations, product
+from itertools import permutations
 from typing import Any
 
 import numpy as np
@@ -16,17 +16,15 @@ from numpy.typing import NDArray
 from unet_pipeline.evaluation.intensities import CountedValues, Intensities, Values, padding_of
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.postprocessing.parts import parts_of
-from unet_pipeline.tiling.box import Box
+from unet_pipeline.tiling.box import Box, index3
 from unet_pipeline.tiling.compiling import compiled
-from unet_pipeline.volume.disk_arrays import each_slab, largest, let_go
+from unet_pipeline.volume.disk_arrays import each_slab, largest
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
+from unet_pipeline.volume.kept import each_box
 from unet_pipeline.volume.views import View
 
 Statistic = float | str
 _DECIMALS = 6
-_SLAB = 32  # slices that are read at once
-_ROWS = 128  # of a chunk of scratch: so many, or a multiple of it
-_VOXELS_READ = 2**24  # at once; slices of more are read in parts
 _VOXELS_AT_ONCE = 2**25  # of labels whose values are in memory, 4 bytes each
 
 
@@ -183,22 +181,22 @@ def _intensities(
         places = np.full(most + 1, -1, np.int64)
         places[group] = [0, *ends[:-1]]
         values = np.empty(int(ends[-1]), np.float32)
-        for box in _slabs(labels_XYZ.shape):
-            slab = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))]
-            read = np.ascontiguousarray(image.read(box)[0].T)
-            _sort_in(slab.ravel("F"), read.ravel(), places, values)
-            let_go(slab)
+        for part in each_box(labels_XYZ):
+            read = np.ascontiguousarray(image.read(_box(part))[0].T)
+            _sort_in(labels_XYZ[part].ravel("F"), read.ravel(), places, values)
         for label, under in zip(group, np.split(values, ends[:-1]), strict=True):
             yield label, Values(under)
 
 
 def _values_of(labels_XYZ: NDArray[Any], image: View, label: int) -> Iterator[NDArray[np.float32]]:
-    for box in _slabs(labels_XYZ.shape):
-        slab = labels_XYZ[box.within(Box.whole(labels_XYZ.shape))]
-        under = slab == label
-        let_go(slab)
+    for part in each_box(labels_XYZ):
+        under = labels_XYZ[part] == label
         if under.any():
-            yield image.read(box)[0][under]
+            yield image.read(_box(part))[0][under]
+
+
+def _box(part: Sequence[slice]) -> Box:
+    return Box(index3(one.start for one in part), index3(one.stop for one in part))
 
 
 def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:
@@ -210,13 +208,6 @@ def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:
         group.append(label)
     if group:
         yield group
-
-
-def _slabs(shape: Sequence[int]) -> Iterator[Box]:
-    x, height, depth = shape
-    rows = max(_ROWS, _VOXELS_READ // (x * _SLAB) // _ROWS * _ROWS)
-    for z, y in product(range(0, depth, _SLAB), range(0, height, rows)):
-        yield Box((0, y, z), (x, min(y + rows, height), min(z + _SLAB, depth)))
 
 
 @compiled

@@ -35,6 +35,7 @@ from scipy import ndimage, special
 
 from unet_pipeline.gate.alternatives import SHIFTS, Alternative, along, alternatives
 from unet_pipeline.gate.findings import Finding
+from unet_pipeline.volume.disk_arrays import each_slab, thinned
 
 Array = npt.NDArray[Any]
 Float = npt.NDArray[np.float64]
@@ -128,8 +129,9 @@ def content_opinion(
     """
     thin = _thinning(image_XYZ.shape)
     image = np.asarray(image_XYZ[thin], np.float32)
-    labels = np.unique(mask_XYZ[thin], return_inverse=True)[1].reshape(image.shape)
-    background = 0 if mask_XYZ.min() == 0 else -1
+    labels = np.unique(thinned(mask_XYZ, thin), return_inverse=True)[1].reshape(image.shape)
+    least = min(int(mask_XYZ[..., part].min()) for part in each_slab(mask_XYZ))
+    background = 0 if least == 0 else -1
     steps = [part.step for part in thin]
     pair = _Pair.of(image, labels.astype(np.int32), background)
     if pair is None:
@@ -275,13 +277,14 @@ def _refined(pair: _Pair, gain: _Gain, best: Alternative) -> tuple[_Gain, Altern
     return gain, best
 
 
-def _thinning(shape: Sequence[int]) -> tuple[slice, ...]:
+def _thinning(shape: Sequence[int]) -> tuple[slice, slice, slice]:
     """Return steps that leave at most ``MAX_VOXELS``, taken from the longest axis first."""
     steps = [1, 1, 1]
     while math.prod(-(-n // s) for n, s in zip(shape, steps, strict=True)) > MAX_VOXELS:
         lengths = [n / s for n, s in zip(shape, steps, strict=True)]
         steps[int(np.argmax(lengths))] += 1
-    return tuple(slice(None, None, step) for step in steps)
+    x, y, z = (slice(None, None, step) for step in steps)
+    return x, y, z
 
 
 def _gradient(image_XYZ: Array) -> Array:

@@ -4,6 +4,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.errors import PipelineError
@@ -17,8 +18,11 @@ from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
+from unet_pipeline.tiling.box import Box, index3
 from unet_pipeline.volume.decoding import StoredView, read_volume
+from unet_pipeline.volume.disk_arrays import IN_MEMORY, SHARE, Room, zeros
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.kept import KeptArray, each_box, for_others, opened
 from unet_pipeline.volume.labels import LabelMapBuilder, as_labels, of_one_hot, without_steps
 from unet_pipeline.volume.regrid import match_grid
 
@@ -27,16 +31,39 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask on its image's grid; values as they are in the file, not rounded."""
+    """A mask on its image's grid; values as they are in the file, not rounded.
 
-    values_XYZ: Array
+    Attributes
+    ----------
+    values
+        Shape XYZ: in memory, in a mapped file, or in scratch for other processes.
+    room
+        Where they may lie in this process.
+    """
+
+    values: Array | KeptArray
     inputs: tuple[InputDigest, ...]
     filled: int = 0
+    room: Room = IN_MEMORY
+
+    @property
+    def is_real(self) -> bool:
+        """Whether the values may be no integers."""
+        return self.values.dtype.kind not in "iu"
+
+    @property
+    def values_XYZ(self) -> Array:  # noqa: N802
+        """The values, in memory or in a mapped file."""
+        return opened(self.values, self.room)
 
     @property
     def labels_XYZ(self) -> Array:  # noqa: N802
         """The values as integers."""
         return as_labels(self.values_XYZ)
+
+    def for_others(self) -> "Mask":
+        """Return the mask as it may be handed to other processes."""
+        return replace(self, values=for_others(self.values, self.room.scratch))
 
 
 def inspect(store: Store, case: Case, policy: Policy, *, content: bool) -> Examined:
@@ -84,8 +111,8 @@ def _look(
         if case.mask is None:
             return examined
         role = "mask"
-        most, versions = policy.memory_bytes, examined.versions
-        mask = read_reference(store, case.mask, case.parts, grid, policy, most, versions)
+        room, versions = Room(policy.memory_bytes, scratch), examined.versions
+        mask = read_reference(store, case.mask, case.parts, grid, policy, room, versions)
     except PipelineError as error:
         return examined.with_findings([as_finding(error, role)])
     image_XYZ = first.sliced
@@ -136,7 +163,7 @@ def read_mask(
     url: str,
     grid: VoxelGrid,
     policy: Policy,
-    budget_bytes: int,
+    room: Room,
     versions: Versions | None = None,
 ) -> Mask:
     """Read a mask that has passed the gate onto the image's grid.
@@ -147,19 +174,33 @@ def read_mask(
         As ``read_volume``.
     """
     allowed = allowed_mm(grid, policy.tolerance)
-    with scratch_folder() as scratch:
+    with scratch_folder(room.beside) as scratch:
         read = read_volume(
-            store, url, role="mask", budget_bytes=budget_bytes, scratch=str(scratch),
-            form=policy.form, most_bytes=policy.most_bytes, versions=versions,
+            store, url, role="mask", budget_bytes=int(room.budget_bytes / SHARE),
+            scratch=str(scratch), form=policy.form, most_bytes=policy.most_bytes, versions=versions,
             nan=policy.nan_in_masks,
             axes=policy.axes_of_masks,
         )  # fmt: skip
         header = read.view.header
-        step = abs(header.slope) if header.dtype.kind in "iu" else 0.0
-        volumes = [without_steps(view.values(), step) for view in read.views]
+        volumes = [_whole_values(view, room) for view in read.views]
         values_XYZ = volumes[0] if len(volumes) == 1 else of_one_hot(volumes)
         values_XYZ = match_grid(values_XYZ, header.grid, grid, allowed, "nearest")
-    return Mask(values_XYZ, read.inputs, read.view.filled)
+    return Mask(values_XYZ, read.inputs, read.view.filled, room)
+
+
+def _whole_values(view: StoredView, room: Room) -> Array:
+    """Return the values of a volume of a mask; labels that were stored in steps are whole."""
+    header = view.header
+    if header.is_plain and view.kept is None:
+        return view.values()
+    step = abs(header.slope) if header.dtype.kind in "iu" else 0.0
+    kind = header.dtype.newbyteorder("=") if header.is_plain else np.dtype(np.float32)
+    values_XYZ = zeros(view.shape, kind, room)
+    for part in each_box(values_XYZ):
+        box = Box(index3(p.start for p in part), index3(p.stop for p in part))
+        read_XYZ = view.stored(box) if header.is_plain else view.read(box)[0]
+        values_XYZ[part] = without_steps(read_XYZ, step)
+    return values_XYZ
 
 
 def read_reference(
@@ -168,7 +209,7 @@ def read_reference(
     parts: Sequence[Part],
     grid: VoxelGrid,
     policy: Policy,
-    budget_bytes: int,
+    room: Room,
     versions: Versions | None = None,
 ) -> Mask:
     """Read a mask in one file, or join one that has a file for each structure.
@@ -180,17 +221,17 @@ def read_reference(
         ``mask_parts_overlap`` for a voxel of two parts.
     """
     if not parts:
-        return read_mask(store, url, grid, policy, budget_bytes, versions)
-    builder = LabelMapBuilder(grid.shape)
+        return read_mask(store, url, grid, policy, room, versions)
+    builder = LabelMapBuilder(grid.shape, room)
     inputs: list[InputDigest] = []
     filled_voxels = 0
     for part in parts:
-        one = read_mask(store, part.url, grid, policy, budget_bytes, versions)
+        one = read_mask(store, part.url, grid, policy, room, versions)
         builder.add(part.label, part.name, one.values_XYZ)
         named = (replace(i, role=i.role.replace("mask", f"mask{part.label}")) for i in one.inputs)
         inputs += named
         filled_voxels += one.filled
-    return Mask(builder.labels_XYZ, tuple(inputs), filled_voxels)
+    return Mask(builder.labels_XYZ, tuple(inputs), filled_voxels, room)
 
 
 def look_at_mask(

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from unet_pipeline.gate.findings import Finding
 from unet_pipeline.volume.counts import counts_per_slice, label_counts
+from unet_pipeline.volume.disk_arrays import each_slab, let_go
 from unet_pipeline.volume.grid import AXIS_LETTERS
 from unet_pipeline.volume.labels import NEAR_WHOLE, as_labels
 
@@ -132,8 +133,8 @@ def check_body(image_XYZ: Array, mask_XYZ: Array, spacing_mm: Sequence[float]) -
 def _not_whole(mask_XYZ: Array) -> int:
     if mask_XYZ.dtype.kind in "iu":
         return 0
-    slices = (mask_XYZ[:, :, z] for z in range(mask_XYZ.shape[2]))
-    return sum(int(np.count_nonzero(~_is_label(part))) for part in slices)
+    parts = each_slab(mask_XYZ, places=[slice(z, z + 1) for z in range(mask_XYZ.shape[2])])
+    return sum(int(np.count_nonzero(~_is_label(mask_XYZ[..., part]))) for part in parts)
 
 
 def _is_label(values: Array) -> Array:
@@ -234,7 +235,9 @@ def _thinned_mask(mask_XYZ: Array, steps: Sequence[int], shape: tuple[int, ...])
         return np.asarray(mask_XYZ != 0)
     result = np.zeros(shape, bool)
     for z in range(shape[2]):
-        slab = (mask_XYZ[:, :, z * depth : (z + 1) * depth] != 0).any(axis=2)
+        block = mask_XYZ[:, :, z * depth : (z + 1) * depth]
+        slab = (block != 0).any(axis=2)
+        let_go(block)
         pad = [(0, shape[0] * x - slab.shape[0]), (0, shape[1] * y - slab.shape[1])]
         blocks = np.pad(slab, pad).reshape(shape[0], x, shape[1], y)
         result[:, :, z] = blocks.any(axis=(1, 3))

@@ -17,6 +17,7 @@ from unet_pipeline.tasks import VolumeJob, stage_case
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.windows import window_starts
 from unet_pipeline.volume.grid import VoxelGrid
+from unet_pipeline.volume.kept import opened
 from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.views import View, Voxels, read_with_margin
 
@@ -65,8 +66,8 @@ def load_block(job: VolumeJob, most_windows: int) -> CaseBlock:
     """
     staged = stage_case(job)
     prepared, model = staged.volume.prepared, staged.volume.model
-    assert staged.mask_XYZ is not None  # noqa: S101  the case has a mask
-    labels_XYZ = model_labels(staged.mask_XYZ, prepared)
+    assert staged.mask is not None  # noqa: S101  the case has a mask
+    labels_XYZ = model_labels(opened(staged.mask, job.room), prepared)
     return cut_block(
         job.case,
         model,

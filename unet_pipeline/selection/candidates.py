@@ -24,6 +24,7 @@ from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.training.split import first_part, part_of
 from unet_pipeline.volume.decoding import read_labels
+from unet_pipeline.volume.disk_arrays import Room
 
 log = logging.getLogger(__name__)
 
@@ -233,9 +234,8 @@ def _score(job: ScoreJob) -> dict[int, LabelScore]:
     assert job.case.mask is not None  # noqa: S101  candidates have only such cases
     examined = examine(job.store, job.case, job.policy)
     grid, seen = examined.sound_header().grid, examined.versions
-    mask = read_reference(
-        job.store, job.case.mask, job.case.parts, grid, job.policy, job.memory_bytes, seen
-    )
+    room = Room(job.memory_bytes)
+    mask = read_reference(job.store, job.case.mask, job.case.parts, grid, job.policy, room, seen)
     labels_XYZ, _ = read_labels(job.store, job.label_map, budget_bytes=job.memory_bytes)
     return score_labels(labels_XYZ, mask.labels_XYZ, job.labels, grid.spacing_mm, job.surface_mm)
 

@@ -21,6 +21,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.training.crops import Sample
 from unet_pipeline.volume.axes import ANY_NUMBER
+from unet_pipeline.volume.disk_arrays import Room
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
 from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.preprocessing import parse_preprocessing
@@ -167,8 +168,8 @@ def _load(
     staged = stage(decoded, parse_preprocessing(preprocessing), policy.memory_bytes)
     grid, native = staged.header.grid, staged.native
     versions = item.examined.versions
-    most = policy.memory_bytes
-    mask = read_reference(store, case.mask, case.parts, grid, policy, most, versions)
+    room = Room(policy.memory_bytes, scratch)
+    mask = read_reference(store, case.mask, case.parts, grid, policy, room, versions)
     _check_range(mask.values_XYZ, case.name)
     image_XYZ = native.inner[0].stored(Box.whole(native.shape))
     seen = look_at_image(native.inner, policy)

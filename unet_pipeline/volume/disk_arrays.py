@@ -9,7 +9,9 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,13 +20,14 @@ import numpy as np
 import numpy.typing as npt
 from numpy.lib.array_utils import byte_bounds
 
-from unet_pipeline.scratch import scratch_here, scratch_path, writing_scratch
+from unet_pipeline.scratch import scratch_folder, scratch_here, writing_scratch
 from unet_pipeline.tiling.box import Index3
 
 Array = npt.NDArray[Any]
 
 SHARE = 4  # of a budget that one array may take: label map, mask, margins, and room to work
 SLAB_VOXELS = 2**22
+_BLOCK = 128  # voxels along each axis that are copied at once where two orders meet
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,11 @@ class Room:
     budget_bytes: float
     scratch: str | None = None
 
+    @property
+    def beside(self) -> Path | None:
+        """Where scratch of the same disk may lie; None for the system's folder."""
+        return None if self.scratch is None else scratch_here(self.scratch).parent
+
 
 IN_MEMORY = Room(np.inf)
 
@@ -58,9 +66,49 @@ def zeros(shape: Index3, dtype: npt.DTypeLike, room: Room = IN_MEMORY) -> Array:
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
     if size <= room.budget_bytes / SHARE:
         return np.zeros(shape, dtype, order="F")
-    folder = scratch_here(room.scratch or str(scratch_path()))
-    with writing_scratch(folder):
-        return np.ndarray(shape, dtype, _made(folder / f"{uuid4().hex}.raw", size), order="F")
+    with _folder_of(room) as folder:
+        mapping = _made(folder / f"{uuid4().hex}.raw", size)
+    mapping.room = room
+    return np.ndarray(shape, dtype, mapping, order="F")
+
+
+def room_of(array: Array) -> Room:
+    """Return where an array lies, for another that is made of it."""
+    mapping = _mapping_of(array)
+    return IN_MEMORY if mapping is None else mapping.room
+
+
+def is_mapped(array: Array) -> bool:
+    """Say whether an array lies in a file."""
+    return _mapping_of(array) is not None
+
+
+def in_file_order(values_XYZ: Array) -> Array:
+    """Return a mapped array with its first axis innermost, as it is or a copy; others as they are.
+
+    It is copied block by block, for slabs of one are no slabs of the other.
+    """
+    if values_XYZ.flags.f_contiguous or not is_mapped(values_XYZ):
+        return values_XYZ
+    ordered_XYZ = zeros(values_XYZ.shape, values_XYZ.dtype, room_of(values_XYZ))
+    starts = [range(0, n, _BLOCK) for n in values_XYZ.shape]
+    for place in product(*starts):
+        block = tuple(slice(start, start + _BLOCK) for start in place)
+        ordered_XYZ[block] = values_XYZ[block]
+        let_go(values_XYZ[block])
+        let_go(ordered_XYZ[block])
+    return ordered_XYZ
+
+
+def thinned(values_XYZ: Array, part: tuple[slice, slice, slice]) -> Array:
+    """Return what is sliced of an array, in memory; it is read slice by slice of the last axis."""
+    x, y, z = part
+    places = range(*z.indices(values_XYZ.shape[2]))
+    found: Array = np.empty((*values_XYZ[x, y, 0].shape, len(places)), values_XYZ.dtype, order="F")
+    for index, place in enumerate(places):
+        found[..., index] = values_XYZ[x, y, place]
+        let_go(values_XYZ[..., place])
+    return found
 
 
 def slabs_of(shape: tuple[int, ...]) -> list[slice]:
@@ -108,6 +156,19 @@ class _Mapping(mmap.mmap):
     """A mapped file that knows where in memory it lies."""
 
     address: int
+    room: Room
+
+
+@contextmanager
+def _folder_of(room: Room) -> Iterator[Path]:
+    """Make the scratch folder of a room; one of this process goes at once, and the file stays."""
+    if room.scratch is None:
+        with scratch_folder() as folder:
+            yield folder
+    else:
+        folder = scratch_here(room.scratch)
+        with writing_scratch(folder):
+            yield folder
 
 
 def _made(path: Path, size: int) -> _Mapping:

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from math import prod
 from operator import index
 from pathlib import Path
@@ -27,9 +28,11 @@ from unet_pipeline.scratch import (
     scratch_path,
     writing_scratch,
 )
-from unet_pipeline.volume.disk_arrays import each_slab
+from unet_pipeline.tiling.box import Index3, index3
+from unet_pipeline.volume.disk_arrays import Room, is_mapped, let_go, zeros
 
 CHUNK = (128, 128, 32)
+_BOX_VOXELS = 2**24  # that are read or written at once, slices of a chunk's thickness permitting
 Array = npt.NDArray[Any]
 _NAME = re.compile(r"[0-9a-f]{32}\.zarr")
 
@@ -109,14 +112,46 @@ def keeping(
 def keep(values: Array, scratch: str | None) -> KeptArray:
     """Put an array into scratch."""
     with keeping(scratch, values.shape, values.dtype) as (kept, target):
-        for part in each_slab(values, places=chunks_of(values.shape[2])):
-            target[:, :, part] = values[:, :, part]
+        for part in each_box(values):
+            target[part] = values[part]
     return kept
 
 
-def chunks_of(depth: int) -> list[slice]:
-    """Return places on the last axis, as thick as chunks are."""
-    return [slice(z, min(z + CHUNK[2], depth)) for z in range(0, depth, CHUNK[2])]
+def for_others(values: Array | KeptArray, scratch: str | None) -> Array | KeptArray:
+    """Return an array as other processes may have it: a mapped one is put into scratch."""
+    if isinstance(values, KeptArray) or not is_mapped(values):
+        return values
+    return keep(values, scratch)
+
+
+def opened(values: Array | KeptArray, room: Room) -> Array:
+    """Return an array to work on: as it is, or what is kept, in memory or mapped."""
+    if not isinstance(values, KeptArray):
+        return values
+    found = zeros(index3(values.shape), values.dtype, room)
+    for part in each_box(found):
+        found[part] = values[part]
+    return found
+
+
+def each_box(*arrays_XYZ: Array) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield the boxes of arrays of one shape, and let go of what was read there.
+
+    Those in memory stay as they are.
+    """
+    for part in boxes_of(index3(arrays_XYZ[0].shape)):
+        yield part
+        for array_XYZ in arrays_XYZ:
+            let_go(array_XYZ[part])
+
+
+def boxes_of(shape: Index3) -> Iterator[tuple[slice, slice, slice]]:
+    """Yield boxes of whole chunks, of some million voxels each."""
+    width, height, depth = shape
+    _, y, z = CHUNK
+    rows = max(y, _BOX_VOXELS // (width * z) // y * y)
+    for k, j in product(range(0, depth, z), range(0, height, rows)):
+        yield slice(0, width), slice(j, min(j + rows, height)), slice(k, min(k + z, depth))
 
 
 @lru_cache(maxsize=256)

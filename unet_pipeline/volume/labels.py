@@ -1,5 +1,6 @@
 """Masks on the grid that the network sees."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.tiling.box import Box, Index3
+from unet_pipeline.tiling.box import Box, Index3, index3
+from unet_pipeline.volume.disk_arrays import IN_MEMORY, Room, each_slab, room_of, zeros
 from unet_pipeline.volume.steps import MapValues, Prepared
 from unet_pipeline.volume.views import ArrayView, View, slabs
 
@@ -20,8 +22,10 @@ def as_labels(values_XYZ: NDArray[Any]) -> NDArray[Any]:
     """Return the values of a mask as integers: each the nearest whole number."""
     if values_XYZ.dtype.kind in "iu":
         return values_XYZ
-    with np.errstate(invalid="ignore"):  # values that are no labels are for the gate to refuse
-        labels_XYZ: NDArray[Any] = np.rint(values_XYZ).astype(np.int32)
+    labels_XYZ = zeros(index3(values_XYZ.shape), np.int32, room_of(values_XYZ))
+    for part in each_slab(labels_XYZ, values_XYZ):
+        with np.errstate(invalid="ignore"):  # values that are no labels are for the gate to refuse
+            labels_XYZ[..., part] = np.rint(values_XYZ[..., part])
     return labels_XYZ
 
 
@@ -50,16 +54,27 @@ def of_one_hot(volumes: Sequence[NDArray[Any]]) -> NDArray[np.uint8]:
     CaseError
         ``mask_not_one_hot`` for other values than 0 and 1, and for voxels of two labels.
     """
-    labels_XYZ = np.zeros(volumes[0].shape, np.uint8, order="F")
+    labels_XYZ = zeros(index3(volumes[0].shape), np.uint8, room_of(volumes[0]))
     for number, values_XYZ in enumerate(volumes, start=1):
-        inside = np.abs(values_XYZ - 1.0) <= NEAR_WHOLE
-        outside = np.abs(values_XYZ) <= NEAR_WHOLE
-        if len(volumes) > np.iinfo(np.uint8).max or not (inside | outside).all():
-            raise _not_one_hot("other values than 0 and 1")
-        if labels_XYZ[inside].any():
+        several = False
+        for part in each_slab(labels_XYZ, values_XYZ):
+            inside, known = _inside(values_XYZ[..., part]), labels_XYZ[..., part]
+            if len(volumes) > np.iinfo(np.uint8).max or inside is None:
+                raise _not_one_hot("other values than 0 and 1")
+            several |= bool(known[inside].any())
+            known[inside] = number
+        if several:
             raise _not_one_hot("voxels of two labels")
-        labels_XYZ[inside] = number
-    return labels_XYZ - np.uint8(1) if labels_XYZ.all() else labels_XYZ
+    if all(labels_XYZ[..., part].all() for part in each_slab(labels_XYZ)):
+        for part in each_slab(labels_XYZ):
+            labels_XYZ[..., part] -= 1
+    return labels_XYZ
+
+
+def _inside(values_XYZ: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """Return where values are 1; None if some are neither 0 nor 1."""
+    inside: NDArray[np.bool_] = np.abs(values_XYZ - 1.0) <= NEAR_WHOLE
+    return inside if (inside | (np.abs(values_XYZ) <= NEAR_WHOLE)).all() else None
 
 
 class LabelMapBuilder:
@@ -69,10 +84,12 @@ class LabelMapBuilder:
     ----------
     shape
         Voxels along each axis of all of them.
+    room
+        Where it is to lie.
     """
 
-    def __init__(self, shape: Index3) -> None:
-        self.labels_XYZ = np.zeros(shape, np.uint16, order="F")
+    def __init__(self, shape: Index3, room: Room = IN_MEMORY) -> None:
+        self.labels_XYZ: NDArray[np.uint16] = zeros(shape, np.uint16, room)
         self._names: dict[int, str] = {}
 
     def add(self, label: int, name: str, values_XYZ: NDArray[Any]) -> None:
@@ -84,11 +101,14 @@ class LabelMapBuilder:
             ``mask_not_one_hot`` for other values, ``mask_parts_overlap`` for a voxel that another
             structure has.
         """
-        inside = np.abs(values_XYZ - 1.0) <= NEAR_WHOLE
-        if not (inside | (np.abs(values_XYZ) <= NEAR_WHOLE)).all():
-            raise _not_one_hot(f"other values than 0 and 1 in {name}")
-        taken, counts = np.unique(self.labels_XYZ[inside], return_counts=True)
-        for other, count in zip(taken.tolist(), counts.tolist(), strict=True):
+        taken = Counter[int]()
+        for part in each_slab(self.labels_XYZ, values_XYZ):
+            inside, known = _inside(values_XYZ[..., part]), self.labels_XYZ[..., part]
+            if inside is None:
+                raise _not_one_hot(f"other values than 0 and 1 in {name}")
+            taken.update(dict(zip(*map(np.ndarray.tolist, _counted(known[inside])), strict=True)))
+            known[inside] = label
+        for other, count in sorted(taken.items()):
             if other:
                 raise CaseError(
                     "mask_parts_overlap",
@@ -97,8 +117,12 @@ class LabelMapBuilder:
                     wanted="files of structures that do not overlap",
                     remedy="Correct one of the two, or join them into one file as you want them",
                 )
-        self.labels_XYZ[inside] = label
         self._names[label] = name
+
+
+def _counted(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.intp]]:
+    found, counts = np.unique(values, return_counts=True)
+    return found, counts
 
 
 def _not_one_hot(found: str) -> CaseError:

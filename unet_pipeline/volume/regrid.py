@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
+from unet_pipeline.volume.disk_arrays import in_file_order, let_go, room_of, zeros
 from unet_pipeline.volume.grid import Float, Orientation, VoxelGrid, orientation_to
 
 Array = npt.NDArray[Any]
@@ -67,7 +68,7 @@ def match_grid(
         return values_XYZ
     order = reordering(source, target, allowed_mm)
     if order is not None:
-        return reordered(values_XYZ, order)
+        return in_file_order(reordered(values_XYZ, order))
     return resampled(values_XYZ, source, target, method)
 
 
@@ -98,7 +99,7 @@ def resampled(
     source_from_target = np.linalg.inv(source.affine) @ target.affine
     dtype = values_XYZ.dtype if method == "nearest" else np.dtype(np.float32)
     values_XYZ = values_XYZ.astype(dtype, copy=False)
-    result_XYZ = np.empty(target.shape, dtype, order="F")
+    result_XYZ = zeros(target.shape, dtype, room_of(values_XYZ))
     x, y, depth = target.shape
     step = max(1, _SLAB_VOXELS // (x * y))
     for z in range(0, depth, step):
@@ -110,6 +111,8 @@ def resampled(
             np.clip(positions[axis], 0, size - 1, out=positions[axis])
         values = _at(values_XYZ, positions, method)
         result_XYZ[:, :, part] = np.where(inside, values, np.asarray(fill, dtype))
+        let_go(values_XYZ)
+        let_go(result_XYZ[:, :, part])
     return result_XYZ
 
 

@@ -49,7 +49,7 @@ from unet_pipeline.volume.formats.protocol import (
 from unet_pipeline.volume.header import Header
 
 LEADING_BYTES = 64 * 2**20  # of header and extensions, that are skipped before the voxels
-ENCODED_BYTES = 256 * 2**20  # of voxels that are encoded once, and not for digest and write
+ENCODED_BYTES = 96 * 2**20  # of voxels that are encoded once, and not for digest and write
 _LONG_START = 2**17  # bytes that hold a header behind all that gzip may put before it
 _GZIP_RATIO = 1032  # deflate cannot shrink further than 1032 : 1
 _GZIP_SIZES = 2**32  # a gzip file names its size modulo this
