@@ -84,7 +84,7 @@ def _executor(client: Client, spec: ClusterSpec, stack: ExitStack) -> DaskExecut
     monitor = ClusterMonitor(client, spec)
     stack.callback(monitor.close)
     monitor.start()
-    executor = DaskExecutor(client, monitor, workers, spec.calls_at_once)
+    executor = DaskExecutor.of(client, monitor, workers, spec.calls_at_once)
     stack.callback(stopping.wait_for_calls)  # workers of others remove their scratch meanwhile
     stack.enter_context(stopping.on_stop(executor.stop))
     return executor

@@ -5,19 +5,22 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait as wait_for_threads
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from threading import Event
 from time import sleep
-from typing import Any
+from typing import Any, Self
 from uuid import uuid4
 
 from distributed import CancelledError, Client, KilledWorker, wait
 from distributed.comm.core import CommClosedError
 
 from unet_pipeline import logs, stopping
+from unet_pipeline.cluster.calls import Outbox, packed
 from unet_pipeline.cluster.case_calls import CaseCalls, run_within
 from unet_pipeline.cluster.executor import Handle
 from unet_pipeline.cluster.monitor import ClusterMonitor
 from unet_pipeline.errors import CaseError, PipelineError
 
+SENT_AT_ONCE = 32  # calls of a case: those of some tiles
 POLL_SECONDS = 1.0  # a cancelled flow or Ctrl-C is noticed within this time
 
 
@@ -31,6 +34,8 @@ class DaskExecutor:
     ----------
     monitor
         Looks whether the cluster is still there, and what runs on it.
+    outbox
+        Calls that are not sent yet.
     threads
         Calls that a worker runs at a time.
     case
@@ -44,19 +49,27 @@ class DaskExecutor:
     client: Client
     monitor: ClusterMonitor
     workers: int
+    outbox: Outbox
     threads: int = 2
     case: CaseCalls | None = None
     name: str = field(default_factory=lambda: uuid4().hex)
     connection: Any = None
 
+    @classmethod
+    def of(cls, client: Client, monitor: ClusterMonitor, workers: int, threads: int) -> Self:
+        """Return the executor of a client, for all cases."""
+        return cls(client, monitor, workers, Outbox(client), threads)
+
     def for_case(self, seconds: float) -> "DaskExecutor":
         """Return an executor for one case, whose calls may take ``seconds`` while they run."""
         calls = CaseCalls(self.client, self.monitor, seconds, self.threads)
-        return replace(self, case=calls, connection=self.client.scheduler_comm)
+        outbox = Outbox(self.client, shared=self.outbox)
+        return replace(self, case=calls, outbox=outbox, connection=self.client.scheduler_comm)
 
     def give_up(self) -> None:
         """Let go of the calls of a case that are not finished, so that they take no slot."""
         if self.case is not None and self.client.status == "running" and self.monitor.lost is None:
+            self.outbox.empty()
             self.case.give_up()
 
     def stop(self) -> None:
@@ -64,15 +77,19 @@ class DaskExecutor:
         self.client.run(_stop_there, self.name, wait=False)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Handle:
-        """Start a call on a worker; results of calls among the arguments stay on the workers."""
+        """Start a call on a worker; results of calls among the arguments stay on the workers.
+
+        Calls of a case leave together, at the latest when one of them is waited for.
+        """
         self.monitor.check()
         with self._named_errors():
             call: tuple[Any, ...] = (function, *arguments)
             if self.case is not None:
                 call = (run_within, self.case.seconds, *call)
-            call = (logs.under, logs.about_now(), *call)
-            key = _key_of(function)
-            future = self.client.submit(stopping.under, self.name, *call, pure=False, key=key)
+            data, handles = packed(stopping.under, (self.name, logs.under, logs.about_now(), *call))
+            future = self.outbox.put(_key_of(function), data, handles)
+            if self.case is None or len(self.outbox) >= SENT_AT_ONCE:
+                self.outbox.send()
         if self.case is not None:
             self.case.add(future)
         return future
@@ -80,8 +97,15 @@ class DaskExecutor:
     def result(self, handle: Handle) -> Any:
         """Wait for a call, in short steps, and return its result or raise its error."""
         with self._named_errors():
-            while _wait_briefly([handle]):
+            self.outbox.send()
+            ended = Event()
+            handle.add_done_callback(lambda _: ended.set())
+            while not (ended.wait(POLL_SECONDS) or handle.done()):
                 self._check()
+                if self.client.status == "closed":  # and says so of no call any more
+                    raise CancelledError(handle.key)
+            if handle.cancelled():
+                raise CancelledError(handle.key)
             return self._fetch(handle)
 
     def everywhere(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
@@ -105,6 +129,7 @@ class DaskExecutor:
         unfinished = [handle for handle in handles if not handle.done()]
         with self._named_errors():
             while len(unfinished) >= limit:
+                self.outbox.send()
                 self._check()
                 unfinished = _wait_briefly(unfinished)
         return unfinished
