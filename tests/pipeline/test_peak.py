@@ -8,7 +8,8 @@ import pytest
 from bundles import CT, random_bundle, transform
 
 ROOM_BYTES = 400_000_000  # what compilers and buffers take, whatever the volume
-FINISHING_BYTES = 200_000_000  # of them, what the last call takes
+FINISHING_BYTES = 250_000_000  # of them, what the last call takes
+VALUES_BYTES = 4 * 2**25  # of the labels whose values are in memory at once
 CHILD = """
 import json, re, sys
 from pathlib import Path
@@ -83,5 +84,5 @@ def test_what_a_case_takes_does_not_grow_with_its_volume(tmp_path):
         found[depth] = json.loads(said.stdout)
     small, large = found.values()
     assert large["finishing"] < FINISHING_BYTES, found
-    assert large["finishing"] < small["finishing"] + 30_000_000, found
+    assert large["finishing"] < small["finishing"] + VALUES_BYTES + 30_000_000, found
     assert large["all"] < ROOM_BYTES, found

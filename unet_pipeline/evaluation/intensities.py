@@ -62,7 +62,8 @@ class Values:
     @cached_property
     def percentiles(self) -> dict[float, float]:
         """5 %, median and 95 %, by linear interpolation between values."""
-        found = np.percentile(self.values, _PERCENTILES)
+        _ = self.mean, self.sd  # sums of values that are then put in another order
+        found = np.percentile(self.values, _PERCENTILES, overwrite_input=True)
         return dict(zip(_PERCENTILES, found.tolist(), strict=True))
 
     def share_of(self, value: float) -> float:
