@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import wait as wait_for_threads
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from threading import Event
 from time import sleep
 from typing import Any, Self
 from uuid import uuid4
@@ -98,14 +97,7 @@ class DaskExecutor:
         """Wait for a call, in short steps, and return its result or raise its error."""
         with self._named_errors():
             self.outbox.send()
-            ended = Event()
-            handle.add_done_callback(lambda _: ended.set())
-            while not (ended.wait(POLL_SECONDS) or handle.done()):
-                self._check()
-                if self.client.status == "closed":  # and says so of no call any more
-                    raise CancelledError(handle.key)
-            if handle.cancelled():
-                raise CancelledError(handle.key)
+            self._wait_for(handle)
             return self._fetch(handle)
 
     def everywhere(self, seconds: float, function: Callable[..., Any], *arguments: Any) -> None:
@@ -133,6 +125,24 @@ class DaskExecutor:
                 self._check()
                 unfinished = _wait_briefly(unfinished)
         return unfinished
+
+    def _wait_for(self, handle: Handle) -> None:
+        """Wait until a call has ended; the loop of the client is asked once, and not each second.
+
+        By Dask's callbacks a thread would stay behind that the end of this process waits for.
+        """
+        if self.client.status != "closed" and not handle.done():
+            loop: Any = self.client.loop
+            ending = asyncio.run_coroutine_threadsafe(handle._state.wait(), loop.asyncio_loop)
+            try:
+                while not wait_for_threads([ending], timeout=POLL_SECONDS).done:
+                    self._check()
+                    if self.client.status == "closed":  # and says so of no call any more
+                        break
+            finally:
+                ending.cancel()
+        if self.client.status == "closed" or handle.cancelled():
+            raise CancelledError(handle.key)
 
     def _fetch(self, handle: Handle) -> Any:
         """Fetch a result. It has no time limit: distributed fails if one ends in the middle."""
