@@ -20,7 +20,7 @@ from unet_pipeline.storage.ledger import finished, read_record
 from unet_pipeline.storage.other_models import refuse_another_model
 from unet_pipeline.storage.outage import find_outage
 from unet_pipeline.storage.sidecar import Sidecar
-from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.tasks import VolumeJob, within
 from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.header import Header
 
@@ -227,19 +227,20 @@ def _outcomes(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
 
 def _on_workers(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
     """Fan out tiles where there are several; a case of one tile is one call on one worker."""
-    jobs = [one.job for one in entered]
-    if not all(_is_alone(one, executor) for one in entered):
+    jobs = [within(one.job, executor.call_bytes) for one in entered]
+    headers = [one.header for one in entered]
+    if not all(_is_alone(*one, executor) for one in zip(jobs, headers, strict=True)):
         return segment_volumes(jobs, executor)
     done: list[Outcome] = executor.result(executor.submit(segment_once, jobs))
     return done
 
 
-def _is_alone(one: Entered, executor: Executor) -> bool:
-    if one.job.combined:
+def _is_alone(job: VolumeJob, header: Header, executor: Executor) -> bool:
+    if job.combined:
         return True
-    alone = fits_one_tile(one.job, one.header)
+    alone = fits_one_tile(job, header)
     if alone is None:  # only a plan can tell: it is made where the case's time counts
-        alone = bool(executor.result(executor.submit(is_one_tile, one.job, one.header)))
+        alone = bool(executor.result(executor.submit(is_one_tile, job, header)))
     return alone
 
 

@@ -136,6 +136,13 @@ class VolumeJob:
         return "map" if self.confidence == "numbers" and self.label_steps else self.confidence
 
 
+def within(job: VolumeJob, call_bytes: int | None) -> VolumeJob:
+    """Return a job that takes no more memory than a call of a worker may."""
+    if call_bytes is None:
+        return job
+    return replace(job, memory_bytes=min(job.memory_bytes, call_bytes))
+
+
 @dataclass(frozen=True)
 class ReadCase:
     """A case as its files have it: read once, for every model that looks at it.

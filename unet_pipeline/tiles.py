@@ -38,6 +38,10 @@ class TileValues:
     values_CXYZ: Voxels
     seconds: float
 
+    def __sizeof__(self) -> int:
+        """Bytes: by these Dask knows what waits in a worker's memory, and what a move costs."""
+        return self.values_CXYZ.nbytes
+
 
 @dataclass(frozen=True)
 class TileScores:
@@ -45,6 +49,10 @@ class TileScores:
 
     partials: Mapping[int, Partial]
     stats: WindowStats
+
+    def __sizeof__(self) -> int:
+        """Bytes; see ``TileValues``."""
+        return sum(partial.sums_CXYZ.nbytes for partial in self.partials.values())
 
 
 @dataclass(frozen=True)

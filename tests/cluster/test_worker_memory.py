@@ -19,7 +19,7 @@ def test_a_worker_gives_back_what_it_kept(monkeypatch):
     for name, value in ENVIRONMENT.items():
         monkeypatch.setenv(name, value)
     options = {"n_workers": 1, "threads_per_worker": 1, "memory_limit": LIMIT}
-    with LocalCluster(dashboard_address=None, **options) as cluster, Client(cluster) as client:
+    with LocalCluster(dashboard_address=":0", **options) as cluster, Client(cluster) as client:
         assert client.submit(eval, USE).result(60) == 400_000_000
         assert resident_bytes(client) > MOST_SHARE * LIMIT, "nothing was kept"
         client.register_plugin(KeptMemory())

@@ -186,14 +186,15 @@ def test_the_default_tile_stays_within_the_budget():
     assert plan_of((40, 40, 40), (32, 32, 32), 0.5, budget=budget).n_tiles == 1
 
 
-def test_no_volume_is_cut_where_cutting_keeps_more_in_memory():
+def test_no_volume_is_cut_whose_sums_fit_as_thick_as_a_window():
     """Three windows of 96 along 171: two tiles need sums on 96 + 123 at once, and one less."""
-    shape, roi = (171, 96, 96), (96, 96, 96)
+    shape, roi, plane = (171, 96, 96), (96, 96, 96), 96**2
     cut = plan_of(shape, roi, 0.5, (86, 96, 96))
-    whole = plan_of(shape, roi, 0.5, budget=cut.peak_bytes_per_tile)
-    sums_and_input = (96 * 3 * 8 + 171 * 4) * 96**2
-    assert (cut.peak_bytes, whole.peak_bytes) == ((96 + 123) * 96**2 * 28, sums_and_input)
-    assert whole.n_tiles == 1
+    sums_weights_and_input = (96 * 3 * 8 + 171 * 8 + 171 * 4) * plane
+    whole = plan_of(shape, roi, 0.5, budget=sums_weights_and_input)
+    assert cut.peak_bytes == ((96 + 123) * 28 + 171 * 8) * plane
+    assert (whole.n_tiles, whole.peak_bytes) == (1, sums_weights_and_input)
+    assert plan_of(shape, roi, 0.5, budget=sums_weights_and_input - 1).n_tiles > 1
 
 
 @given(st.tuples(lengths, lengths, lengths), st.tuples(*[st.integers(8, 60)] * 3))

@@ -15,7 +15,9 @@ from unet_pipeline.cluster.forking import Forget, use_copies
 from unet_pipeline.cluster.keepers import Keeper
 from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.cluster.places import place_of
+from unet_pipeline.cluster.places.local import memory_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
+from unet_pipeline.cluster.room import call_bytes, kept_share
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
@@ -84,7 +86,8 @@ def _executor(client: Client, spec: ClusterSpec, stack: ExitStack) -> DaskExecut
     monitor = ClusterMonitor(client, spec)
     stack.callback(monitor.close)
     monitor.start()
-    executor = DaskExecutor.of(client, monitor, workers, spec.calls_at_once)
+    budget = _call_bytes(client, spec)
+    executor = DaskExecutor.of(client, monitor, workers, spec.calls_at_once, budget)
     stack.callback(stopping.wait_for_calls)  # workers of others remove their scratch meanwhile
     stack.enter_context(stopping.on_stop(executor.stop))
     return executor
@@ -98,6 +101,7 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
     if ours:  # what workers of this machine spill is unpickled again: it lies where only we write
         config["temporary-directory"] = str(stack.enter_context(scratch_folder()))
     if place_of(spec.kind).starts_empty:
+        config["distributed.worker.memory.target"] = kept_share(memory_of(spec))
         config |= use_copies()
     stack.enter_context(dask.config.set(config))
     with stopping.signals_held():  # workers outlive Ctrl-C: the driver decides when they end
@@ -139,6 +143,13 @@ def _connect(address: str, security: Security | None) -> Client:
             wanted="a running scheduler",
             remedy="Start one with `dask scheduler`, or correct the address or the certificates",
         ) from error
+
+
+def _call_bytes(client: Client, spec: ClusterSpec) -> int | None:
+    """Return what each call may take on the smallest worker that is there; None without limits."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    limits = [one["memory_limit"] for one in workers if one["memory_limit"]]
+    return call_bytes(min(limits), spec.calls_at_once) if limits else None
 
 
 def _count_workers(client: Client, spec: ClusterSpec) -> int:

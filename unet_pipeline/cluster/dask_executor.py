@@ -37,6 +37,8 @@ class DaskExecutor:
         Calls that are not sent yet.
     threads
         Calls that a worker runs at a time.
+    call_bytes
+        What each of them may take of its memory; None for as much as it likes.
     case
         The calls of the case that this executor is for.
     name
@@ -50,14 +52,22 @@ class DaskExecutor:
     workers: int
     outbox: Outbox
     threads: int = 2
+    call_bytes: int | None = None
     case: CaseCalls | None = None
     name: str = field(default_factory=lambda: uuid4().hex)
     connection: Any = None
 
     @classmethod
-    def of(cls, client: Client, monitor: ClusterMonitor, workers: int, threads: int) -> Self:
+    def of(
+        cls,
+        client: Client,
+        monitor: ClusterMonitor,
+        workers: int,
+        threads: int,
+        call_bytes: int | None = None,
+    ) -> Self:
         """Return the executor of a client, for all cases."""
-        return cls(client, monitor, workers, Outbox(client), threads)
+        return cls(client, monitor, workers, Outbox(client), threads, call_bytes)
 
     def for_case(self, seconds: float) -> "DaskExecutor":
         """Return an executor for one case, whose calls may take ``seconds`` while they run."""

@@ -20,6 +20,10 @@ class Executor(Protocol):
     def threads(self) -> int:
         """Calls that a worker runs at a time."""
 
+    @property
+    def call_bytes(self) -> int | None:
+        """What a call may take of a worker's memory; None for as much as it likes."""
+
     def for_case(self, seconds: float) -> "Executor":
         """Return an executor of the same workers for one case, whose calls may take ``seconds``.
 
@@ -48,6 +52,7 @@ class SerialExecutor:
 
     workers: int = 1
     threads: int = 1
+    call_bytes: int | None = None
     clock: Clock | None = None
 
     def for_case(self, seconds: float) -> "SerialExecutor":

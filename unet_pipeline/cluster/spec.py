@@ -18,6 +18,8 @@ class ClusterSpec:
         ``cuda``.
     calls_at_once
         Cases or tiles that a worker has under way: one computes while others are read or written.
+    memory_gb
+        Memory of each worker of this machine. None: an even share of the machine's.
     minimum
         Workers that an adapting cluster keeps while a run lasts.
     site
@@ -32,6 +34,7 @@ class ClusterSpec:
     kind: str = "local"
     workers: int | None = None
     calls_at_once: int = 2
+    memory_gb: float | None = None
     minimum: int = 1
     site: Any = None
     tls: str | None = None

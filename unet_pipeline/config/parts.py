@@ -99,6 +99,13 @@ class WorkerSettings(Settings):
         description="Worker processes; the most that slurm and kubernetes may have at a time. "
         "Default: 1, or one per GPU for cuda.",
     )
+    worker_memory_gb: float | None = Field(
+        None,
+        gt=0,
+        title="Memory of a worker (GB)",
+        description="Memory of each worker of local, in GB. Results over it go to disk, "
+        "and large cases are cut into tiles that fit. Default: an even share of the machine's.",
+    )
     minimum: int = Field(
         1, ge=1, description="Workers that slurm and kubernetes keep while a run lasts."
     )
@@ -148,6 +155,7 @@ class WorkerSettings(Settings):
             kind=self.kind,
             workers=self.workers,
             calls_at_once=min(batch, MOST_TOGETHER) + 1,
+            memory_gb=self.worker_memory_gb,
             minimum=self.minimum,
             site=read_site(self.kind, self.site),
             tls=self.tls,

@@ -172,7 +172,8 @@ class TilePlan:
             return 0
         read_box = self.cover_box(tile)
         alive = prod(tile.order.alive) if tile.order else read_box.size
-        return alive * self.classes * SUM_BYTES + read_box.size * self.channels * SCORE_BYTES
+        sums = alive * self.classes * SUM_BYTES + tile.score_box.size * SUM_BYTES  # and weights
+        return sums + read_box.size * self.channels * SCORE_BYTES
 
     def targets(self, tile: Tile) -> tuple[int, ...]:
         """Return the indices of the tiles that get a partial from ``tile``."""

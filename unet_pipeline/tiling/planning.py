@@ -42,8 +42,9 @@ def make_plan(
         As in ``window_starts``.
     tile_shape
         Native voxels of a write box. By default the largest whose scores stay within
-        ``budget_bytes``; or a larger one if that keeps no more of them at the same time, for
-        windows that are large beside the volume reach into several small tiles.
+        ``budget_bytes``; or all of them, if sums that are as thick as a window do so and a cut
+        would keep as much at the same time, for windows that are large beside the volume reach
+        into several small tiles.
     label_bytes
         Bytes of one label.
     """
@@ -56,15 +57,18 @@ def make_plan(
     if tile_shape is not None:
         return _with_order(plan_of(tile_shape), needs)
     voxels = voxels_within(budget_bytes, channels, classes)
-    shapes = _shapes_within(voxels, native_shape, needs, roi_size)
-    *larger, within = [plan_of(shape) for shape in shapes]
-    plan = next((plan for plan in larger if plan.peak_bytes <= within.peak_bytes), within)
-    return _with_order(plan, needs)
+    *_, shape = _shapes_within(voxels, native_shape, needs, roi_size)
+    within = plan_of(shape)
+    if within.n_tiles > 1 and (whole := plan_of(native_shape)).peak_bytes <= within.peak_bytes:
+        streamed = _with_order(whole, needs)
+        if streamed.peak_bytes_per_tile <= budget_bytes:
+            return streamed
+    return _with_order(within, needs)
 
 
 def voxels_within(budget_bytes: int, channels: int, classes: int) -> int:
-    """Return how many model voxels a budget has room for: their input, and sums of all classes."""
-    return budget_bytes // (classes * SUM_BYTES + channels * SCORE_BYTES)
+    """Return how many model voxels a budget has room for: input, weights, sums of all classes."""
+    return budget_bytes // ((classes + 1) * SUM_BYTES + channels * SCORE_BYTES)
 
 
 def covered(native_shape: Index3, needs: Needs, roi_size: Index3) -> int:

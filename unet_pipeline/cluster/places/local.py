@@ -14,13 +14,20 @@ from unet_pipeline.cluster.spec import ClusterSpec
 log = logging.getLogger(__name__)
 
 
+def memory_of(spec: ClusterSpec) -> int:
+    """Return the bytes that each worker of this machine may take."""
+    if spec.memory_gb is None:
+        return int(MEMORY_LIMIT) // spec.most
+    return int(1e9 * spec.memory_gb)
+
+
 def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
     """Make room for workers; Dask would give them memory by their threads."""
     if not log.isEnabledFor(logging.INFO):
         logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
     cluster = LocalCluster(
         n_workers=0,
-        memory_limit=MEMORY_LIMIT // spec.most,
+        memory_limit=memory_of(spec),
         security=security,
         protocol="tls://" if security else None,
         threads_per_worker=spec.calls_at_once,

@@ -1,0 +1,54 @@
+"""How the memory of a worker is shared between its programs, its calls and what waits."""
+
+import numpy as np
+import pytest
+from cohorts import write_tiny
+from distributed.sizeof import sizeof
+
+from unet_pipeline import case_runs
+from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.room import BASE_BYTES, call_bytes, kept_share
+from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.config import ClusterSettings, SegmentSettings
+from unet_pipeline.errors import RequestError
+from unet_pipeline.jobs.segment import open_segment, segment_case
+from unet_pipeline.storage.store import Store
+from unet_pipeline.tiles import TileValues
+
+
+def test_half_of_what_is_left_is_for_calls_and_half_for_what_waits():
+    limit = 2_000_000_000
+    left = 1_600_000_000 - BASE_BYTES
+    assert call_bytes(limit, 1) == left // 2
+    assert call_bytes(limit, 3) == left // 2 // 3
+    assert kept_share(limit) * limit == pytest.approx(left / 2)
+
+
+def test_a_worker_on_which_no_call_gets_anywhere_is_refused_with_the_numbers():
+    assert call_bytes(1_000_000_000, 2) == 25_000_000
+    with pytest.raises(RequestError) as caught:
+        call_bytes(900_000_000, 2)
+    assert caught.value.code == "worker_too_small"
+    assert "0.90 GB" in str(caught.value)
+    assert "at least 0.97 GB" in str(caught.value)
+
+
+def test_dask_knows_what_the_values_of_a_tile_take():
+    assert sizeof(TileValues(np.zeros((2, 10, 10, 10), np.float32), 0.0)) >= 8000
+
+
+@pytest.mark.slow
+def test_a_case_takes_no_more_than_a_call_of_the_smallest_worker_may(tmp_path, monkeypatch):
+    write_tiny(Store(), str(tmp_path), 1)
+    settings = SegmentSettings(
+        images=str(tmp_path / "images"), model="phantom", output=str(tmp_path / "out"),
+        cluster=ClusterSettings(kind="serial", threads=1),
+    )  # fmt: skip
+    run, asked = open_segment(settings), []
+    fits = case_runs.fits_one_tile
+    monkeypatch.setattr(
+        case_runs, "fits_one_tile", lambda *of: asked.append(of[0].memory_bytes) or fits(*of)
+    )
+    with open_executor(ClusterSpec("local", 1, memory_gb=1.0)) as executor:
+        record = segment_case(run, run.cases[0], executor)
+    assert (record.status, asked) == ("done", [25_000_000])

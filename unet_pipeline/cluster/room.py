@@ -1,0 +1,43 @@
+"""How the memory of a worker is shared: its programs, its calls, and results that wait.
+
+A third of a small worker is taken before the first call: torch, MONAI, a network. Of what is left,
+half is for the calls that it has under way, each with a budget of its own, and half for results
+that others need; Dask puts what is more on disk.
+"""
+
+from unet_pipeline.errors import RequestError
+
+BASE_BYTES = 700_000_000  # of a worker that has imported, and loaded a small network
+PAUSE_SHARE = 0.8  # of a worker's limit, at which Dask gives it no further call
+LEAST_BYTES = 20_000_000  # with which a call gets anywhere
+
+
+def room_bytes(limit_bytes: int) -> int:
+    """Return what calls and results of a worker may take together."""
+    return int(PAUSE_SHARE * limit_bytes) - BASE_BYTES
+
+
+def call_bytes(limit_bytes: int, calls_at_once: int) -> int:
+    """Return the budget of one call, on a worker with this limit.
+
+    Raises
+    ------
+    RequestError
+        ``worker_too_small``.
+    """
+    found = room_bytes(limit_bytes) // 2 // calls_at_once
+    if found < LEAST_BYTES:
+        wanted = (BASE_BYTES + 2 * calls_at_once * LEAST_BYTES) / PAUSE_SHARE
+        raise RequestError(
+            "worker_too_small",
+            found=f"workers with a memory of {limit_bytes / 1e9:.2f} GB",
+            wanted=f"at least {wanted / 1e9:.2f} GB, for {BASE_BYTES / 1e9:.1f} GB are PyTorch, "
+            f"MONAI and a small network, and {calls_at_once} calls are under way at once",
+            remedy="Take fewer and larger workers (--workers, --worker-memory-gb, the site file)",
+        )
+    return found
+
+
+def kept_share(limit_bytes: int) -> float:
+    """Return the share of a worker's limit over which Dask puts results on disk."""
+    return max(0.01, round(room_bytes(limit_bytes) / 2 / limit_bytes, 3))
