@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -113,8 +114,9 @@ def thinned(values_XYZ: Array, part: tuple[slice, slice, slice]) -> Array:
 
 def slabs_of(shape: tuple[int, ...]) -> list[slice]:
     """Return places on the last axis, of about ``SLAB_VOXELS`` each."""
-    thick = max(1, SLAB_VOXELS // max(1, shape[0] * shape[1]))
-    return [slice(z, min(z + thick, shape[2])) for z in range(0, shape[2], thick)]
+    *across, depth = shape
+    thick = max(1, SLAB_VOXELS // max(1, prod(across)))
+    return [slice(z, min(z + thick, depth)) for z in range(0, depth, thick)]
 
 
 def each_slab(*arrays_XYZ: Array, places: Iterable[slice] | None = None) -> Iterator[slice]:
