@@ -54,7 +54,7 @@ def test_the_default_target_has_neither_root_nor_compiler():
 
 def test_all_that_is_written_goes_where_one_may_write():
     environment = image_environment()
-    for name in ("HOME", "PREFECT_HOME"):
+    for name in ("HOME", "PREFECT_HOME", "PREFECT_SERVER_UI_STATIC_DIRECTORY"):
         assert Path(environment[name]).is_relative_to("/tmp")
     assert (DEPLOY / Path(environment["UNET_PIPELINE_DEPLOYMENTS"]).name).is_file()
 

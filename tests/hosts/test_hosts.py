@@ -181,8 +181,10 @@ def test_a_host_at_its_memory_limit_loses_its_worker_to_the_system(machines, coh
 
     def fault() -> None:
         memory.tighten()
-        wait_until(lambda: memory.kills() > 0, 120)
-        memory.relax()
+        try:
+            wait_until(lambda: memory.kills() > 0, 120)
+        finally:
+            memory.relax()
 
     fault_in_the_middle(machines, cohort, expected, "memory limit", fault, host="host-3")
     assert memory.kills() > 0
