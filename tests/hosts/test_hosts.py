@@ -201,6 +201,10 @@ def test_hosts_speak_tls_and_nothing_else(locked_machines, cohort, expected, lar
         asyncio.run(asked(address.replace("tls://", "tcp://"), None))
 
 
+PAGE = """
+from urllib.request import Request, urlopen
+urlopen(Request("http://127.0.0.1:4200/", None, {"Host": "localhost:4200"}))
+"""
 STATE_FIRST = (("postgres", "redis"), ("prefect-server",))
 
 
@@ -220,4 +224,5 @@ def test_a_deployment_runs_on_the_hosts(machines, cohort, expected):
     run = ["prefect", "deployment", "run", "segment/on-demand", "--watch", "--params"]
     worker = machines.name("prefect-worker")
     podman("exec", worker, *run, json.dumps({"settings": settings}))
+    podman("exec", machines.name("prefect-server"), "python", "-c", PAGE)
     assert label_maps(machines.volume("s3") / "results" / "deployed") == expected
