@@ -65,6 +65,11 @@ def large(tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def expected_large(large) -> dict[str, bytes]:
+    return serial(large)
+
+
 def write_large(folder: Path) -> None:
     phantom = make_phantom(3, (120, 110, 96), (1.5, 1.5, 2.0))
     values = phantom.image_XYZ
@@ -97,9 +102,11 @@ def test_a_cohort_on_three_hosts_has_the_bytes_of_a_serial_run(machines, cohort,
     sys.stdout.write(Seen(0, None, 0).row("none", CASES, 0, 0, time.monotonic() - begin))
 
 
-def test_a_large_case_is_shared_by_hosts_that_see_no_folder_of_each_other(machines, large):
+def test_a_large_case_is_shared_by_hosts_that_see_no_folder_of_each_other(
+    machines, large, expected_large
+):
     given = segmented(machines, upload(machines, large), "large", *OF_LARGE)
-    assert given == serial(large)
+    assert given == expected_large
 
 
 def fault_in_the_middle(
@@ -190,12 +197,12 @@ def test_a_host_at_its_memory_limit_loses_its_worker_to_the_system(machines, coh
     assert memory.kills() > 0
 
 
-def test_hosts_speak_tls_and_nothing_else(locked_machines, cohort, expected, large):
+def test_hosts_speak_tls_and_nothing_else(locked_machines, cohort, expected, large, expected_large):
     """A small cohort, and a large case, whose parts go from host to host by TLS, too."""
     machines = locked_machines
     assert segmented(machines, upload(machines, cohort), "calm") == expected
     given = segmented(machines, upload(machines, large), "large", *OF_LARGE)
-    assert given == serial(large)
+    assert given == expected_large
     address = machines.scheduler.replace("dask-scheduler", machines.address("dask-scheduler"))
     with pytest.raises((OSError, TypeError)):
         asyncio.run(asked(address.replace("tls://", "tcp://"), None))
