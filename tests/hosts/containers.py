@@ -42,10 +42,10 @@ def environment() -> dict[str, str]:
 
 
 def podman(*words: object, check: bool = True) -> str:
-    """Run podman, and return what it says."""
+    """Run podman, and return what it says; its monitors leave a file `oom` where it was begun."""
     done = subprocess.run(
         ["podman", *map(str, words)],
-        env=environment(), capture_output=True, text=True, check=False,
+        env=environment(), cwd=CACHE, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert not check or done.returncode == 0, f"podman {words}: {done.stderr[-2000:]}"
     return done.stdout.strip()

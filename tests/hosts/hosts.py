@@ -106,7 +106,9 @@ class Machines:
     def up(self, *services: str) -> None:
         """Start services, without building anything."""
         command = self.compose("up", "--detach", "--no-build", *services)
-        done = subprocess.run(command, env=environment(), capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment(), cwd=self.file.parent, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stdout + done.stderr
 
     def name(self, service: str) -> str:
@@ -171,7 +173,7 @@ class Machines:
         name = f"{self.project}_driver"
         command = self.compose("run", "--rm", "-T", "--no-deps", "--name", name, "prefect-worker")
         process = subprocess.Popen(
-            [*command, *words], env=environment(), text=True,
+            [*command, *words], env=environment(), cwd=self.file.parent, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         run = Run(process, time.monotonic())
