@@ -7,7 +7,7 @@ from distributed.sizeof import sizeof
 
 from unet_pipeline import case_runs
 from unet_pipeline.cluster.backends import open_executor
-from unet_pipeline.cluster.room import BASE_BYTES, call_bytes, kept_share
+from unet_pipeline.cluster.room import BASE_BYTES, MOVING_BYTES, call_bytes, memory_config
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
@@ -16,21 +16,29 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tiles import TileValues
 
 
-def test_half_of_what_is_left_is_for_calls_and_half_for_what_waits():
+def test_half_of_what_stays_is_for_calls_and_half_for_what_waits():
     limit = 2_000_000_000
     left = 1_600_000_000 - BASE_BYTES
-    assert call_bytes(limit, 1) == left // 2
-    assert call_bytes(limit, 3) == left // 2 // 3
-    assert kept_share(limit) * limit == pytest.approx(left / 2)
+    stays = left - left // 3  # the rest is for what moves
+    assert call_bytes(limit, 1) == stays // 2
+    assert call_bytes(limit, 3) == stays // 2 // 3
+    share = memory_config(limit)["distributed.worker.memory.target"]
+    assert share * limit == pytest.approx(stays / 2)
+
+
+def test_what_moves_does_not_grow_with_the_worker():
+    large = 64_000_000_000
+    left = 0.8 * large - BASE_BYTES
+    assert call_bytes(large, 1) == (left - MOVING_BYTES) // 2
 
 
 def test_a_worker_on_which_no_call_gets_anywhere_is_refused_with_the_numbers():
-    assert call_bytes(1_000_000_000, 2) == 25_000_000
+    assert call_bytes(1_050_000_000, 2) == 23_333_333
     with pytest.raises(RequestError) as caught:
-        call_bytes(900_000_000, 2)
+        call_bytes(1_000_000_000, 2)
     assert caught.value.code == "worker_too_small"
-    assert "0.90 GB" in str(caught.value)
-    assert "at least 0.97 GB" in str(caught.value)
+    assert "1.00 GB" in str(caught.value)
+    assert "at least 1.02 GB" in str(caught.value)
 
 
 def test_dask_knows_what_the_values_of_a_tile_take():
@@ -49,6 +57,6 @@ def test_a_case_takes_no_more_than_a_call_of_the_smallest_worker_may(tmp_path, m
     monkeypatch.setattr(
         case_runs, "fits_one_tile", lambda *of: asked.append(of[0].memory_bytes) or fits(*of)
     )
-    with open_executor(ClusterSpec("local", 1, memory_gb=1.0)) as executor:
+    with open_executor(ClusterSpec("local", 1, memory_gb=1.05)) as executor:
         record = segment_case(run, run.cases[0], executor)
-    assert (record.status, asked) == ("done", [25_000_000])
+    assert (record.status, asked) == ("done", [23_333_333])

@@ -17,7 +17,7 @@ from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.places.local import memory_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
-from unet_pipeline.cluster.room import call_bytes, kept_share
+from unet_pipeline.cluster.room import call_bytes, memory_config
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
@@ -101,8 +101,7 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
     if ours:  # what workers of this machine spill is unpickled again: it lies where only we write
         config["temporary-directory"] = str(stack.enter_context(scratch_folder()))
     if place_of(spec.kind).starts_empty:
-        config["distributed.worker.memory.target"] = kept_share(memory_of(spec))
-        config |= use_copies()
+        config |= memory_config(memory_of(spec)) | use_copies()
     stack.enter_context(dask.config.set(config))
     with stopping.signals_held():  # workers outlive Ctrl-C: the driver decides when they end
         client: Client = stack.enter_context(_client(spec, security, stack))

@@ -1,20 +1,26 @@
-"""How the memory of a worker is shared: its programs, its calls, and results that wait.
+"""How the memory of a worker is shared: its programs, its calls, what waits, what moves.
 
 A third of a small worker is taken before the first call: torch, MONAI, a network. Of what is left,
-half is for the calls that it has under way, each with a budget of its own, and half for results
-that others need; Dask puts what is more on disk.
+some is for what moves between workers; half of the rest is for the calls that it has under way,
+each with a budget of its own, and half for results that others need. Dask puts what is more on
+disk.
 """
+
+from typing import Any
 
 from unet_pipeline.errors import RequestError
 
 BASE_BYTES = 700_000_000  # of a worker that has imported, and loaded a small network
 PAUSE_SHARE = 0.8  # of a worker's limit, at which Dask gives it no further call
 LEAST_BYTES = 20_000_000  # with which a call gets anywhere
+CONNECTIONS = 4  # to others and from others at a time; Dask would have ten each
+MOVING_BYTES = 2 * CONNECTIONS * 60_000_000  # at most: Dask fetches up to 50 MB at a time
 
 
-def room_bytes(limit_bytes: int) -> int:
+def shared_bytes(limit_bytes: int) -> int:
     """Return what calls and results of a worker may take together."""
-    return int(PAUSE_SHARE * limit_bytes) - BASE_BYTES
+    room = int(PAUSE_SHARE * limit_bytes) - BASE_BYTES
+    return room - min(room // 3, MOVING_BYTES)
 
 
 def call_bytes(limit_bytes: int, calls_at_once: int) -> int:
@@ -25,9 +31,9 @@ def call_bytes(limit_bytes: int, calls_at_once: int) -> int:
     RequestError
         ``worker_too_small``.
     """
-    found = room_bytes(limit_bytes) // 2 // calls_at_once
+    found = shared_bytes(limit_bytes) // 2 // calls_at_once
     if found < LEAST_BYTES:
-        wanted = (BASE_BYTES + 2 * calls_at_once * LEAST_BYTES) / PAUSE_SHARE
+        wanted = (BASE_BYTES + 3 * calls_at_once * LEAST_BYTES) / PAUSE_SHARE
         raise RequestError(
             "worker_too_small",
             found=f"workers with a memory of {limit_bytes / 1e9:.2f} GB",
@@ -38,6 +44,11 @@ def call_bytes(limit_bytes: int, calls_at_once: int) -> int:
     return found
 
 
-def kept_share(limit_bytes: int) -> float:
-    """Return the share of a worker's limit over which Dask puts results on disk."""
-    return max(0.01, round(room_bytes(limit_bytes) / 2 / limit_bytes, 3))
+def memory_config(limit_bytes: int) -> dict[str, Any]:
+    """Return Dask's settings for workers with this limit: when results go to disk, what moves."""
+    share = max(0.01, round(shared_bytes(limit_bytes) / 2 / limit_bytes, 3))
+    return {
+        "distributed.worker.memory.target": share,
+        "distributed.worker.connections.outgoing": CONNECTIONS,
+        "distributed.worker.connections.incoming": CONNECTIONS,
+    }
