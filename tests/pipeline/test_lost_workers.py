@@ -98,6 +98,7 @@ def test_a_case_that_kills_its_worker_twice_is_quarantined_and_its_neighbour_is_
     """Real deaths, by Dask's nanny; of one worker for each try, to be short."""
     write_tiny(Store(), str(tmp_path), 1)
     write_thin(tmp_path / "images" / "a-huge.nii", 1.5)
+    monkeypatch.setattr(backends, "_call_bytes", lambda *_: None)  # as if nobody knew the limit
     records, deaths = segmented(tmp_path, monkeypatch, failures=0, memory_gb=4.0)
     assert {name: r.code or r.status for name, r in records.items()} == {
         "a-huge": "worker_lost", "phantom-01": "done",
@@ -106,11 +107,20 @@ def test_a_case_that_kills_its_worker_twice_is_quarantined_and_its_neighbour_is_
     assert deaths == 2
 
 
+@pytest.mark.slow
+def test_a_case_that_is_larger_than_its_worker_is_done_in_what_that_has(tmp_path, monkeypatch):
+    (tmp_path / "images").mkdir()
+    write_thin(tmp_path / "images" / "a-huge.nii", 1.5)
+    records, deaths = segmented(tmp_path, monkeypatch, failures=0, memory_gb=4.0)
+    assert (records["a-huge"].status, deaths) == ("done", 0)
+
+
 @pytest.mark.soak
 def test_a_case_that_half_the_memory_is_enough_for_is_done(tmp_path, monkeypatch):
     """As built: Dask begins a call again once, so each try may take two workers along."""
     write_tiny(Store(), str(tmp_path), 3)
     write_thin(tmp_path / "images" / "a-large.nii", 1.0)
+    monkeypatch.setattr(backends, "_call_bytes", lambda *_: None)
     records, deaths = segmented(tmp_path, monkeypatch, failures=1, memory_gb=1.6)
     assert {name: r.code or r.status for name, r in records.items()} == {
         "a-large": "done", **{f"phantom-0{n}": "done" for n in (1, 2, 3)},
