@@ -56,5 +56,5 @@ def test_calls_in_this_process_share_the_clock_of_their_case():
         executor.submit(slow)
     with pytest.raises(CaseError):
         executor.submit(check_time)
-    executor.with_time_limit(1).submit(check_time)  # cleaning up has its own time
+    executor.everywhere(1, check_time)  # cleaning up has its own time
     SerialExecutor().for_case(0.1).submit(check_time)

@@ -25,6 +25,7 @@ def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
     """Make room for workers; Dask would give them memory by their threads."""
     if not log.isEnabledFor(logging.INFO):
         logging.getLogger("distributed").setLevel(logging.WARNING)  # it sets itself to INFO
+    logging.getLogger("distributed.scheduler").addFilter(_somebody_is_told)
     cluster = LocalCluster(
         n_workers=0,
         memory_limit=memory_of(spec),
@@ -38,6 +39,11 @@ def start_local(spec: ClusterSpec, security: Security | None) -> LocalCluster:
     )
     keep_filled(cluster)
     return cluster
+
+
+def _somebody_is_told(record: logging.LogRecord) -> bool:
+    """Drop what calls that end say to a run that has ended before them, with its traceback."""
+    return not str(record.msg).startswith("Closed comm")
 
 
 PLACE = Place(
