@@ -3,6 +3,7 @@
 import operator
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from time import sleep
 
 import pytest
@@ -38,6 +39,31 @@ def test_a_scheduler_that_takes_calls_apart_imports_no_network():
     asked = "import sys, unet_pipeline.cluster.calls as calls; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+class Loaded:
+    """Sleeps while it is unpickled, and knows how many do so at a time."""
+
+    now, most = 0, 0
+
+    @classmethod
+    def load(cls) -> "Loaded":
+        cls.now += 1
+        cls.most = max(cls.most, cls.now)
+        sleep(0.1)
+        cls.now -= 1
+        return cls()
+
+    def __reduce__(self):
+        return Loaded.load, ()
+
+
+def test_one_call_is_unpacked_at_a_time():
+    """What it is made of is imported then, and MONAI cannot be imported by two threads at once."""
+    data, _ = packed(type, [Loaded()])
+    with ThreadPoolExecutor(3) as pool:
+        assert [*pool.map(run_packed, [data] * 3)] == [Loaded] * 3
+    assert Loaded.most == 1
 
 
 def test_calls_of_a_case_leave_together_when_one_is_waited_for(executor):

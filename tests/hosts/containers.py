@@ -10,6 +10,7 @@ from pathlib import Path
 CACHE = Path(
     os.environ.get("UNET_PIPELINE_TEST_CACHE", Path.home() / ".cache" / "unet-pipeline-tests")
 )
+COMPILED = CACHE / "compiled"  # loops, for all containers
 NEEDED = ("podman", "buildah", "runc", "debootstrap")
 COMPOSE = shutil.which("podman-compose", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
 # crun refuses hybrid cgroups; the usual limits of processes are refused inside a container
@@ -33,7 +34,8 @@ runroot = "{folder}/run"
 @cache
 def environment() -> dict[str, str]:
     """Variables that let podman use settings of the tests, and nothing that others have."""
-    CACHE.mkdir(parents=True, exist_ok=True)
+    COMPILED.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(COMPILED, 10001, 10001)  # the image's user
     files = {"CONTAINERS_CONF": "containers.conf", "CONTAINERS_STORAGE_CONF": "storage.conf"}
     (CACHE / "containers.conf").write_text(CONTAINERS)
     driver = os.environ.get("UNET_PIPELINE_TEST_STORAGE", "overlay")

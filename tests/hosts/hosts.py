@@ -7,7 +7,6 @@ of it is compose.yaml's own, but for ports of this machine, and the volume that 
 import asyncio
 import copy
 import json
-import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from containers import CACHE, COMPOSE, environment, podman
+from containers import COMPILED, COMPOSE, environment, podman
 from distributed import Security
 from distributed.core import rpc
 from images import STATE
@@ -62,17 +61,9 @@ def _with_compiled(service: dict[str, Any]) -> dict[str, Any]:
 
     It is all that hosts share beside the network.
     """
-    mounts = [*service.get("volumes", ()), f"{compiled_folder()}:/compiled"]
+    mounts = [*service.get("volumes", ()), f"{COMPILED}:/compiled"]
     kept = {"UNET_PIPELINE_CACHE": "/compiled"}
     return service | {"volumes": mounts, "environment": service["environment"] | kept}
-
-
-def compiled_folder() -> Path:
-    """Make the folder of the image's user."""
-    folder = CACHE / "compiled"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    os.chown(folder, 10001, 10001)
-    return folder
 
 
 def _locked(service: dict[str, Any], certificates: Path) -> dict[str, Any]:

@@ -13,6 +13,8 @@ from dask.task_spec import Task
 from distributed import Client, Future
 from distributed.protocol.pickle import dumps, loads
 
+_importing = Lock()  # the first calls import MONAI, whose modules go round in circles: one thread
+
 
 @dataclass(frozen=True)
 class _Slot:
@@ -45,7 +47,8 @@ def unpacked(data: bytes, results: Sequence[Any]) -> tuple[Callable[..., Any], l
     def take(argument: Any) -> Any:
         return results[argument.index] if isinstance(argument, _Slot) else argument
 
-    function, arguments = loads(data)
+    with _importing:
+        function, arguments = loads(data)
     return function, _each(take, arguments)
 
 

@@ -122,8 +122,11 @@ class DaskExecutor:
             await self.client.run(_beside, function, *arguments, on_error="ignore")
 
         calls = asyncio.run_coroutine_threadsafe(call_all(), loop.asyncio_loop)
-        with self._named_errors(), suppress(TimeoutError):
-            calls.result(timeout=seconds)
+        try:
+            with self._named_errors(), suppress(TimeoutError):
+                calls.result(timeout=seconds)
+        finally:
+            calls.cancel()
 
     def wait_for_room(self, handles: Sequence[Handle], limit: int) -> list[Handle]:
         """Wait until fewer than ``limit`` of these futures are unfinished; return those."""
