@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.finishing import join_tiles
-from unet_pipeline.tasks import StagedCase, VolumeJob
+from unet_pipeline.tasks import StagedCase
 from unet_pipeline.tiles import TileLabels
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume.decoding import StoredView, keep_labels
 from unet_pipeline.volume.first_stage import with_labels
+from unet_pipeline.volume_job import VolumeJob
 
 
 @dataclass(frozen=True)

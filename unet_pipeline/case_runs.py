@@ -20,9 +20,9 @@ from unet_pipeline.storage.ledger import finished, read_record
 from unet_pipeline.storage.other_models import refuse_another_model
 from unet_pipeline.storage.outage import find_outage
 from unet_pipeline.storage.sidecar import Sidecar
-from unet_pipeline.tasks import VolumeJob, within
 from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.header import Header
+from unet_pipeline.volume_job import VolumeJob, within
 
 log = logging.getLogger(__name__)
 

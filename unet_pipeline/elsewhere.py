@@ -35,9 +35,9 @@ class Reach(Protocol):
 _reaches: list[Reach] = []  # of this process: one or none
 
 
-def set_reach(reach: Reach | None) -> None:
+def set_reach(reach: Reach) -> None:
     """Say how this process reaches the others."""
-    _reaches[:] = [] if reach is None else [reach]
+    _reaches[:] = [reach]
 
 
 def own_address() -> str | None:

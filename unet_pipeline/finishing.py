@@ -26,7 +26,7 @@ from unet_pipeline.storage.sidecar import (
     Traffic,
 )
 from unet_pipeline.storage.versions import expect_all
-from unet_pipeline.tasks import StagedCase, VolumeJob
+from unet_pipeline.tasks import StagedCase
 from unet_pipeline.tiles import TileLabels
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
@@ -40,6 +40,7 @@ from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.kept import each_box, opened
 from unet_pipeline.volume.layout import copy_into
 from unet_pipeline.volume.staging import Staged
+from unet_pipeline.volume_job import VolumeJob
 
 LabelStatistics = Mapping[str, Mapping[str, float | str]]
 

@@ -19,7 +19,6 @@ from unet_pipeline.storage.label_maps import endings_of
 from unet_pipeline.storage.outage import with_retries
 from unet_pipeline.storage.sidecar import Sidecar, write_sidecar
 from unet_pipeline.tasks import (
-    VolumeJob,
     combine_labels,
     hold_scratch,
     plan_volume,
@@ -37,6 +36,7 @@ from unet_pipeline.tiles import (
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan
 from unet_pipeline.volume.steps import Prepared
+from unet_pipeline.volume_job import VolumeJob
 
 CLEANING_SECONDS = 10.0
 

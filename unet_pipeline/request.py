@@ -23,11 +23,12 @@ from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.sidecar import RunFacts
 from unet_pipeline.storage.store import Store
 from unet_pipeline.stores import open_store as open_store
-from unet_pipeline.tasks import FirstStage, VolumeJob, is_alone, plan_volume
+from unet_pipeline.tasks import is_alone, plan_volume
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.header import Header
 from unet_pipeline.volume.steps import Prepared, prepare
 from unet_pipeline.volume.views import ShapeOnly
+from unet_pipeline.volume_job import FirstStage, VolumeJob
 
 
 def cohort_of(

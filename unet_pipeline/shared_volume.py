@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from unet_pipeline.cluster.executor import Executor, Handle
 from unet_pipeline.tasks import (
-    VolumeJob,
     grid_of,
     known_case,
     known_volume,
@@ -17,6 +16,7 @@ from unet_pipeline.tasks import (
 )
 from unet_pipeline.volume.deskew import HandlesShear
 from unet_pipeline.volume.steps import Identity, Step
+from unet_pipeline.volume_job import VolumeJob
 
 Steps = tuple[Step, ...]
 

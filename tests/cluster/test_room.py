@@ -7,7 +7,13 @@ from distributed.sizeof import sizeof
 
 from unet_pipeline import case_runs
 from unet_pipeline.cluster.backends import open_executor
-from unet_pipeline.cluster.room import BASE_BYTES, MOVING_BYTES, call_bytes, memory_config
+from unet_pipeline.cluster.room import (
+    BASE_BYTES,
+    MOVING_BYTES,
+    call_bytes,
+    memory_config,
+    smallest_call,
+)
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
@@ -60,3 +66,15 @@ def test_a_case_takes_no_more_than_a_call_of_the_smallest_worker_may(tmp_path, m
     with open_executor(ClusterSpec("local", 1, memory_gb=1.05)) as executor:
         record = segment_case(run, run.cases[0], executor)
     assert (record.status, asked) == ("done", [23_333_333])
+
+
+def test_what_a_call_may_take_goes_by_the_threads_that_a_worker_has():
+    """Not by those that the run would give workers of its own: a scheduler of others is asked."""
+    workers = {
+        "a": {"memory_limit": 2_000_000_000, "nthreads": 1},
+        "b": {"memory_limit": 4_000_000_000, "nthreads": 8},
+        "c": {"memory_limit": 0, "nthreads": 1},
+    }
+    least = min(call_bytes(2_000_000_000, 1), call_bytes(4_000_000_000, 8))
+    assert smallest_call(workers.values()) == least == call_bytes(4_000_000_000, 8)
+    assert smallest_call([workers["c"]]) is None

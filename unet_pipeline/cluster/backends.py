@@ -17,7 +17,7 @@ from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
 from unet_pipeline.cluster.places import place_of
 from unet_pipeline.cluster.places.local import memory_of
 from unet_pipeline.cluster.plugins import PACKAGE, KeptMemory, PackageLogs, Private, Ready
-from unet_pipeline.cluster.room import call_bytes, memory_config
+from unet_pipeline.cluster.room import memory_config, smallest_call
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
@@ -86,7 +86,7 @@ def _executor(client: Client, spec: ClusterSpec, stack: ExitStack) -> DaskExecut
     monitor = ClusterMonitor(client, spec)
     stack.callback(monitor.close)
     monitor.start()
-    budget = _call_bytes(client, spec)
+    budget = _call_bytes(client)
     executor = DaskExecutor.of(client, monitor, workers, spec.calls_at_once, budget)
     stack.callback(stopping.wait_for_calls)  # workers of others remove their scratch meanwhile
     stack.enter_context(stopping.on_stop(executor.stop))
@@ -144,11 +144,9 @@ def _connect(address: str, security: Security | None) -> Client:
         ) from error
 
 
-def _call_bytes(client: Client, spec: ClusterSpec) -> int | None:
-    """Return what each call may take on the smallest worker that is there; None without limits."""
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    limits = [one["memory_limit"] for one in workers if one["memory_limit"]]
-    return call_bytes(min(limits), spec.calls_at_once) if limits else None
+def _call_bytes(client: Client) -> int | None:
+    """Return what each call may take on any worker that is there; None without limits."""
+    return smallest_call(client.scheduler_info(n_workers=-1)["workers"].values())
 
 
 def _count_workers(client: Client, spec: ClusterSpec) -> int:

@@ -6,6 +6,7 @@ each with a budget of its own, and half for results that others need. Dask puts 
 disk.
 """
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from unet_pipeline.errors import RequestError
@@ -42,6 +43,18 @@ def call_bytes(limit_bytes: int, calls_at_once: int) -> int:
             remedy="Take fewer and larger workers (--workers, --worker-memory-gb, the site file)",
         )
     return found
+
+
+def smallest_call(workers: Iterable[Mapping[str, Any]]) -> int | None:
+    """Return the smallest budget of a call on some workers, by their limits and their threads.
+
+    Parameters
+    ----------
+    workers
+        As Dask's scheduler knows them; those without a limit do not count, and None is for none.
+    """
+    limited = [(one["memory_limit"], one["nthreads"]) for one in workers if one["memory_limit"]]
+    return min((call_bytes(*one) for one in limited), default=None)
 
 
 def memory_config(limit_bytes: int) -> dict[str, Any]:

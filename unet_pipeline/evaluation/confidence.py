@@ -48,9 +48,7 @@ class Piece:
             yield self
             return
         for part in boxes_of(self.box.shape):
-            start = index3(a + one.start for a, one in zip(self.box.start, part, strict=True))
-            stop = index3(a + one.stop for a, one in zip(self.box.start, part, strict=True))
-            yield Piece(Box(start, stop), self.margins[part])
+            yield Piece(Box.of(part).shifted(self.box.start), self.margins[part])
 
 
 @dataclass(frozen=True)

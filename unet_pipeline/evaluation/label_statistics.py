@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from unet_pipeline.evaluation.intensities import CountedValues, Intensities, Values, padding_of
 from unet_pipeline.evaluation.surface_area import surface_areas_mm2
 from unet_pipeline.postprocessing.parts import parts_of
-from unet_pipeline.tiling.box import Box, index3
+from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.compiling import compiled
 from unet_pipeline.volume.disk_arrays import each_slab, largest
 from unet_pipeline.volume.grid import AXIS_LETTERS, VoxelGrid
@@ -182,7 +182,7 @@ def _intensities(
         places[group] = [0, *ends[:-1]]
         values = np.empty(int(ends[-1]), np.float32)
         for part in each_box(labels_XYZ):
-            read = np.ascontiguousarray(image.read(_box(part))[0].T)
+            read = np.ascontiguousarray(image.read(Box.of(part))[0].T)
             _sort_in(labels_XYZ[part].ravel("F"), read.ravel(), places, values)
         for label, under in zip(group, np.split(values, ends[:-1]), strict=True):
             yield label, Values(under)
@@ -192,11 +192,7 @@ def _values_of(labels_XYZ: NDArray[Any], image: View, label: int) -> Iterator[ND
     for part in each_box(labels_XYZ):
         under = labels_XYZ[part] == label
         if under.any():
-            yield image.read(_box(part))[0][under]
-
-
-def _box(part: Sequence[slice]) -> Box:
-    return Box(index3(one.start for one in part), index3(one.stop for one in part))
+            yield image.read(Box.of(part))[0][under]
 
 
 def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:

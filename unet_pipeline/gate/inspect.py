@@ -18,7 +18,7 @@ from unet_pipeline.scratch import scratch_folder
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
-from unet_pipeline.tiling.box import Box, index3
+from unet_pipeline.tiling.box import Box
 from unet_pipeline.volume.decoding import StoredView, read_volume
 from unet_pipeline.volume.disk_arrays import IN_MEMORY, SHARE, Room, zeros
 from unet_pipeline.volume.grid import VoxelGrid
@@ -197,7 +197,7 @@ def _whole_values(view: StoredView, room: Room) -> Array:
     kind = header.dtype.newbyteorder("=") if header.is_plain else np.dtype(np.float32)
     values_XYZ = zeros(view.shape, kind, room)
     for part in each_box(values_XYZ):
-        box = Box(index3(p.start for p in part), index3(p.stop for p in part))
+        box = Box.of(part)
         read_XYZ = view.stored(box) if header.is_plain else view.read(box)[0]
         values_XYZ[part] = without_steps(read_XYZ, step)
     return values_XYZ

@@ -23,7 +23,7 @@ from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.outage import stop_for, under_way, write_somewhere
 from unet_pipeline.storage.store import Store, join
 from unet_pipeline.storage.urls import parent
-from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.volume_job import VolumeJob
 
 __all__ = ["LayersRun", "bundle_layers", "open_layers", "run_layers"]
 

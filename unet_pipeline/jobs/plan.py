@@ -27,11 +27,11 @@ from unet_pipeline.storage.faults import of_case
 from unet_pipeline.storage.names import without_ending
 from unet_pipeline.storage.outage import stop_for
 from unet_pipeline.storage.store import Store
-from unet_pipeline.tasks import VolumeJob
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.header import Header
+from unet_pipeline.volume_job import VolumeJob
 
 HEADERS_AT_ONCE = 32  # requests under way
 

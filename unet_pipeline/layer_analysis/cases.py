@@ -13,13 +13,14 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from unet_pipeline.tasks import VolumeJob, stage_case
+from unet_pipeline.tasks import stage_case
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.windows import window_starts
 from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.kept import opened
 from unet_pipeline.volume.labels import model_labels
 from unet_pipeline.volume.views import View, Voxels, read_with_margin
+from unet_pipeline.volume_job import VolumeJob
 
 OUTSIDE = -1  # the label of voxels of a window that lie outside the volume
 

@@ -19,7 +19,7 @@ from unet_pipeline.records import Case
 from unet_pipeline.request import job_of, new_run_id, open_store
 from unet_pipeline.storage.discovery import discover
 from unet_pipeline.storage.store import Store, join
-from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.volume_job import VolumeJob
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from unet_pipeline.request import job_of
 from unet_pipeline.runs import Run
 from unet_pipeline.selection.candidates import Candidate
 from unet_pipeline.selection.timing import CASES, milliseconds_per_window
-from unet_pipeline.tasks import VolumeJob
+from unet_pipeline.volume_job import VolumeJob
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,10 @@ from statistics import median
 from typing import NamedTuple
 
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
-from unet_pipeline.tasks import VolumeJob, plan_volume, prepared_of, read_tile, stage_case
+from unet_pipeline.tasks import plan_volume, prepared_of, read_tile, stage_case
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.views import Voxels
+from unet_pipeline.volume_job import VolumeJob
 
 ROUNDS = 3
 CASES = 3  # that windows are taken from

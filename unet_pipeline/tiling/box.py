@@ -34,6 +34,12 @@ class Box:
         begin = index3(start)
         return cls(begin, index3(a + n for a, n in zip(begin, shape, strict=True)))
 
+    @classmethod
+    def of(cls, part: Iterable[slice]) -> "Box":
+        """Return what slices cut out of an array; none of them is open."""
+        cuts = tuple(part)
+        return cls(index3(cut.start for cut in cuts), index3(cut.stop for cut in cuts))
+
     @property
     def shape(self) -> Index3:
         """Number of voxels along each axis."""

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from math import prod
 from operator import index
 from pathlib import Path
 from typing import Any
@@ -56,11 +55,6 @@ class KeptArray:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     keeper: str | None
-
-    @property
-    def size(self) -> int:
-        """Number of voxels."""
-        return prod(self.shape)
 
     def __getitem__(self, key: int | slice | tuple[int | slice, ...]) -> Array:
         """Return a part, by slices and numbers that are not negative."""

@@ -15,6 +15,7 @@ from unet_pipeline.storage.formats import (
     is_pair_voxels,
     voxel_files,
 )
+from unet_pipeline.storage.label_maps import Content, Objects
 from unet_pipeline.storage.ledger import DigestingReader, digest_bytes
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
@@ -36,9 +37,7 @@ from unet_pipeline.volume.formats.nifti_voxels import (
 from unet_pipeline.volume.formats.protocol import (
     NO_LEGEND,
     VOXELS,
-    Content,
     Legend,
-    Objects,
     ProbeResult,
     Reader,
     ReadOptions,

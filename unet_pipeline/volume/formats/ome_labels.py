@@ -15,10 +15,11 @@ from numcodecs import zstd
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.records import json_bytes
+from unet_pipeline.storage.label_maps import Objects
 from unet_pipeline.tiling.box import Index3, index3
 from unet_pipeline.volume.disk_arrays import let_go
 from unet_pipeline.volume.formats.ome_metadata import DIRECTIONS
-from unet_pipeline.volume.formats.protocol import NO_LEGEND, Legend, Objects
+from unet_pipeline.volume.formats.protocol import NO_LEGEND, Legend
 from unet_pipeline.volume.grid import VoxelGrid, closest_axes
 from unet_pipeline.volume.header import Header
 

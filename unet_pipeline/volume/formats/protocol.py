@@ -1,6 +1,6 @@
 """What a format has to offer: a reader, and a writer if label maps may have it."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from unet_pipeline.errors import CaseError
+from unet_pipeline.storage.label_maps import Objects
 from unet_pipeline.storage.sidecar import InputDigest
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.versions import Versions
@@ -18,8 +19,6 @@ from unet_pipeline.volume.header import Header
 MOST_BYTES = 64 * 10**9  # decoded, of one volume, unless a request says otherwise
 VOXELS = ".voxels"  # behind the role of what holds the voxels of a header beside it
 Slabs = Iterator[tuple[slice, npt.NDArray[Any]]]
-Content = bytes | Iterable[bytes]  # a large object comes in parts
-Objects = Iterable[tuple[str, Content]]
 
 
 @dataclass(frozen=True)
