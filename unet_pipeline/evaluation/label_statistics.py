@@ -192,7 +192,7 @@ def _values_of(labels_XYZ: NDArray[Any], image: View, label: int) -> Iterator[ND
     for part in each_box(labels_XYZ):
         under = labels_XYZ[part] == label
         if under.any():
-            yield image.read(Box.of(part))[0][under]
+            yield image.read(Box.of(part))[0].T[under.T]  # along memory; their order is no matter
 
 
 def _groups(voxels: Mapping[int, int]) -> Iterator[list[int]]:

@@ -86,19 +86,20 @@ def _count_crossings(labels: Any, start: int, stop: int, met: Any) -> None:
                 left, middle, right = other[:-2], other[1:-1], other[2:]
                 for x in range(width + 2):
                     differs[x] |= (one[x] ^ left[x]) | (one[x] ^ middle[x]) | (one[x] ^ right[x])
+            rows = (here[row], here[row + 1], above[row - 1], above[row], above[row + 1])
             for x in range(width + 2):
                 if differs[x]:
-                    _count_at(here[row], here[row + 1], above[row - 1 : row + 2], x + 1, met)
+                    _count_at(rows, x + 1, met)
 
 
 @compiled
-def _count_at(row: Any, beside: Any, above: Any, x: int, met: Any) -> None:
-    """Count at one voxel, along all steps in their order."""
-    label, step = row[x], 0
-    for other in (row[x + 1 : x + 2], beside[x - 1 : x + 2], above[0, x - 1 : x + 2],
-                  above[1, x - 1 : x + 2], above[2, x - 1 : x + 2]):  # fmt: skip
-        for neighbour in other:
-            if label != neighbour:
-                met[label, step] += 1
-                met[neighbour, step] += 1
+def _count_at(rows: Any, x: int, met: Any) -> None:
+    """Count at one voxel, along all steps in their order; without branches, for noise has many."""
+    label, step = rows[0][x], 0
+    for i in range(5):
+        for k in range(x + 1 if i == 0 else x - 1, x + 2):
+            neighbour = rows[i][k]
+            differs = np.int64(label != neighbour)
+            met[label, step] += differs
+            met[neighbour, step] += differs
             step += 1

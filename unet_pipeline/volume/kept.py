@@ -2,6 +2,7 @@
 
 Whoever sees the scratch folder reads the chunks that it needs: workers of the host that wrote them,
 and all workers where the folder is shared. Others ask the worker that wrote them for the part.
+Chunks are not compressed: that took ten times as long as writing them.
 """
 
 import re
@@ -74,7 +75,7 @@ def read_here(scratch: str, name: str, ranges: Sequence[Range]) -> Array | None:
     """Return a part of an array in a scratch folder of this host; None where there is none."""
     path = scratch_here(scratch) / name
     try:
-        found: Array = _opened(path)[tuple(slice(*one) for one in ranges)]
+        found: Array = _Turned(_opened(path))[tuple(slice(*one) for one in ranges)]
     except FileNotFoundError:
         return None
     return found if path.exists() else None  # for a chunk that is gone reads as zeros
@@ -99,8 +100,11 @@ def keeping(
     scratch = scratch or str(scratch_path())
     folder, name = scratch_here(scratch), f"{uuid4().hex}.zarr"
     with writing_scratch(folder):
-        array = zarr.create_array(folder / name, shape=shape, chunks=CHUNK, dtype=dtype)
-        yield KeptArray(scratch, name, shape, np.dtype(dtype), own_address()), array
+        array = zarr.create_array(
+            folder / name, shape=shape[::-1], chunks=CHUNK[::-1], dtype=dtype, compressors=None,
+            config={"write_empty_chunks": True},
+        )  # fmt: skip
+        yield KeptArray(scratch, name, shape, np.dtype(dtype), own_address()), _Turned(array)
 
 
 def keep(values: Array, scratch: str | None) -> KeptArray:
@@ -146,6 +150,24 @@ def boxes_of(shape: Index3) -> Iterator[tuple[slice, slice, slice]]:
     rows = max(y, _BOX_VOXELS // (width * z) // y * y)
     for k, j in product(range(0, depth, z), range(0, height, rows)):
         yield slice(0, width), slice(j, min(j + rows, height)), slice(k, min(k + z, depth))
+
+
+@dataclass(frozen=True)
+class _Turned:
+    """An array of scratch, in which axes are the other way round: so voxels lie as in a file."""
+
+    inner: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the array as it was put in."""
+        return tuple(self.inner.shape[::-1])
+
+    def __getitem__(self, key: tuple[slice, ...]) -> Array:
+        return np.asarray(self.inner[key[::-1]]).T
+
+    def __setitem__(self, key: tuple[slice, ...], values: Array) -> None:
+        self.inner[key[::-1]] = np.asarray(values).T
 
 
 @lru_cache(maxsize=256)
