@@ -20,7 +20,9 @@ from unet_pipeline.speed import Speed, measure_speed
 from unet_pipeline.storage.store import Store
 
 SMALL = CasePlan("small", 10, 1, 500, bytes_read=2_000, voxel_bytes=4_000, label_bytes=1_000)
-LARGE = CasePlan("large", 30, 4, 900, bytes_read=6_000, voxel_bytes=8_000, label_bytes=2_000)
+LARGE = CasePlan(
+    "large", 30, 4, 900, bytes_read=6_000, voxel_bytes=8_000, label_bytes=2_000, handed_bytes=70
+)
 SPEED = Speed(0.5, decoded_per_second=4_000.0, encoded_per_second=1_000.0, device="cpu")
 
 
@@ -31,7 +33,7 @@ def settings_of(images, model, **changes):
 def test_two_cases_on_four_workers():
     found = estimate([SMALL, LARGE], faults=1, workers=4, speed=SPEED, rate=Rate(3.6, "EUR"))
     assert (found.cases, found.faults, found.windows, found.most_windows) == (2, 1, 40, 30)
-    assert (found.tiles, found.peak_bytes) == (5, 900)
+    assert (found.tiles, found.peak_bytes, found.handed_bytes) == (5, 900, 70)
     assert (found.bytes_read, found.voxel_bytes, found.label_bytes) == (8_000, 12_000, 3_000)
     assert found.device_seconds == 20.0  # 40 windows of half a second
     assert found.codec_seconds == 6.0  # 3 s to decode, 3 s to encode

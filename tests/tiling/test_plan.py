@@ -176,6 +176,8 @@ def test_the_drawing_of_the_module_by_eye():
     assert [w[0] for w in left.windows] == [0, 2]
     assert [w[0] for w in right.windows] == [4, 6]
     assert (left.sources, right.sources) == ((0, 1), (0, 1))
+    beyond_the_middle = 1 + 1  # window 1 reaches to 6, window 2 begins at 4
+    assert plan.handed_bytes == beyond_the_middle * 4 * 4 * plan.classes * 8
 
 
 def test_the_default_tile_stays_within_the_budget():

@@ -142,6 +142,11 @@ def _of_costs(found: "Estimate") -> Iterator[Row]:
     if found.at_most:
         yield "", "at most: the bundle crops to what the voxels show, which no header tells"
     yield "peak memory of a case", f"{bytes_text(found.peak_bytes)} for its scores"
+    if found.handed_bytes:
+        yield (
+            "between tiles",
+            f"{bytes_text(found.handed_bytes)} at most that workers send each other",
+        )
     if found.first_windows:
         yield "first stage", f"{found.first_windows:,} windows"
     stored, voxels = bytes_text(found.bytes_read), bytes_text(found.voxel_bytes)

@@ -52,6 +52,8 @@ class CasePlan:
         Voxels of a window along each axis.
     first_windows
         Windows of the first stage of a cascade; they are among ``windows``.
+    handed_bytes
+        Sums that its tiles hand each other, which workers may have to send (``TilePlan``).
     """
 
     case: str
@@ -64,6 +66,7 @@ class CasePlan:
     at_most: bool = False
     window: Index3 = (1, 1, 1)
     first_windows: int = 0
+    handed_bytes: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON types."""
@@ -102,6 +105,7 @@ class Estimate:
     at_most: bool
     workers: int
     first_windows: int = 0
+    handed_bytes: int = 0
     speed: Speed | None = None
     device_seconds: float | None = None
     codec_seconds: float | None = None
@@ -150,6 +154,7 @@ def estimate(
         at_most=any(plan.at_most for plan in plans),
         workers=workers,
         first_windows=sum(plan.first_windows for plan in plans),
+        handed_bytes=sum(plan.handed_bytes for plan in plans),
         rate=rate,
     )
     if speed is None:
@@ -266,11 +271,12 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
     first_job = first_stage_of(job)
     first = None if first_job is None else _without_crops(first_job, header)
     first_windows = 0 if first is None else first.n_windows
+    stages = [one for one in (tiles, first) if one is not None]
     plan = CasePlan(
         case=case.name,
         windows=tiles.n_windows + first_windows,
         tiles=tiles.n_tiles,
-        peak_bytes=max(one.peak_bytes for one in (tiles, first) if one is not None),
+        peak_bytes=max(one.peak_bytes for one in stages),
         bytes_read=sum(
             store.fingerprint(url).size
             for url in objects_by_role(store, case, policy.level).values()
@@ -280,6 +286,7 @@ def _plan(run: PlanRun, case: Case, policy: Policy) -> tuple[CasePlan, TilePlan]
         at_most=at_most,
         window=tiles.roi_size,
         first_windows=first_windows,
+        handed_bytes=sum(one.handed_bytes for one in stages),
     )
     return plan, tiles
 

@@ -137,6 +137,19 @@ class TilePlan:
             alive -= sum(self._bytes_of(self.tiles[index]) for index in step.freed)
         return peak
 
+    @cached_property
+    def handed_bytes(self) -> int:
+        """Bytes of the sums that tiles hand to others: what workers send each other at most.
+
+        That is if no tile is merged where one of its neighbours was evaluated.
+        """
+        handed = 0
+        for tile in self.tiles:
+            cover = self.cover_box(tile) if tile.windows else Box((0, 0, 0), (0, 0, 0))
+            others = (self.tiles[index] for index in self.targets(tile) if index != tile.index)
+            handed += sum(cover.intersect(other.score_box).size for other in others)
+        return handed * self.classes * SUM_BYTES
+
     def schedule(self) -> Iterator[TileStep]:
         """Go through the tiles in order; say which can be merged, and whose sums can be let go."""
         merged: list[list[Tile]] = [[] for _ in self.tiles]
@@ -160,6 +173,7 @@ class TilePlan:
             "tile": self.tiles[0].write_box.shape,
             "peak_bytes_per_tile": self.peak_bytes_per_tile,
             "peak_bytes": self.peak_bytes,
+            "handed_bytes": self.handed_bytes,
         }
 
     def cover_box(self, tile: Tile) -> Box:
