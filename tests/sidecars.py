@@ -58,6 +58,7 @@ SOUND = Sidecar(
     mask_fault=MaskFault("mask_values", "The mask holds half labels."),
     label_changes=(LabelChange("largest:1", 1, 2, -30, -0.135),),
     statistics={"1": {"voxels": 30, "volume_ml": 0.135, "cut": "LR"}},
+    memory_steps=("sums on the host",),
 )
 
 plain = st.recursive(
@@ -138,4 +139,5 @@ sidecars = st.builds(
     label_changes=several(
         st.builds(LabelChange, texts, counts, counts, st.integers(-(2**53) + 1, 2**53 - 1), numbers)
     ),
+    memory_steps=several(texts),
 )  # fmt: skip

@@ -5,9 +5,11 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from time import perf_counter
 
+from unet_pipeline.budgets import budgeted, halved, remember
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.errors import CaseError, PipelineError, RunStopped
 from unet_pipeline.gate.examine import Examined, examine
+from unet_pipeline.inference.memory import OUT_OF_MEMORY
 from unet_pipeline.logs import about
 from unet_pipeline.pipeline import Outcome, segment_once, segment_volumes
 from unet_pipeline.records import Case, CaseRecord, Status
@@ -22,7 +24,7 @@ from unet_pipeline.storage.outage import find_outage
 from unet_pipeline.storage.sidecar import Sidecar
 from unet_pipeline.volume.formats import objects_by_role, writer_of
 from unet_pipeline.volume.header import Header
-from unet_pipeline.volume_job import VolumeJob, within
+from unet_pipeline.volume_job import VolumeJob
 
 log = logging.getLogger(__name__)
 
@@ -194,6 +196,7 @@ def _entered(run: Run, case: Case) -> Entered | CaseRecord:
         said=said,
         region=run.region_of(case),
         combined=run.parts_of(case),
+        memory_steps=run.memory_steps,
     )
     return Entered(run, case, examined, header, job, begin)
 
@@ -227,8 +230,33 @@ def _outcomes(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
 
 def _on_workers(entered: Sequence[Entered], executor: Executor) -> list[Outcome]:
     """Fan out tiles where there are several; a case of one tile is one call on one worker."""
-    jobs = [within(one.job, executor.call_bytes) for one in entered]
+    jobs = [budgeted(one.job, executor) for one in entered]
     headers = [one.header for one in entered]
+    outcomes = _segmented(jobs, headers, executor)
+    while True:
+        less = [
+            halved(job, header, executor) if _is_short_of_memory(outcome) else None
+            for job, header, outcome in zip(jobs, headers, outcomes, strict=True)
+        ]
+        again = [index for index, job in enumerate(less) if job is not None]
+        if not again:
+            return outcomes
+        log.warning("%s is segmented again, in smaller tiles: no memory", entered[0].case.name)
+        jobs = [smaller or job for job, smaller in zip(jobs, less, strict=True)]
+        fresh = _segmented([jobs[i] for i in again], [headers[i] for i in again], executor)
+        for index, outcome in zip(again, fresh, strict=True):
+            outcomes[index] = outcome
+            if isinstance(outcome, Sidecar):
+                remember(jobs[index])
+
+
+def _is_short_of_memory(outcome: Outcome) -> bool:
+    return isinstance(outcome, PipelineError) and outcome.code == OUT_OF_MEMORY
+
+
+def _segmented(
+    jobs: Sequence[VolumeJob], headers: Sequence[Header], executor: Executor
+) -> list[Outcome]:
     if not all(_is_alone(*one, executor) for one in zip(jobs, headers, strict=True)):
         return segment_volumes(jobs, executor)
     done: list[Outcome] = executor.result(executor.submit(segment_once, jobs))

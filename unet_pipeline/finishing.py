@@ -92,7 +92,13 @@ def finish_case(
         mask_fault=staged.examined.mask_note,
         label_changes=changes,
         statistics=statistics,
+        memory_steps=(*job.memory_steps, *_steps_of(stats)),
     )
+
+
+def _steps_of(stats: Sequence[WindowStats]) -> tuple[str, ...]:
+    """Return in what calls took less memory, each once."""
+    return tuple(dict.fromkeys(step for one in stats for step in one.memory_steps))
 
 
 def _with_confidence(

@@ -12,6 +12,7 @@ from unet_pipeline.cascade import first_labels, first_stage_of, shape_of, with_f
 from unet_pipeline.cluster.executor import Executor, Handle, SerialExecutor
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.finishing import finish_case
+from unet_pipeline.inference.memory import memory_named
 from unet_pipeline.shared_volume import SharedVolume
 from unet_pipeline.storage.claims import written_since
 from unet_pipeline.storage.faults import of_case
@@ -103,7 +104,7 @@ def _fault_of_needed(
 
 def _outcome(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Outcome:
     try:
-        with of_case(job.case):
+        with of_case(job.case), memory_named():
             return _segment(job, volume, executor)
     except RunStopped:
         raise

@@ -95,7 +95,7 @@ class CaseRecord:
     ----------
     code, message
         Reason code and sentence of a quarantined case, or of a case that is done and that the
-        gate warns about; empty otherwise.
+        gate warns about, or for which memory ran out; empty otherwise.
     output
         URL of the label map, or None if none was written.
     windows

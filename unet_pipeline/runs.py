@@ -78,6 +78,8 @@ class Run:
         Names of the cohort's cases that are in other parts of it (``--shard``).
     leases
         The cases that this run has, where others may work on its output; None before it begins.
+    memory_steps
+        In what it takes less memory than was asked for, after deaths of workers.
     """
 
     run_id: str
@@ -108,6 +110,7 @@ class Run:
     end: RunEnd = field(default_factory=RunEnd)
     elsewhere: frozenset[str] = frozenset()
     leases: Leases | None = None
+    memory_steps: tuple[str, ...] = ()
 
     @property
     def expected(self) -> str:

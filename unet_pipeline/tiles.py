@@ -15,7 +15,8 @@ import numpy as np
 from unet_pipeline.choices import Confidence
 from unet_pipeline.evaluation.confidence import MarginCounter, TileConfidence
 from unet_pipeline.inference.importance import importance_map
-from unet_pipeline.inference.predictor import ModelSpec, Predictor, WindowStats, predictor_for
+from unet_pipeline.inference.loaded import within_memory
+from unet_pipeline.inference.predictor import ModelSpec, Predictor, Scored, WindowStats
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
@@ -95,8 +96,13 @@ def score_tile(
 
     All partials are views of the same sums, so a tile's sums are in memory once.
     """
-    predictor, load = _predictor(spec)
-    scored = predictor.score(values.values_CXYZ, read_box, windows)
+    begin = perf_counter()
+
+    def score(predictor: Predictor) -> tuple[Scored, float]:
+        load = perf_counter() - begin
+        return predictor.score(values.values_CXYZ, read_box, windows), load
+
+    scored, load = within_memory(spec, score)
     partials = {}
     for target, score_box in targets.items():
         box = read_box.intersect(score_box)
@@ -143,11 +149,16 @@ def label_tile(
     room: Room = IN_MEMORY,
 ) -> LabelledTile:
     """Run the windows of a tile that is alone, and decide its labels as they stream by."""
-    predictor, load = _predictor(spec)
-    labels, stats = streamed_labels(
-        predictor, values.values_CXYZ, read_box, tile, prepared, confidence, room
-    )
-    return LabelledTile(labels, _with(stats, values, load))
+    begin = perf_counter()
+
+    def label(predictor: Predictor) -> LabelledTile:
+        load = perf_counter() - begin
+        labels, stats = streamed_labels(
+            predictor, values.values_CXYZ, read_box, tile, prepared, confidence, room
+        )
+        return LabelledTile(labels, _with(stats, values, load))
+
+    return within_memory(spec, label)
 
 
 def streamed_labels(
@@ -259,13 +270,6 @@ class _Decider:
             margins_XYZ=margins_XYZ,
             background=self._counter is not None and self._counter.keep,
         )
-
-
-def _predictor(spec: ModelSpec) -> tuple[Predictor, float]:
-    """Return this process's predictor, and the seconds that it took to load."""
-    begin = perf_counter()
-    predictor = predictor_for(spec)
-    return predictor, perf_counter() - begin
 
 
 def _with(stats: WindowStats, values: TileValues, load: float) -> WindowStats:

@@ -68,6 +68,8 @@ class VolumeJob:
         Label maps of other models that are combined, where no network is run.
     first_stage
         The first stage of a cascade, whose label map the network takes beside the image.
+    memory_steps
+        In what it takes less memory than was asked for, as the record says.
     """
 
     case: str
@@ -94,6 +96,7 @@ class VolumeJob:
     region: Region | None = None
     combined: tuple[CombinedPart, ...] = ()
     first_stage: FirstStage | None = None
+    memory_steps: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from bundles import random_bundle
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError
-from unet_pipeline.inference import predictor as predictor_module
+from unet_pipeline.inference import loaded
 from unet_pipeline.inference.constant import ScoreCache, constant_value
 from unet_pipeline.inference.predictor import ModelSpec, Predictor
 from unet_pipeline.jobs.segment import open_segment, segment_case
@@ -142,8 +142,8 @@ def test_the_label_map_of_a_ct_with_air_is_the_same_and_the_sidecar_counts(tmp_p
     spec = run.model.spec
     label_maps, reused = [], []
     for predictor in (Predictor(spec, reuse_bytes=0), Predictor(spec)):
-        predictor_module._predictors.clear()
-        predictor_module._predictors[spec.key] = predictor
+        loaded._predictors.clear()
+        loaded._predictors[spec.key] = predictor
         record = segment_case(run, run.cases[0], SerialExecutor())
         assert record.status == "done", record.message
         label_maps.append(Store().read(record.output))

@@ -71,11 +71,11 @@ def test_mirroring_is_the_mean_over_flips_and_tiles_cannot_be_seen(place):
 
 def test_windows_end_at_more_than_one_depth_here(place):
     """So that the test above says something."""
-    from unet_pipeline.inference import predictor
+    from unet_pipeline.inference import loaded
 
-    predictor._predictors.clear()
+    loaded._predictors.clear()
     label_map(place, "counted", depth="adaptive")
-    (made,) = predictor._predictors.values()
+    (made,) = loaded._predictors.values()
     assert np.count_nonzero(made.network.windows_at_depth) >= 2
 
 

@@ -13,6 +13,7 @@ import unet_pipeline as up
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
+from unet_pipeline.inference import loaded as loaded_models
 from unet_pipeline.inference import predictor
 from unet_pipeline.jobs.plan import open_plan
 from unet_pipeline.jobs.segment import close_models, faults_of, open_segment, run_segment
@@ -84,7 +85,7 @@ def test_each_volume_is_read_once_for_the_same_label_maps(
     monkeypatch.setattr(predictor, "load_network", counted_loads)
     monkeypatch.setattr(staging, "read_volume", counted)
     monkeypatch.setattr(staging, "prepare", counted_steps)
-    predictor._predictors.clear()
+    loaded_models._predictors.clear()
     records = done(place, tmp_path, *STEPS, tile=tile)
     assert {(r.model, r.status) for r in records} == {(name, "done") for name in STEPS}
     assert len(records) == 9

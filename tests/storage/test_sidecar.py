@@ -24,6 +24,7 @@ DATA = write_sidecar(SOUND)
 CONTENT = json.loads(DATA)
 OPEN = {"settings", "engine", "labels", "versions", "dice", "seconds", "inputs", "written",
         "fixed", "postprocessing_ignored", "members", "label_changes", "statistics", "1",
+        "memory_steps",
         "decision", "roi_size"}  # fmt: skip
 OPTIONAL = {
     ("mask_fault",),
@@ -31,6 +32,7 @@ OPTIONAL = {
     ("members",),
     ("label_changes",),
     ("statistics",),
+    ("memory_steps",),
 }
 
 

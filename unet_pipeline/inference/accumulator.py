@@ -23,7 +23,8 @@ class ScoreAccumulator:
     classes, box
         Shape of the sums, and the model voxels that they stand for.
     importance_xyz
-        Weight of each voxel of a window, on the device of the scores.
+        Weight of each voxel of a window, on the device that the sums are to lie on: that of the
+        scores, or the host.
     threads
         CPU threads that add one window.
     axis, length
@@ -79,7 +80,7 @@ class ScoreAccumulator:
                 add_in_groups(sums_Cxyz, scores_Cxyz[(slice(None), *cut)], self._importance[cut])
             return
         sums, scores, importance = (
-            tensor.numpy() for tensor in (self.sums(), scores_Cxyz, self._importance)
+            tensor.numpy() for tensor in (self.sums(), scores_Cxyz.cpu(), self._importance)
         )
         for part, place in self._places(window.intersect(self.box)):
             local = part.shifted(-v for v in window.start)

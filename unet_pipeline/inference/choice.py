@@ -96,6 +96,18 @@ def choose(spec: ModelSpec, asked: EngineWish) -> EngineChoice:
     return EngineChoice(asked, engine, seconds, rivals.get(engine), left_out)
 
 
+def check_batch(spec: ModelSpec) -> None:
+    """See that an engine that was chosen may be used for another size of batches, too.
+
+    Raises
+    ------
+    RequestError
+        As ``choose``.
+    """
+    if spec.engine != "eager":
+        _Bench(spec).agreement(spec.engine)
+
+
 def fastest(seconds: Mapping[EngineName, float]) -> EngineName:
     """Return the fastest engine; eager unless another is faster by ``LEAST_GAIN``."""
     gain = {name: seconds["eager"] / value for name, value in seconds.items() if name != "eager"}

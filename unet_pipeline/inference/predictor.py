@@ -6,13 +6,12 @@ batch shape a window's scores depend neither on its place in the batch nor on it
 They do depend on the number of CPU threads, which is therefore a setting and the same everywhere.
 """
 
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
-from threading import Lock
 from typing import Any, Literal
 
 import torch
@@ -39,8 +38,6 @@ from unet_pipeline.tiling.merge import Sums
 from unet_pipeline.tiling.plan import SCORE_BYTES
 from unet_pipeline.tiling.window_order import WindowOrder
 from unet_pipeline.volume.views import Voxels
-
-log = logging.getLogger(__name__)
 
 REUSE_BYTES = 2**30
 MOST_WINDOWS = 4096  # of a call that queue up at a time
@@ -104,6 +101,27 @@ class ModelSpec:
 
 
 @dataclass(frozen=True)
+class Arrangement:
+    """What of a predictor's memory can be less: the windows of a batch, and where sums lie."""
+
+    batch: int
+    sums_on_host: bool = False
+
+    def less(self, device: torch.device) -> "Arrangement | None":
+        """Return what takes less: half the batch, then sums on the host; None if nothing does."""
+        if self.batch > 1:
+            return replace(self, batch=self.batch // 2)
+        if device.type != "cpu" and not self.sums_on_host:
+            return replace(self, sums_on_host=True)
+        return None
+
+    def steps_from(self, asked: int) -> tuple[str, ...]:
+        """Say in what it is less than a batch that was asked for, with sums on the device."""
+        batch = f"batch {self.batch} of {asked}: near ties may have another label"
+        return (batch,) * (self.batch < asked) + ("sums on the host",) * self.sums_on_host
+
+
+@dataclass(frozen=True)
 class WindowStats:
     """What the windows of one call took.
 
@@ -116,11 +134,14 @@ class WindowStats:
     windows, reused
         Windows that were scored, and those of them whose scores were known, from another window of
         the same constant value.
+    memory_steps
+        What was done with less memory than asked (``Arrangement``).
     """
 
     seconds: Mapping[str, float]
     windows: int = 0
     reused: int = 0
+    memory_steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -145,6 +166,8 @@ class Predictor:
     reuse_bytes
         Bytes of device memory for the scores of windows of a constant value. If those of one
         window take more, such windows are computed like any other.
+    arrangement
+        What takes less memory than the spec asks for.
     """
 
     def __init__(
@@ -152,6 +175,7 @@ class Predictor:
         spec: ModelSpec,
         network: torch.nn.Module | None = None,
         reuse_bytes: int = REUSE_BYTES,
+        arrangement: Arrangement | None = None,
     ) -> None:
         self.threads = spec.threads or os.cpu_count() or 1
         torch.set_num_threads(self.threads)
@@ -165,17 +189,29 @@ class Predictor:
         mirrored = Mirrored(network, spec.mirror) if spec.mirror else network
         self.network = mirrored.eval().to(self.device)
         self.spec, self.roi_size = spec, spec.roi_size
-        self.classes, self.batch = spec.bundle.out_channels, spec.batch
+        self.classes, self._reuse_bytes = spec.bundle.out_channels, reuse_bytes
+        self._made_from = spec.made_from if known else None
+        self._arrange(arrangement or Arrangement(spec.batch))
+
+    def arranged(self, arrangement: Arrangement) -> "Predictor":
+        """Return a predictor of the same network that is arranged otherwise."""
+        other = copy(self)
+        other._arrange(arrangement)
+        return other
+
+    def _arrange(self, arrangement: Arrangement) -> None:
+        """Prepare batches of one shape; scores of another are not known here."""
+        spec, self.arrangement, self.batch = self.spec, arrangement, arrangement.batch
         weights = torch.from_numpy(importance_map(spec.roi_size, spec.blend))
-        self.importance = weights.to(self.device)
-        shape = (spec.batch, spec.bundle.in_channels, *spec.roi_size)
-        made_from = spec.made_from if known else None
+        self.importance = weights if arrangement.sums_on_host else weights.to(self.device)
+        shape = (self.batch, spec.bundle.in_channels, *spec.roi_size)
+        made_from = self._made_from and {**self._made_from, "shape": list(shape)}
         self.problem = Problem(self.network, shape, self.device, self.threads, made_from)
         self.engine = make_engine(spec.engine, self.problem)
         self._transfer = make_transfer(shape, self.device, self.engine.memory_format)
-        self._queue = BatchQueue(spec.batch, self._run)
-        self._known = ScoreCache(reuse_bytes)
-        self._reuses = SCORE_BYTES * self.classes * prod(spec.roi_size) <= reuse_bytes
+        self._queue = BatchQueue(self.batch, self._run)
+        self._known = ScoreCache(self._reuse_bytes)
+        self._reuses = SCORE_BYTES * self.classes * prod(spec.roi_size) <= self._reuse_bytes
 
     def score(self, values_CXYZ: Voxels, read_box: Box, windows: Iterable[Index3]) -> Scored:
         """Score windows and add them up in fixed point.
@@ -244,13 +280,15 @@ class Predictor:
         They queue up ``MOST_WINDOWS`` at a time, so that what is known of each takes no memory that
         grows with their number.
         """
-        stats, rest = WindowStats({"infer": 0.0, "forward": 0.0}), iter(windows)
+        steps = self.arrangement.steps_from(self.spec.batch)
+        stats, rest = WindowStats({"infer": 0.0, "forward": 0.0}, memory_steps=steps), iter(windows)
         while part := [*islice(rest, MOST_WINDOWS)]:
             more = self._serve_part(values_CXYZ, read_box, part, add)
-            stats = WindowStats(
-                added([stats.seconds, more.seconds]),
-                stats.windows + more.windows,
-                stats.reused + more.reused,
+            stats = replace(
+                stats,
+                seconds=added([stats.seconds, more.seconds]),
+                windows=stats.windows + more.windows,
+                reused=stats.reused + more.reused,
             )
         return stats
 
@@ -293,23 +331,6 @@ class Predictor:
             except Exception as error:
                 call.error = error
             call.held.append(Span(received, self._transfer.timestamp()))
-
-
-_predictors: dict[tuple[object, ...], Predictor] = {}
-_loading = Lock()
-
-
-def predictor_for(spec: ModelSpec) -> Predictor:
-    """Return this process's predictor, loaded at the first call; the last ``kept`` are kept."""
-    with _loading:
-        known = _predictors.pop(spec.key, None)
-        if known is None:
-            for oldest in list(_predictors)[: max(0, len(_predictors) + 1 - spec.kept)]:
-                del _predictors[oldest]
-            known = Predictor(spec)
-            log.info("loaded %s on %s", spec.bundle.name, known.device)
-        _predictors[spec.key] = known
-        return known
 
 
 def device_of(wanted: str) -> torch.device:

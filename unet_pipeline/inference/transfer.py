@@ -95,7 +95,12 @@ class CudaTransfer(DeviceTransfer):
         return self._batches[turn]
 
     def unload(self, sums_CXYZ: torch.Tensor) -> Sums:
-        """Copy through pinned memory; the network may go on with other windows meanwhile."""
+        """Copy through pinned memory; the network may go on with other windows meanwhile.
+
+        Sums on the host are as they are.
+        """
+        if not sums_CXYZ.is_cuda:
+            return sums_CXYZ.numpy()
         array_CXYZ = torch.empty(sums_CXYZ.shape, dtype=sums_CXYZ.dtype, pin_memory=True)
         self._outward.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(self._outward):

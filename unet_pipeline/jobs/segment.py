@@ -6,6 +6,7 @@ raises for what is the case's own fault) and ``close_segment``. ``run_segment`` 
 command line; a flow has a task per case instead.
 """
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -14,9 +15,11 @@ from time import sleep
 from typing import Any
 
 from unet_pipeline import stopping
+from unet_pipeline.budgets import step_to
 from unet_pipeline.case_runs import quarantined, segment_again, segment_models
 from unet_pipeline.closing import close_segment
 from unet_pipeline.cluster.executor import Executor, cases_at_once
+from unet_pipeline.cluster.room import LEAST_BYTES
 from unet_pipeline.errors import CaseError, RunStopped
 from unet_pipeline.inference.choice import EngineChoice, choose
 from unet_pipeline.logs import about
@@ -39,8 +42,11 @@ __all__ = [
     "with_engine",
 ]
 
+log = logging.getLogger(__name__)
+
 TRANSIENT = frozenset({"storage_failed", "scheduler_lost", "scratch_lost"})  # worth another try
-LOST = "worker_lost"  # tried once more, but not as it was: by ``segment_alone``
+LOST = "worker_lost"  # tried again, but not as it was: by ``segment_alone``
+HALVINGS = 2  # of the memory budget of a case whose workers died
 FIRST_PAUSE_SECONDS = 2.0
 
 
@@ -135,39 +141,58 @@ def segment_case(run: Run, case: Case, executor: Executor) -> CaseRecord:
 def segment_alone(
     run: Run, case: Case, executor: Executor, records: Sequence[CaseRecord]
 ) -> list[CaseRecord]:
-    """Segment a case whose worker died once more: half the memory, and no other case under way.
+    """Segment a case whose worker died again: half the memory, and no other case under way.
 
     So a case that takes too much is told from those that were on the same worker, and has smaller
-    tiles and scratch to do with less. The label map is the same.
+    tiles and scratch to do with less; and once more with a quarter. What killed the worker is not
+    known: Dask says that it died. The label map is the same.
 
     Parameters
     ----------
     records
         What became of the case by each model; those whose worker did not die stand.
     """
-    smaller = replace(_with_half(run), also=tuple(map(_with_half, run.also)))
-    again = segment_again(smaller, case, executor, records, {LOST})
-    while is_taken(again):
-        when_free(run, [case], executor.workers)
-        again = segment_again(smaller, case, executor, again, {TAKEN})
-    return [_died_again(case, record.model) if record.code == LOST else record for record in again]
+    again, budget = list(records), _budget_of(run, executor)
+    for _ in range(HALVINGS):
+        if budget / 2 < LEAST_BYTES or not any(record.code == LOST for record in again):
+            break
+        budget /= 2
+        log.warning("%s is segmented again, alone: its worker died", case.name)
+        smaller = _with_budget(run, budget, executor)
+        again = segment_again(smaller, case, executor, again, {LOST})
+        while is_taken(again):
+            when_free(run, [case], executor.workers)
+            again = segment_again(smaller, case, executor, again, {TAKEN})
+    return [
+        _died_again(case, record.model, budget) if record.code == LOST else record
+        for record in again
+    ]
 
 
-def _with_half(run: Run) -> Run:
+def _budget_of(run: Run, executor: Executor) -> float:
+    """Return the bytes that a case has had so far."""
+    asked = run.settings.budget.memory_gb * 1e9
+    return asked if executor.call_bytes is None else min(asked, executor.call_bytes)
+
+
+def _with_budget(run: Run, budget: float, executor: Executor) -> Run:
+    """Return a run, of all its models, with tiles of this many bytes."""
     settings = run.settings
-    budget = settings.budget.model_copy(update={"memory_gb": settings.budget.memory_gb / 2})
+    memory = settings.budget.model_copy(update={"memory_gb": budget / 1e9})
     windows = settings.windows.model_copy(update={"tile": None})
-    return replace(run, settings=settings.model_copy(update={"budget": budget, "windows": windows}))
+    smaller = settings.model_copy(update={"budget": memory, "windows": windows})
+    step = f"{step_to(budget, _budget_of(run, executor))}, after a worker died"
+    also = tuple(_with_budget(one, budget, executor) for one in run.also)
+    return replace(run, settings=smaller, memory_steps=(step,), also=also)
 
 
-def _died_again(case: Case, model: str) -> CaseRecord:
+def _died_again(case: Case, model: str, budget: float) -> CaseRecord:
     error = CaseError(
         LOST,
-        found="a worker that died of this case, and again with half the memory budget and no "
-        "other case under way",
+        found="a worker that died of this case, and again with no other case under way and a "
+        f"memory budget of {budget / 1e9:.2g} GB",
         wanted="a worker that finishes it",
-        remedy="Give the workers more memory, or the case less (--memory-gb), and look at "
-        "their logs",
+        remedy="Look at the workers' logs and at what ended them, and give them more memory",
     )
     return quarantined(case, error, model)
 

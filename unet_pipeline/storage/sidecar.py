@@ -30,6 +30,7 @@ from unet_pipeline.records import CaseRecord, Status, Verdict, json_bytes
 MADE_BY = "unet-pipeline"
 FORMAT = 1
 DONE, BEGUN = "done", "begun"
+LESS_MEMORY = "less_memory"
 _STAMP = {"made_by": MADE_BY, "format": FORMAT}
 _DIGEST = "sha256:[0-9a-f]{64}"
 MOST_BYTES = 16 * 2**20  # of a record; ours have some kB
@@ -217,6 +218,8 @@ class Sidecar:
         What steps after the decision did (``postprocessing/``).
     statistics
         As in ``CaseRecord``.
+    memory_steps
+        What was done with less memory than asked for, where it ran out.
     """
 
     written: tuple[Sha256, ...]
@@ -235,6 +238,7 @@ class Sidecar:
     mask_fault: MaskFault | None = None
     label_changes: tuple[LabelChange, ...] = ()
     statistics: Mapping[Name, Mapping[Name, Measured | Sides]] = field(default_factory=dict)
+    memory_steps: tuple[Text, ...] = ()
 
     def within(self, total: float) -> "Sidecar":
         """Return the record with the wall time that the case took."""
@@ -248,17 +252,23 @@ class Sidecar:
     def record(self, status: Status, output: str, figure: str) -> CaseRecord:
         """Return the case's line in table and report; its code is the gate's first warning.
 
+        Without one it says where memory ran out.
+
         Parameters
         ----------
         output, figure
             URLs of label map and picture.
         """
         warns, fault = self.gate.verdict == "warn", self.mask_fault
+        code = self.gate.codes[0] if warns else LESS_MEMORY if self.memory_steps else ""
+        said = [self.gate.message] if warns else []
+        if self.memory_steps:
+            said.append(f"Done with less memory than asked for: {'; '.join(self.memory_steps)}.")
         return CaseRecord(
             case=self.case,
             status=status,
-            code=self.gate.codes[0] if warns else "",
-            message=self.gate.message if warns else "",
+            code=code,
+            message=" ".join(said),
             output=output,
             windows=self.windows,
             dice=self.dice,
