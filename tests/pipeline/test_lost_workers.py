@@ -41,7 +41,7 @@ def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_
     first = [("01", 2.0), ("02", 2.0), ("03", 2.0)]
     assert tried == [*first, ("01", 1.0), ("01", 0.5), ("02", 1.0)]
     assert {name: r.code or r.status for name, r in records.items()} == {
-        "01": "worker_lost", "02": "done", "03": "done",
+        "01": "worker_lost", "02": "less_memory", "03": "done",
     }  # fmt: skip
     assert "a memory budget of 0.5 GB" in records["01"].message
 
@@ -128,9 +128,8 @@ def test_a_case_that_half_the_memory_is_enough_for_is_done(tmp_path, monkeypatch
     write_thin(tmp_path / "images" / "a-large.nii", 1.0)
     monkeypatch.setattr(backends, "_call_bytes", lambda *_: 1_600_000_000)
     records, deaths = segmented(tmp_path, monkeypatch, failures=1, memory_gb=4.0)
-    assert {name: r.code or r.status for name, r in records.items()} == {
-        "a-large": "done", **{f"phantom-0{n}": "done" for n in (1, 2, 3)},
-    }  # fmt: skip
+    assert {r.status for r in records.values()} == {"done"}
+    assert records["a-large"].code == "less_memory"
     assert deaths >= 2
     (step,) = json.loads((tmp_path / "out" / "a-large_dseg.json").read_bytes())["memory_steps"]
     assert step == "tiles for 0.8 GB of 1.6 GB, after a worker died"
