@@ -56,6 +56,7 @@ ALLOWED = {
     ("inference/engines/__init__.py", "import_module"): "modules of ours, by a name of EngineName",
     ("inference/engines/tensorrt.py", "import_module"): "a package, by a fixed name",
     ("__init__.py", "import_module"): "modules of ours, by the names in a table there",
+    ("cli/commands.py", "import_module"): "modules of ours, by the names in a table there",
     ("cluster/places/__init__.py", "import_module"): "modules of ours, by a name of ClusterName",
     ("cluster/plugins.py", "import_module"): "a module of ours, by a fixed name",
     ("volume/formats/__init__.py", "import_module"): "modules of ours, by the names of FORMATS",

@@ -15,25 +15,13 @@ from typing import Annotated
 import typer
 
 from unet_pipeline import __version__, logs, stopping
-from unet_pipeline.cli import (
-    bundles,
-    cohorts,
-    differences,
-    layers,
-    models,
-    plans,
-    selection,
-    servers,
-    statistics,
-    tidy,
-    train,
-    view,
-)
+from unet_pipeline.cli.commands import Commands
 from unet_pipeline.private import keep_to_ourselves
 from unet_pipeline.processes import prepare_process
 
 app = typer.Typer(
     name="unet-pipeline",
+    cls=Commands,
     help="Segment archives of medical volumes with U-Net and UNet++ on a Dask cluster.",
     epilog="Exit status: 0 all cases done; 1 some case was quarantined; 2 the request was wrong; "
     "3 the run stopped with cases left: a fault of the store or of the cluster, or --stop-after.",
@@ -41,26 +29,6 @@ app = typer.Typer(
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,
 )
-for command in (
-    cohorts.segment,
-    plans.plan,
-    cohorts.check,
-    train.train,
-    models.networks,
-    selection.depths,
-    selection.compare,
-    differences.differences,
-    view.view,
-    statistics.statistics,
-    tidy.tidy,
-    layers.layers,
-    servers.demo,
-    servers.up,
-    servers.arrived,
-    servers.certificates,
-):
-    app.command()(command)
-app.add_typer(bundles.app, name="bundle")
 
 
 @app.callback(invoke_without_command=True)

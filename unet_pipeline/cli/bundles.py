@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import typer
 
+from unet_pipeline.cli.commands import SAID
 from unet_pipeline.cli.common import print_json
 from unet_pipeline.cli.generated import from_settings
 from unet_pipeline.cli.options import Json
@@ -17,8 +18,10 @@ from unet_pipeline.config import (
 )
 
 app = typer.Typer(
-    help="Make model bundles of weights, look into them, check, convert and prune them.",
+    help=SAID["bundle"][1],
     no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
 )
 
 
