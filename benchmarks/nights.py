@@ -1,12 +1,15 @@
 """What a night costs over an archive that is done but for a few cases.
 
     python -m benchmarks.nights [--finished 1000 10000] [--store folder|s3] [--without-index]
+    python -m benchmarks.nights --endpoint http://127.0.0.1:8000 --bucket nights
 
 The archive is one real case, segmented and then copied under other names: image, label map, record,
 its line of the index, its lines of the table of statistics. The first night has 20 new cases, 5
 that changed and 3 that fail, the next none. Each night is a process of its own. With ``s3`` the
-files lie behind rclone's S3 server, whose share of the time is not taken off. Requests are counted
-where they are made. Prints a table in Markdown.
+files lie behind rclone's S3 server, whose share of the time is not taken off. With ``--endpoint``
+the finished archive is copied (by rclone) to a bucket of that server, below ``nights-<finished>/``,
+for the two nights, and removed after them; the usual AWS variables have the keys. Requests are
+counted where they are made. Prints a table in Markdown.
 """
 
 import argparse
@@ -19,12 +22,16 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter, sleep
 from typing import Any
 
 import numpy as np
+
+from unet_pipeline.local.s3_server import _rclone, serve_s3
 
 NEW, CHANGED, FAILING = 20, 5, 3
 FIRST, INDEX = "case-000000", "out/runs/finished.jsonl.gz"
@@ -37,6 +44,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--finished", type=int, nargs="+", default=[1000, 10_000])
     parser.add_argument("--store", choices=["folder", "s3"], default="folder")
+    parser.add_argument("--endpoint", default="", help="an S3 server that is there")
+    parser.add_argument("--bucket", default="nights", help="an empty one, with --endpoint")
     parser.add_argument("--without-index", action="store_true", help="one more night, before")
     parser.add_argument("--child", nargs=1)
     options = parser.parse_args()
@@ -46,22 +55,54 @@ def main() -> None:
     heads = ["finished", "night", "s to the first window", "s in all", "MB", "pages", "requests"]
     print(f"| {' | '.join([*heads, *COUNTS])} |\n|{' --- |' * (len(heads) + len(COUNTS))}")
     for finished in options.finished:
-        measure(finished, options.store, without_index=options.without_index)
+        elsewhere = None
+        if options.endpoint:
+            elsewhere = Elsewhere(options.endpoint, options.bucket, f"nights-{finished}")
+        kind = "s3" if elsewhere else options.store
+        measure(finished, kind, elsewhere, without_index=options.without_index)
 
 
-def measure(finished: int, kind: str, *, without_index: bool) -> None:
+@dataclass(frozen=True)
+class Elsewhere:
+    """A folder of a bucket of somebody's S3 server."""
+
+    endpoint: str
+    bucket: str
+    folder: str
+
+    def copy(self, root: Path, names: Sequence[str] = ()) -> None:
+        """Copy a folder of this machine, or files of it, to where it has the same URLs."""
+        words = ["--transfers=16", "--ignore-times", "--no-check-dest", "--s3-no-head"]
+        if names:
+            words.append("--files-from-raw=-")
+        self._rclone("copy", str(root), self._place, *words, said="\n".join(names))
+
+    def remove(self) -> None:
+        """Remove it."""
+        self._rclone("purge", self._place)
+
+    @property
+    def _place(self) -> str:
+        return f":s3:{self.bucket}/{self.folder}"
+
+    def _rclone(self, *words: str, said: str = "") -> None:
+        options = ["--config=", "--s3-provider=Other", "--s3-env-auth", "--s3-no-check-bucket"]
+        words = (*words, *options, f"--s3-endpoint={self.endpoint}")
+        subprocess.run([_rclone(), *words], check=True, input=said, text=True)
+
+
+def measure(finished: int, kind: str, elsewhere: Elsewhere | None, *, without_index: bool) -> None:
     """Run the nights over one archive."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
-        root, environment = Path(name, "archive"), dict(os.environ)
+        inside = f"{elsewhere.bucket}/{elsewhere.folder}" if elsewhere else "archive"
+        root, environment = Path(name, inside), dict(os.environ)
         (root / "images").mkdir(parents=True)
         place = str(root)
         if kind == "s3":
-            from unet_pipeline.local.s3_server import serve_s3
-
             keys = {"key": "benchmark", "secret": "benchmark-secret"}
             server = stack.enter_context(serve_s3(Path(name), **keys))
             environment |= server.environment()
-            place = f"s3://{root.name}"
+            place = f"s3://{inside}"
 
         def night(title: str) -> None:
             words = [sys.executable, "-m", "benchmarks.nights", "--child", place]
@@ -71,17 +112,27 @@ def measure(finished: int, kind: str, *, without_index: bool) -> None:
             if title:
                 print(f"| {' | '.join(cells)} |", flush=True)
 
+        def publish(*names: str) -> None:
+            if elsewhere:
+                elsewhere.copy(root, names)
+
         write_one_case(root)
         night("")
         sleep(3)  # what changed just now is looked at again
         night("")
         copy_it(root, finished, kind)
+        if elsewhere:
+            environment = os.environ | {"AWS_ENDPOINT_URL": elsewhere.endpoint}
+            stack.callback(elsewhere.remove)
         if without_index:
             index = (root / INDEX).read_bytes()
             (root / INDEX).unlink()
+        publish()
+        if without_index:
             night("no index")
             (root / INDEX).write_bytes(index)
-        change(root)
+            publish(INDEX)
+        publish(*change(root))
         night(f"{NEW} new, {CHANGED} changed, {FAILING} fail")
         night("nothing new")
 
@@ -186,18 +237,20 @@ def mark(path: Path, kind: str) -> str:
     return f"{of.st_size}:{of.st_ino}:{of.st_mtime_ns}:{of.st_ctime_ns}"
 
 
-def change(root: Path) -> None:
-    """Add cases, and change some."""
+def change(root: Path) -> list[str]:
+    """Add cases, and change some; return the names of their files."""
     scan = (root / "images" / f"{FIRST}.nii.gz").read_bytes()
-    for number in range(NEW):
-        (root / "images" / f"new-{number:06d}.nii.gz").write_bytes(scan)
-    for number in range(CHANGED):
-        other = bytearray(scan)
-        other[4] ^= 1  # the time in gzip's header
-        (root / "images" / f"case-{number:06d}.nii.gz").write_bytes(bytes(other))
-    for number in range(CHANGED, CHANGED + FAILING):
-        (root / "images" / f"case-{number:06d}.nii.gz").write_bytes(scan[:-9])
+    other = bytearray(scan)
+    other[4] ^= 1  # the time in gzip's header
+    files = {f"new-{number:06d}": scan for number in range(NEW)}
+    files |= {f"case-{number:06d}": bytes(other) for number in range(CHANGED)}
+    failing = range(CHANGED, CHANGED + FAILING)
+    files |= {f"case-{number:06d}": scan[:-9] for number in failing}
+    names = {f"images/{name}.nii.gz": data for name, data in files.items()}
+    for name, data in names.items():
+        (root / name).write_bytes(data)
     sleep(3)
+    return [*names]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ Parts: flow, flow-by-hand, prefect-worker, prefect-server, dask-worker, dask-sch
 is killed (SIGKILL) again and again in the middle of a run over ``--cases`` tiny cases; where the
 run ends by that, the next one is begun. When all cases are done the round is over: a line is
 appended with its kills, and what was lost, done twice and left. Started again with the same file
-it goes on until there are ``--times`` kills.
+it goes on until there are ``--times`` kills. What costs most is the start of a round, the time
+until a part is there again, and the pause before it is killed: more ``--cases`` and a higher
+``--most`` make rounds longer, a ``--pace`` below 1 makes pauses shorter, and a ``--folder`` keeps
+the cohort and its undisturbed label maps for the next start.
 """
 
 import argparse
@@ -22,8 +25,6 @@ from benchmarks.kills.scenes import PARTS, open_scene
 from benchmarks.kills.site import Site, open_site
 from benchmarks.kills.table import read_rounds, table
 
-MOST_OF_A_ROUND = 30  # kills
-
 
 def main() -> None:
     """Kill, or print the table."""
@@ -32,6 +33,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=170)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cases", type=int, default=200)
+    parser.add_argument("--most", type=int, default=30, help="kills of a round")
+    parser.add_argument("--pace", type=float, default=1.0, help="share of the pauses of each part")
+    parser.add_argument("--folder", type=Path)
     parser.add_argument("--out", type=Path, default=Path("kills.jsonl"))
     parser.add_argument("--table", type=Path)
     asked = parser.parse_args()
@@ -40,22 +44,25 @@ def main() -> None:
         return
     with (
         tempfile.TemporaryDirectory(prefix="unet-kills-") as folder,
-        open_site(Path(folder), asked.cases) as site,
+        open_site(asked.folder or Path(folder), asked.cases) as site,
     ):
         while left := {one: _left(asked, one) for one in asked.part if _left(asked, one) > 0}:
             for name, times in left.items():  # a round of each, so that all come on
-                _kill(site, name, asked, min(times, MOST_OF_A_ROUND))
+                _kill(site, name, asked, min(times, asked.most))
 
 
 def _kill(site: Site, name: str, asked: argparse.Namespace, most: int) -> None:
     """Play a round, and append its line."""
     rng = random.Random(f"{asked.seed} {name} {len(read_rounds(asked.out))}")
     scene = open_scene(site, rng, name)
+    for victim in scene.victims:
+        victim.spread *= asked.pace
     try:
         one = play(scene, rng, most)
     finally:
         scene.close()
-    line = {"part": name, "seed": asked.seed, "load": round(os.getloadavg()[1], 1)}
+    load = round(os.getloadavg()[1], 1)
+    line = {"part": name, "seed": asked.seed, "pace": asked.pace, "load": load}
     with asked.out.open("a") as file:
         file.write(json.dumps({**line, **one.as_dict()}) + "\n")
 

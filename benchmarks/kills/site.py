@@ -15,6 +15,7 @@ from unet_pipeline.config.allowed import VARIABLE
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.up import deploy
 from unet_pipeline.local import keeper as keeping
+from unet_pipeline.local import prefect_server as servers
 from unet_pipeline.local.keeper import Keeper
 from unet_pipeline.local.prefect_server import PrefectServer, prefect_server
 from unet_pipeline.local.prefect_worker import is_online, worker
@@ -96,6 +97,7 @@ def open_site(folder: Path, cases: int) -> Iterator[Site]:
     before = filter(None, [os.environ.get("PYTHONPATH")])
     os.environ["PYTHONPATH"] = os.pathsep.join([str(AS_INSTALLED), *before])
     with ExitStack() as stack:
+        servers.START_SECONDS = 600.0  # on a machine that has much else to do
         server = stack.enter_context(prefect_server(folder / "prefect", port=0))
         keeping.CALM_SECONDS = 0.0  # else it gives up what is killed every few seconds
         env = {**server.env, "TMPDIR": str(temporary)}

@@ -16,7 +16,7 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
 from unet_pipeline.errors import PipelineError, RunStopped
 from unet_pipeline.jobs.segment import close_segment, faults_of, open_segment, run_segment
-from unet_pipeline.storage import outage
+from unet_pipeline.storage import filesystems, outage
 from unet_pipeline.storage.faults import of_system
 from unet_pipeline.storage.ledger import digest_bytes
 from unet_pipeline.storage.store import Store, join
@@ -173,6 +173,29 @@ def test_an_upload_that_fails_some_times_is_tried_again_by_itself(
     records, _, stopped = run_through(run)
     assert (statuses(records), stopped, len(failed)) == (ALL_DONE, None, 8)
     assert len(inferences) == 2
+
+
+@pytest.fixture
+def hasty(monkeypatch):
+    """Ask a store once."""
+    monkeypatch.setattr(filesystems, "_TRIES", 1)
+    monkeypatch.setattr(filesystems, "_S3FS_TRIES", 1)
+
+
+def test_a_case_whose_lease_finds_no_answer_is_tried_again(hasty, cohort, bundle, proxy):
+    """A listing that fails is ``endpoint_unreachable`` and not ``storage_failed``."""
+    bucket, _ = cohort
+    run, failed = opened(bucket, bundle), []
+
+    def rule(request):
+        if "list-type" in request.path and "cases%2F" in request.path and len(failed) < 5:
+            failed.append(request.path)
+            return RESET
+        return PASS
+
+    proxy.restart(rule)
+    records, _, stopped = run_through(run)
+    assert (statuses(records), stopped, len(failed)) == (ALL_DONE, None, 5)
 
 
 def test_a_token_that_expires_in_the_middle_stops_the_run_and_the_next_goes_on(

@@ -11,7 +11,7 @@ from threading import Barrier
 import pytest
 from faulty_s3 import PASS, Answer, faulty_s3
 
-from unet_pipeline.errors import RequestError
+from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.storage import meeting, presence
 from unet_pipeline.storage.leases import Leases
 from unet_pipeline.storage.meeting import present
@@ -176,6 +176,26 @@ def test_a_store_with_conditions_is_asked_three_times_for_a_case(s3_env, monkeyp
         clock.passes(1.5 * LIFE, second)
         assert second.take("a")
         assert not first.holds("a")
+
+
+def test_a_version_is_asked_for_without_quotes_where_the_store_compares_them(s3_env, monkeypatch):
+    """RADOS gateways refuse an etag in quotes, which others want."""
+    url = join(s3_env.bucket("quotes"), "object")
+
+    def rule(request):
+        quoted = (request.headers.get("If-Match") or "").startswith('"')
+        return Answer(412, "PreconditionFailed") if quoted else PASS
+
+    with faulty_s3(s3_env.endpoint_url) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.url)
+        proxy.restart(rule)
+        store = Store()
+        store.put(url, b"first", None)
+        seen = store.find(url)
+        store.put(url, b"second", seen)
+        with pytest.raises(CaseError, match="another|changed"):
+            store.put(url, b"third", seen)
+        assert store.read(url) == b"second"
 
 
 def test_a_run_that_wants_to_be_alone_is_refused_or_waits(place, clock, caplog):

@@ -44,7 +44,9 @@ __all__ = [
 
 log = logging.getLogger(__name__)
 
-TRANSIENT = frozenset({"storage_failed", "scheduler_lost", "scratch_lost"})  # worth another try
+TRANSIENT = frozenset(  # worth another try
+    {"storage_failed", "endpoint_unreachable", "scheduler_lost", "scratch_lost"}
+)
 LOST = "worker_lost"  # tried again, but not as it was: by ``segment_alone``
 HALVINGS = 2  # of the memory budget of a case whose workers died
 FIRST_PAUSE_SECONDS = 2.0

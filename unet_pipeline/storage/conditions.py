@@ -18,7 +18,7 @@ def keeps_conditions(store: Store, folder: str) -> bool:
     """Say whether a store refuses a write whose condition does not hold.
 
     Local files do: a name is taken by a link, and replaced under a lock. S3 is tried with a small
-    object, in four requests. Of other stores none is asked for conditions.
+    object, in five requests. Of other stores none is asked for conditions.
     """
     protocol = protocol_of(folder)
     if protocol != S3:

@@ -34,11 +34,12 @@ SUSPECT = frozenset(
         "certificate_unknown",
         "ca_bundle_invalid",
         "endpoint_invalid",
+        "endpoint_unreachable",
         "output_full",
         "read_only",
     }
 )
-_OF_STORE = (SUSPECT | {"endpoint_unreachable"}) - {"file_missing"}
+_OF_STORE = SUSPECT - {"file_missing"}
 _PASSING = {"endpoint_unreachable", "storage_failed", "access_denied", "credentials_missing"}
 WAITS_SECONDS = (2.0, 4.0, 8.0, 16.0, 30.0)  # for a store to come back, or for new keys
 UPLOAD_WAITS_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0)
