@@ -27,7 +27,8 @@ import numpy as np
 import unet_pipeline as up
 from benchmarks.review import spoil
 from benchmarks.speed.cases import Files, cases_named, write_files
-from unet_pipeline.evaluation.prediction import CALIBRATION, FEATURE, calibrate
+from unet_pipeline.evaluation.calibration import calibrate
+from unet_pipeline.evaluation.prediction import CALIBRATION, FEATURE
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.records import json_text

@@ -20,10 +20,10 @@ from textwrap import shorten
 import torch
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.model import open_bundle
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.networks.registry import build_network
 from unet_pipeline.networks.trusted import build_trusted
+from unet_pipeline.opening import open_bundle
 from unet_pipeline.storage.store import Store
 
 

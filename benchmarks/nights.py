@@ -1,6 +1,7 @@
 """What a night costs over an archive that is done but for a few cases.
 
     python -m benchmarks.nights [--finished 1000 10000] [--store folder|s3] [--without-index]
+                                [--workers 1]
     python -m benchmarks.nights --endpoint http://127.0.0.1:8000 --bucket nights
 
 The archive is one real case, segmented and then copied under other names: image, label map, record,
@@ -9,7 +10,8 @@ that changed and 3 that fail, the next none. Each night is a process of its own.
 files lie behind rclone's S3 server, whose share of the time is not taken off. With ``--endpoint``
 the finished archive is copied (by rclone) to a bucket of that server, below ``nights-<finished>/``,
 for the two nights, and removed after them; the usual AWS variables have the keys. Requests are
-counted where they are made. Prints a table in Markdown.
+counted where they are made. With ``--workers`` Dask's do the cases, and memory is the driver's
+alone. Prints a table in Markdown.
 """
 
 import argparse
@@ -47,10 +49,11 @@ def main() -> None:
     parser.add_argument("--endpoint", default="", help="an S3 server that is there")
     parser.add_argument("--bucket", default="nights", help="an empty one, with --endpoint")
     parser.add_argument("--without-index", action="store_true", help="one more night, before")
+    parser.add_argument("--workers", type=int, default=0, help="of Dask; 0 for none")
     parser.add_argument("--child", nargs=1)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(one_night(*options.child)))
+        print(json.dumps(one_night(*options.child, options.workers)))
         return
     heads = ["finished", "night", "s to the first window", "s in all", "MB", "pages", "requests"]
     print(f"| {' | '.join([*heads, *COUNTS])} |\n|{' --- |' * (len(heads) + len(COUNTS))}")
@@ -59,7 +62,7 @@ def main() -> None:
         if options.endpoint:
             elsewhere = Elsewhere(options.endpoint, options.bucket, f"nights-{finished}")
         kind = "s3" if elsewhere else options.store
-        measure(finished, kind, elsewhere, without_index=options.without_index)
+        measure(finished, kind, elsewhere, options.workers, without_index=options.without_index)
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,9 @@ class Elsewhere:
         subprocess.run([_rclone(), *words], check=True, input=said, text=True)
 
 
-def measure(finished: int, kind: str, elsewhere: Elsewhere | None, *, without_index: bool) -> None:
+def measure(
+    finished: int, kind: str, elsewhere: Elsewhere | None, workers: int, *, without_index: bool
+) -> None:
     """Run the nights over one archive."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         inside = f"{elsewhere.bucket}/{elsewhere.folder}" if elsewhere else "archive"
@@ -106,6 +111,7 @@ def measure(finished: int, kind: str, elsewhere: Elsewhere | None, *, without_in
 
         def night(title: str) -> None:
             words = [sys.executable, "-m", "benchmarks.nights", "--child", place]
+            words += ["--workers", str(workers)]
             done = subprocess.run(words, check=True, stdout=subprocess.PIPE, env=environment)
             found = json.loads(done.stdout.splitlines()[-1])
             cells = [f"{finished:,}", title, *(f"{found[key]:,.0f}" for key in KEYS)]
@@ -137,11 +143,11 @@ def measure(finished: int, kind: str, elsewhere: Elsewhere | None, *, without_in
         night("nothing new")
 
 
-def one_night(place: str) -> dict[str, Any]:
+def one_night(place: str, workers: int) -> dict[str, Any]:
     """Run a night, and return what it cost."""
     begin = perf_counter()
     from unet_pipeline import case_runs
-    from unet_pipeline.cluster.executor import SerialExecutor
+    from unet_pipeline.cluster.starting import starting
     from unet_pipeline.config import ClusterSettings, SegmentSettings
     from unet_pipeline.jobs.segment import close_models, faults_of, open_segment, run_segment
 
@@ -155,19 +161,19 @@ def one_night(place: str) -> dict[str, Any]:
 
     case_runs._outcomes = timed
     asked = counted_requests()
-    run = open_segment(
-        SegmentSettings(
-            images=f"{place}/images",
-            model="phantom",
-            output=f"{place}/out",
-            cluster=ClusterSettings(kind="serial", threads=1),
+    kind: Any = "local" if workers else "serial"
+    cluster = ClusterSettings(kind=kind, threads=1, workers=workers or 1)
+    with starting(cluster.spec()) as opened_cluster:
+        run = open_segment(
+            SegmentSettings(
+                images=f"{place}/images", model="phantom", output=f"{place}/out", cluster=cluster
+            )
         )
-    )
-    opened = perf_counter() - begin
-    print(run.expected, f"{opened:.1f} s", file=sys.stderr)
-    records = [*faults_of(run), *run_segment(run, SerialExecutor())]
-    ran = perf_counter() - begin
-    (summary,) = close_models(run, records, seconds=1.0, workers=1)
+        opened = perf_counter() - begin
+        print(run.expected, f"{opened:.1f} s", file=sys.stderr)
+        records = [*faults_of(run), *run_segment(run, opened_cluster())]
+        ran = perf_counter() - begin
+        (summary,) = close_models(run, records, seconds=1.0, workers=1)
     print(f"ran {ran:.1f} s", file=sys.stderr)
     return {
         "first": first or opened,

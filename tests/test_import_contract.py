@@ -26,6 +26,7 @@ def said(tmp_path_factory):
     plant(package / "texts.py", *(f"import {name}" for name in HOMES["forbidden_modules"]))
     plant(package / "texts.py", "import unet_pipeline.cli", "import unet_pipeline_flows.server")
     plant(package / "tiling" / "box.py", "import torch")
+    plant(package / "jobs" / "check.py", "import monai")
     plant(root / "flows" / "unet_pipeline_flows" / "server.py", "import unet_pipeline.cli.train")
     (package / "newcomer.py").write_text('"""A module that nobody gave a layer."""\n')
     (package / "jobs" / "newcomer.py").write_text('"""A job that nobody gave a layer."""\n')
@@ -51,6 +52,7 @@ def test_a_library_outside_its_home_is_seen(said, library):
     [
         "unet_pipeline.texts is not allowed to import unet_pipeline.cli",
         "unet_pipeline.tiling.box -> torch ",
+        "unet_pipeline.jobs.check -> monai ",
         "unet_pipeline.texts -> unet_pipeline_flows.server ",
         "unet_pipeline_flows.server -> unet_pipeline.cli.train ",
         "unet_pipeline.newcomer",

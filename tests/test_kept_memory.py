@@ -7,8 +7,8 @@ import sys
 import pytest
 from distributed.system import MEMORY_LIMIT
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.processes import ENVIRONMENT
 
 MEGABYTES = 200

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.model import open_bundle
 from unet_pipeline.networks.bundle import INFERENCE
 from unet_pipeline.networks.bundle_tools import parameters_of
 from unet_pipeline.networks.bundle_writer import BUNDLE_FILES, write_bundle
@@ -30,6 +29,7 @@ from unet_pipeline.networks.registry import (
     network_contract,
 )
 from unet_pipeline.networks.weights import fitted, parse_weights, read_weights
+from unet_pipeline.opening import open_bundle
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import Store, basename, join
 from unet_pipeline.tiling.box import index3

@@ -30,7 +30,7 @@ from unet_pipeline.storage.links import command_for
 from unet_pipeline.texts import shown
 
 if TYPE_CHECKING:  # training imports torch, which takes seconds
-    from unet_pipeline.networks.adaptive import AdaptiveRule
+    from unet_pipeline.networks.depth import AdaptiveRule
     from unet_pipeline.training.fit import OnHistory, OnStep
     from unet_pipeline.training.history import History
     from unet_pipeline.training.report import TrainReport

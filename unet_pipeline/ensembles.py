@@ -11,8 +11,9 @@ from typing import Any
 
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.model import Model, images_of, open_model
+from unet_pipeline.model import Model, images_of
 from unet_pipeline.networks.ensemble import ensemble_bundle
+from unet_pipeline.opening import open_model
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.decision import described
 from unet_pipeline.tiling.plan import SCORE_BYTES

@@ -12,7 +12,7 @@ from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.evaluation.confidence import TileConfidence, confidence_of, joined, sums_of
 from unet_pipeline.evaluation.label_statistics import label_statistics
 from unet_pipeline.evaluation.metrics import dice_per_label
-from unet_pipeline.inference.predictor import WindowStats
+from unet_pipeline.inference.spec import WindowStats
 from unet_pipeline.postprocessing import labels_after, postprocess
 from unet_pipeline.report.overlay import overlay_png
 from unet_pipeline.report.palette import colour_of

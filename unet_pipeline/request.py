@@ -14,7 +14,7 @@ from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.workload import workload_of
 from unet_pipeline.model import Model
 from unet_pipeline.networks.bundle import Bundle
-from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.opened import bundle_of
 from unet_pipeline.records import Case, Rate
 from unet_pipeline.scratch import scratch_name
 from unet_pipeline.storage.cases import Cohort
@@ -55,11 +55,9 @@ def cohort_of(
 def list_cohort(settings: SegmentSettings | CheckSettings) -> Cohort:
     """List a cohort as ``segment`` or ``check`` would take it; nothing else is done."""
     store = open_store(settings.storage)
-    trust = False
     if isinstance(settings, SegmentSettings):
-        settings, trust = with_models(settings, store), settings.trust
-    bundle = load_bundle(settings.model, store, trust=trust) if settings.model else None
-    return cohort_of(settings, store, bundle)
+        settings = with_models(settings, store)
+    return cohort_of(settings, store, bundle_of(settings, store))
 
 
 def new_run_id() -> str:

@@ -8,7 +8,7 @@ import unet_pipeline
 from unet_pipeline.config import (
     SegmentSettings,
 )
-from unet_pipeline.inference.choice import EngineChoice
+from unet_pipeline.inference.engine_choice import EngineChoice
 from unet_pipeline.model import Model
 from unet_pipeline.storage.ledger import digest_json
 from unet_pipeline.storage.sidecar import FORMAT, MemberFacts, RunFacts

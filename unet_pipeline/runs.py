@@ -9,12 +9,12 @@ from unet_pipeline.config import (
     SegmentSettings,
 )
 from unet_pipeline.config.model_sets import with_models
-from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import CaseError
-from unet_pipeline.inference.choice import EngineChoice
+from unet_pipeline.inference.engine_choice import EngineChoice
 from unet_pipeline.layouts import SIMPLE, Layout, open_layout, write_dataset
-from unet_pipeline.model import Model, names_clash, names_of, open_network, region_of
+from unet_pipeline.model import Model, names_clash, names_of, region_of
 from unet_pipeline.nights import marks_of_inputs, night_of
+from unet_pipeline.opened import open_models
 from unet_pipeline.records import Case, CaseRecord
 from unet_pipeline.request import cohort_of, new_run_id, rate_of
 from unet_pipeline.run_end import RunEnd
@@ -183,11 +183,9 @@ def open_segment(settings: SegmentSettings) -> Run:
     store = open_store(settings.storage)
     settings = with_models(settings, store)
     asked = [settings.of_first, *map(settings.with_model, settings.also)]
-    models = [open_first(one, store) for one in asked]
+    models = open_models(asked, store)
     networks = sum(model.networks for model in models)
     models = [model.keeping(networks) for model in models]
-    for model in models:
-        open_network(model)  # so that not every worker finds out that weights do not fit
     region = region_of(settings.within, models[0].bundle)
     cohort = cohort_of(settings, store, models[0].bundle)
     opened = []

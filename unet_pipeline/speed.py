@@ -7,8 +7,7 @@ from time import perf_counter
 import numpy as np
 
 from unet_pipeline.choices import EngineWish
-from unet_pipeline.inference.choice import choose
-from unet_pipeline.inference.loaded import predictor_for
+from unet_pipeline.inference.doors import choose, predictor_for
 from unet_pipeline.model import Model
 from unet_pipeline.phantoms import make_phantom
 from unet_pipeline.storage.store import Store

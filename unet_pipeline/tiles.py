@@ -9,14 +9,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from unet_pipeline.choices import Confidence
 from unet_pipeline.evaluation.confidence import MarginCounter, TileConfidence
-from unet_pipeline.inference.importance import importance_map
-from unet_pipeline.inference.loaded import within_memory
-from unet_pipeline.inference.predictor import ModelSpec, Predictor, Scored, WindowStats
+from unet_pipeline.inference.doors import importance_map, within_memory
+from unet_pipeline.inference.spec import ModelSpec, WindowStats
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
@@ -30,6 +30,9 @@ from unet_pipeline.volume.kept import KeptArray, for_others, keep
 from unet_pipeline.volume.native import native_labels
 from unet_pipeline.volume.steps import Prepared
 from unet_pipeline.volume.views import Voxels
+
+if TYPE_CHECKING:
+    from unet_pipeline.inference.predictor import Predictor, Scored
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ def score_tile(
     """
     begin = perf_counter()
 
-    def score(predictor: Predictor) -> tuple[Scored, float]:
+    def score(predictor: "Predictor") -> tuple["Scored", float]:
         load = perf_counter() - begin
         return predictor.score(values.values_CXYZ, read_box, windows), load
 
@@ -151,7 +154,7 @@ def label_tile(
     """Run the windows of a tile that is alone, and decide its labels as they stream by."""
     begin = perf_counter()
 
-    def label(predictor: Predictor) -> LabelledTile:
+    def label(predictor: "Predictor") -> LabelledTile:
         load = perf_counter() - begin
         labels, stats = streamed_labels(
             predictor, values.values_CXYZ, read_box, tile, prepared, confidence, room
@@ -162,7 +165,7 @@ def label_tile(
 
 
 def streamed_labels(
-    predictor: Predictor,
+    predictor: "Predictor",
     values_CXYZ: Voxels,
     read_box: Box,
     tile: Tile,

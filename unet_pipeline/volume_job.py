@@ -6,7 +6,7 @@ from typing import Any
 
 from unet_pipeline.choices import Confidence, OutputFormat
 from unet_pipeline.gate.examine import Examined, Policy
-from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.records import Part
 from unet_pipeline.storage.claims import Claim

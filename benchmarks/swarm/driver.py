@@ -22,8 +22,8 @@ def main() -> None:
     """Run, and print a line of JSON."""
     address, images, output, template, *profile = sys.argv[1:]
     from tests.bundles import random_bundle
-    from unet_pipeline.cluster.backends import open_executor
     from unet_pipeline.cluster.spec import ClusterSpec
+    from unet_pipeline.cluster.starting import open_executor
     from unet_pipeline.jobs.segment import open_segment, run_segment
 
     moved = counted_traffic()

@@ -9,7 +9,7 @@ from typing import Annotated
 from prefect import flow, get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import CheckSettings
 from unet_pipeline.config.form import AsForm
 from unet_pipeline.errors import RunStopped

@@ -6,8 +6,8 @@ from typing import Any
 from prefect import get_run_logger
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.evaluation.records import Evaluation
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.report.evaluation_table import evaluation_markdown, evaluation_rows, headline

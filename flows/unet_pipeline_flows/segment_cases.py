@@ -19,8 +19,8 @@ from prefect.states import Completed
 from prefect.tasks import exponential_backoff
 
 from unet_pipeline import stopping
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, cases_at_once
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.cost import expected_seconds
 from unet_pipeline.errors import RunStopped

@@ -8,9 +8,9 @@ from time import sleep
 
 import pytest
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.calls import packed, run_packed
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 
 
 @pytest.fixture(scope="module")

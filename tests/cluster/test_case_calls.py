@@ -5,8 +5,8 @@ import time
 import pytest
 
 from unet_pipeline.clock import check_time
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.errors import CaseError
 
 

@@ -13,9 +13,9 @@ from distributed import Client, LocalCluster
 from distributed.system import MEMORY_LIMIT
 
 from unet_pipeline.cluster import backends
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.places.cuda import cluster_options, count_gpus, results_on_host
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.errors import RequestError
 from unet_pipeline.processes import ENVIRONMENT
 

@@ -8,10 +8,10 @@ from urllib.request import urlopen
 import pytest
 from distributed.utils import get_ip
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.certificates import make_certificates
 from unet_pipeline.cluster.dashboard import ASKED
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.cluster.tls import CA
 
 PAGES = ("/status", "/info/main/workers.html", "/json/identity.json", "/metrics", "/sysmon")

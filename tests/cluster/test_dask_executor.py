@@ -9,8 +9,8 @@ import pytest
 from distributed.comm.core import CommClosedError
 
 from unet_pipeline.cluster import backends, dask_executor
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.errors import CaseError, RequestError
 
 

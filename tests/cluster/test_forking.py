@@ -12,12 +12,11 @@ import psutil
 import pytest
 
 from unet_pipeline.cluster import forking
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 
 LOCAL = ClusterSpec("local", 2)
-SPAWN = {"distributed.worker.multiprocessing-method": "spawn"}
-copies = pytest.mark.skipif(forking.use_copies() == SPAWN, reason="no Linux, or a GPU")
+copies = pytest.mark.skipif(forking.use_copies() == "spawn", reason="no Linux, or a GPU")
 NAMES = ("NEW_SINCE", "CHANGED_SINCE", "GONE_SINCE")
 
 
@@ -89,10 +88,10 @@ def test_a_long_name_of_the_temporary_folder_is_no_hindrance(monkeypatch, tmp_pa
     long = tmp_path / ("x" * 90)
     long.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(long))
-    assert forking.use_copies() == SPAWN
+    assert forking.use_copies() == "spawn"
 
 
 def test_where_there_is_a_gpu_workers_are_no_copies(monkeypatch, tmp_path):
     """A process that has counted its devices can give its copies none."""
     monkeypatch.setattr(forking, "_GPUS", (str(tmp_path),))
-    assert forking.use_copies() == SPAWN
+    assert forking.use_copies() == "spawn"

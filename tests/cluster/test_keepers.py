@@ -7,8 +7,8 @@ import pytest
 from bundles import CT, random_bundle
 
 from benchmarks.endings import scheduler_of_others
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.elsewhere import own_address, read_from
 from unet_pipeline.errors import CaseError

@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from unet_pipeline.cluster.backends import starting
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import starting
 
 
 def copies() -> list[int]:

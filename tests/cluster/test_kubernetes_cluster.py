@@ -7,9 +7,9 @@ import pytest
 import yaml
 from distributed import Security
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.places.kubernetes import KubernetesSite, cluster_manifest
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import ClusterSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from benchmarks.endings import scheduler_of_others
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.errors import RunStopped
 
 PATIENCE_SECONDS, MOST_SECONDS = 2.0, 20.0

@@ -6,7 +6,6 @@ from cohorts import write_tiny
 from distributed.sizeof import sizeof
 
 from unet_pipeline import case_runs
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.room import (
     BASE_BYTES,
     MOVING_BYTES,
@@ -15,6 +14,7 @@ from unet_pipeline.cluster.room import (
     smallest_call,
 )
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import open_segment, segment_case

@@ -10,9 +10,9 @@ import pytest
 from cohorts import small_cohort
 from slurm_server import Slurm, running_slurm, until, why_not
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cluster.places.slurm import SlurmSite, job_options
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError

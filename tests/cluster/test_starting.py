@@ -11,8 +11,8 @@ from io import StringIO
 import pytest
 
 from unet_pipeline import stopping
-from unet_pipeline.cluster.backends import starting
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import starting
 from unet_pipeline.errors import RequestError
 from unet_pipeline.processes import lasting_imports
 

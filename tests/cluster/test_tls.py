@@ -7,9 +7,9 @@ import sys
 import pytest
 from cohorts import small_cohort
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.certificates import make_certificates
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.cluster.tls import CA, CERTIFICATE, KEY, security_of
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
@@ -107,12 +107,12 @@ def test_a_certificate_of_another_authority_is_refused(scheduler, certificates, 
 
 STRANGER = """
 import sys
-from unet_pipeline.cluster import backends
+from unet_pipeline.cluster import backends, starting
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.errors import RequestError
 backends.CONNECT_SECONDS = 3.0
 try:
-    with backends.open_executor(ClusterSpec(sys.argv[1], tls=sys.argv[2])):
+    with starting.open_executor(ClusterSpec(sys.argv[1], tls=sys.argv[2])):
         pass
 except RequestError as error:
     sys.exit(f"{error.code}: {error.remedy}")

@@ -8,14 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sidecars import odd_texts
 
+from unet_pipeline.evaluation.calibration import calibrate, fit_curve
 from unet_pipeline.evaluation.prediction import (
     FEATURE,
     LEAST_CASES,
     LEVEL,
     DiceCalibration,
     LabelCurve,
-    calibrate,
-    fit_curve,
 )
 
 WEIGHTS = "sha256:" + 64 * "0"

@@ -19,7 +19,7 @@ from images import build_state
 from memory import Memory
 from watching import Seen, done, label_maps, watch
 
-from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.phantoms import make_phantom

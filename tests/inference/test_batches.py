@@ -15,7 +15,8 @@ from bundles import random_bundle
 from unet_pipeline.config import ClusterSettings
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.batches import BatchQueue, BatchSlot, Call
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3

@@ -13,10 +13,11 @@ from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference import loaded
 from unet_pipeline.inference.constant import ScoreCache, constant_value
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.jobs.segment import open_segment, segment_case
-from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
+from unet_pipeline.networks.depth import AdaptiveRule
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box

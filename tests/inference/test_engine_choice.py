@@ -11,10 +11,10 @@ from bundles import random_bundle
 
 from unet_pipeline.caches import cache_folder
 from unet_pipeline.errors import RequestError
-from unet_pipeline.inference.choice import EngineChoice, choose, fastest
-from unet_pipeline.inference.engines.parity import Agreement
+from unet_pipeline.inference.choice import choose, fastest
+from unet_pipeline.inference.engine_choice import Agreement, EngineChoice
 from unet_pipeline.inference.measurements import Measurements, load_measurements, save_measurements
-from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 

@@ -15,7 +15,8 @@ from bundles import CT, random_bundle
 from unet_pipeline.inference import graph_cache
 from unet_pipeline.inference.engines import openvino as engine_module
 from unet_pipeline.inference.graph_cache import Graph, load_graph, save_graph
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.networks.bundle_writer import write_bundle
 from unet_pipeline.networks.family import network_def
 from unet_pipeline.networks.loading import load_bundle, load_network

@@ -9,7 +9,8 @@ from monai.data.utils import compute_importance_map
 from unet_pipeline.errors import CaseError, RequestError
 from unet_pipeline.inference.importance import importance_map
 from unet_pipeline.inference.loaded import predictor_for
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box

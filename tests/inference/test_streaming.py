@@ -10,7 +10,8 @@ from bundles import random_bundle
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.inference.accumulator import ScoreAccumulator
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.inference.streaming import StreamingMerge
 from unet_pipeline.inference.transfer import DeviceTransfer
 from unet_pipeline.networks.loading import load_bundle

@@ -327,8 +327,8 @@ def test_too_few_sound_cases_leave_no_bundle(untrained, tmp_path):
 
 @pytest.mark.slow
 def test_without_adaptive_depth_on_dask_the_numbers_are_the_same(untrained, tmp_path):
-    from unet_pipeline.cluster.backends import open_executor
     from unet_pipeline.cluster.spec import ClusterSpec
+    from unet_pipeline.cluster.starting import open_executor
 
     found = []
     for kind in ("serial", "local"):

@@ -11,10 +11,10 @@ from unet_pipeline.layer_analysis.catalog import choose_layers, list_layers
 from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.layer_analysis.request import open_inspected
 from unet_pipeline.layer_analysis.wiring import direct_links, wired
-from unet_pipeline.model import open_model
 from unet_pipeline.networks.costs import multiply_adds
 from unet_pipeline.networks.family import network_def, unetpp_def
 from unet_pipeline.networks.registry import build_network
+from unet_pipeline.opening import open_model
 from unet_pipeline.storage.store import Store
 
 SIZES = {"spatial_dims": 3, "in_channels": 1, "out_channels": 3}

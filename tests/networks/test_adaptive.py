@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.adaptive import AdaptiveDepth, AdaptiveRule, doubt, mean_depth
+from unet_pipeline.networks.adaptive import AdaptiveDepth, doubt, mean_depth
+from unet_pipeline.networks.depth import AdaptiveRule
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import at_depth
 

@@ -21,8 +21,8 @@ from nnunetv2.postprocessing.remove_connected_components import (
 from scipy import ndimage
 
 from unet_pipeline.config import SegmentSettings
-from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.opening import open_model
 from unet_pipeline.postprocessing import postprocess
 from unet_pipeline.storage.store import Store
 

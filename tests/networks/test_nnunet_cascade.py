@@ -15,17 +15,17 @@ with warnings.catch_warnings():
     from nnunet_models import CASCADE, LOWRES, read_model, teach, write_cascade, write_model
     from nnunet_oracle import add_in_float32, dice, predictor, segmented, theirs
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import Executor, SerialExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.plan import close_plan, open_plan, run_plan
 from unet_pipeline.jobs.segment import close_models, open_segment, run_segment
 from unet_pipeline.layer_analysis.request import open_inspected
-from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.opening import open_model
 from unet_pipeline.storage.store import Store
 from unet_pipeline.volume.decoding import keep_labels
 from unet_pipeline.volume.first_stage import with_labels

@@ -18,9 +18,9 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import open_segment, run_segment
-from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.trusted import BundleCode
+from unet_pipeline.opening import open_model
 from unet_pipeline.phantoms import write_cohort
 from unet_pipeline.storage.store import Store
 

@@ -165,8 +165,8 @@ def test_a_killed_worker_loses_nothing(long_cohort):
     """kill -9 of a Dask worker in the middle: its tiles are done again, the bytes are the same."""
     from threading import Timer
 
-    from unet_pipeline.cluster.backends import open_executor
     from unet_pipeline.cluster.spec import ClusterSpec
+    from unet_pipeline.cluster.starting import open_executor
     from unet_pipeline.jobs.segment import segment_case
 
     bucket, small = long_cohort

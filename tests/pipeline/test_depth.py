@@ -12,9 +12,9 @@ from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import open_segment, run_segment
-from unet_pipeline.networks.adaptive import AdaptiveRule
 from unet_pipeline.networks.bundle import PACKAGED
 from unet_pipeline.networks.bundle_tools import prune_bundle
+from unet_pipeline.networks.depth import AdaptiveRule
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.storage.store import Store
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from bundles import CT, random_bundle, transform
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.evaluation.confidence import CONFIDENCE
 from unet_pipeline.jobs.segment import open_segment, segment_case

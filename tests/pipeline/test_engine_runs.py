@@ -11,8 +11,8 @@ from bundles import random_bundle
 from command_line import cli
 
 from unet_pipeline.caches import cache_of
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.records import CaseRecord

@@ -7,8 +7,8 @@ import nibabel as nib
 import pytest
 from bundles import CT, random_bundle, transform
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import (
     Budget,
     ClusterSettings,

@@ -9,7 +9,7 @@ import pytest
 from cohorts import write_tiny
 from distributed.diagnostics.plugin import SchedulerPlugin
 
-from unet_pipeline.cluster import backends
+from unet_pipeline.cluster import backends, starting
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cluster.places import local
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings
@@ -86,7 +86,7 @@ def segmented(folder, monkeypatch, failures: int, memory_gb: float):
         cluster=ClusterSettings(kind="local", workers=1, threads=1),
         budget=Budget(memory_gb=memory_gb),
     )  # fmt: skip
-    with backends.open_executor(settings.cluster.spec()) as executor:
+    with starting.open_executor(settings.cluster.spec()) as executor:
         deaths = Deaths()
         executor.client.cluster.scheduler.add_plugin(deaths)
         records = {r.case: r for r in run_segment(open_segment(settings), executor)}

@@ -17,8 +17,8 @@ from ome_zarr.reader import Reader
 from test_ome_zarr_runs import made_in_both, run_on, use_s3
 
 import unet_pipeline as up
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.dask_executor import DaskExecutor
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import ClusterSettings, PlanSettings, SegmentSettings
 from unet_pipeline.jobs.plan import open_plan, run_plan
 from unet_pipeline.records import CaseRecord

@@ -12,10 +12,10 @@ import psutil
 import pytest
 from cohorts import write_tiny
 
-from unet_pipeline.cluster.backends import open_executor
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.cluster.monitor import _state
 from unet_pipeline.cluster.spec import ClusterSpec
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import Budget, ClusterSettings, SegmentSettings, WindowSettings
 from unet_pipeline.jobs.segment import open_segment, run_segment, segment_case
 from unet_pipeline.storage.store import Store

@@ -19,11 +19,11 @@ from odd_values import places, planted
 
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.model import open_model
-from unet_pipeline.networks.adaptive import ADAPTIVE
 from unet_pipeline.networks.bundle import WEIGHTS as WEIGHTS_FILES
+from unet_pipeline.networks.depth import ADAPTIVE
 from unet_pipeline.networks.loading import load_bundle
 from unet_pipeline.networks.weights import check_fit, parse_weights
+from unet_pipeline.opening import open_model
 from unet_pipeline.storage.store import Store
 
 STORE = Store()

@@ -27,8 +27,8 @@ from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.config.sites import read_site
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import open_segment, run_segment
-from unet_pipeline.model import open_model
 from unet_pipeline.networks.loading import load_bundle, load_network
+from unet_pipeline.opening import open_model
 from unet_pipeline.storage.store import Store
 
 STORE = Store()
@@ -58,7 +58,7 @@ ALLOWED = {
     ("__init__.py", "import_module"): "modules of ours, by the names in a table there",
     ("cli/commands.py", "import_module"): "modules of ours, by the names in a table there",
     ("cluster/places/__init__.py", "import_module"): "modules of ours, by a name of ClusterName",
-    ("cluster/plugins.py", "import_module"): "a module of ours, by a fixed name",
+    ("cluster/plugins.py", "import_module"): "modules of ours, by fixed names",
     ("volume/formats/__init__.py", "import_module"): "modules of ours, by the names of FORMATS",
     ("postprocessing/__init__.py", "import_module"): "modules of ours, by a PostprocessName",
     ("local/processes.py", "subprocess.Popen"): "our own servers, without a shell",

@@ -7,7 +7,8 @@ from bundles import random_bundle
 
 from unet_pipeline.cluster.executor import SerialExecutor
 from unet_pipeline.config import SegmentSettings
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.networks.bundle_writer import standard_preprocessing
 from unet_pipeline.networks.loading import load_bundle, load_network

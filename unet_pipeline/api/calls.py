@@ -15,7 +15,7 @@ from torch import nn
 from unet_pipeline import console
 from unet_pipeline.api.results import Checked, HasCase, Measured, Planned, Segmented
 from unet_pipeline.api.settings import settings_of
-from unet_pipeline.cluster.backends import open_executor
+from unet_pipeline.cluster.starting import open_executor
 from unet_pipeline.config import (
     CheckSettings,
     PlanSettings,

@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.errors import CaseError
-from unet_pipeline.inference.importance import Blend, importance_map
+from unet_pipeline.inference.importance import importance_map
+from unet_pipeline.inference.spec import Blend
 from unet_pipeline.tiling.box import Box, index3
 from unet_pipeline.tiling.merge import (
     Scores,

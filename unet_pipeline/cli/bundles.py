@@ -33,8 +33,8 @@ def inspect(settings: InspectSettings, as_json: Json = False) -> None:
     Exit status 2, with the reason, for a bundle that `segment` would refuse.
     """
     from unet_pipeline.console import out, pairs_table
-    from unet_pipeline.model import open_bundle
     from unet_pipeline.networks.bundle_tools import describe
+    from unet_pipeline.opening import open_bundle
     from unet_pipeline.request import open_store
 
     store = open_store(settings.storage)
@@ -53,8 +53,8 @@ def verify(settings: InspectSettings, as_json: Json = False) -> None:
     Exit status 2 if it does not hold what it says, or if `segment` would refuse it.
     """
     from unet_pipeline.console import out, pairs_table
-    from unet_pipeline.model import open_bundle
     from unet_pipeline.networks.bundle_tools import verify_bundle
+    from unet_pipeline.opening import open_bundle
     from unet_pipeline.request import open_store
 
     store = open_store(settings.storage)
@@ -136,14 +136,14 @@ def calibrate(settings: CalibrateSettings, as_json: Json = False) -> None:
     curve it was chosen from, into the bundle.
     """
     from unet_pipeline import console
-    from unet_pipeline.model import policy_of
     from unet_pipeline.networks.loading import load_bundle
+    from unet_pipeline.opening import policy_for
     from unet_pipeline.request import open_store
     from unet_pipeline.training.calibrate import calibrate_bundle
 
     store, images, masks = open_store(settings.storage), settings.images, settings.masks
     loaded = load_bundle(settings.bundle, store)
-    policy = policy_of(settings.gate, settings.limits, loaded)
+    policy = policy_for(settings.gate, settings.limits, loaded)
     with console.waiting("Scoring the cohort at every depth"):
         rule = calibrate_bundle(
             loaded, store, images, masks, settings.loss, policy, settings.mask_pattern

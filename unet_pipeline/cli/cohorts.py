@@ -64,7 +64,7 @@ def check(settings: CheckSettings, list_files: ListFiles = False, as_json: Json 
 def _segment(settings: SegmentSettings, as_json: bool, watch: "Watch") -> int:
     """Run a cohort on the settings' cluster; return the exit status."""
     from unet_pipeline import console
-    from unet_pipeline.cluster.backends import starting
+    from unet_pipeline.cluster.starting import starting
 
     with starting(settings.cluster.spec(settings.windows.batch)) as opened:
         with lasting_imports():  # while the workers start and do the same
@@ -132,7 +132,7 @@ def _check(settings: CheckSettings, as_json: bool) -> int:
     from unet_pipeline import console
 
     with lasting_imports():
-        from unet_pipeline.cluster.backends import open_executor
+        from unet_pipeline.cluster.starting import open_executor
         from unet_pipeline.jobs.check import close_check, open_check, run_check
 
     with console.waiting("Listing the cohort"):

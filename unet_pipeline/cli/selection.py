@@ -62,7 +62,7 @@ def _run(
     """Check the request, run it with a bar, and print the result; return the exit status."""
     from unet_pipeline import console
     from unet_pipeline.cli.selection_tables import print_evaluation
-    from unet_pipeline.cluster.backends import open_executor
+    from unet_pipeline.cluster.starting import open_executor
 
     with console.waiting("Checking the request"):
         request = open_run(settings)

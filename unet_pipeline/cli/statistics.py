@@ -40,7 +40,7 @@ def _run(settings: StatisticsSettings, as_json: bool) -> int:
     from unet_pipeline import console
 
     with lasting_imports():
-        from unet_pipeline.cluster.backends import open_executor
+        from unet_pipeline.cluster.starting import open_executor
         from unet_pipeline.jobs.statistics import close_statistics, open_statistics, run_statistics
 
     with console.waiting("Listing the label maps"):

@@ -10,7 +10,7 @@ from distributed import Client, Security
 from unet_pipeline import logs, stopping
 from unet_pipeline.cluster.dashboard import dashboard_config, is_shown
 from unet_pipeline.cluster.dask_executor import DaskExecutor
-from unet_pipeline.cluster.executor import Executor, SerialExecutor
+from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.cluster.forking import Forget, use_copies
 from unet_pipeline.cluster.keepers import Keeper
 from unet_pipeline.cluster.monitor import ClusterMonitor, patience_of
@@ -21,8 +21,7 @@ from unet_pipeline.cluster.room import memory_config, smallest_call
 from unet_pipeline.cluster.spec import ClusterSpec
 from unet_pipeline.cluster.tls import security_of
 from unet_pipeline.errors import RequestError
-from unet_pipeline.private import keep_to_ourselves
-from unet_pipeline.processes import ENVIRONMENT, guard_logs, prepare_process
+from unet_pipeline.processes import ENVIRONMENT
 from unet_pipeline.scratch import remove_abandoned, scratch_folder
 
 log = logging.getLogger(__name__)
@@ -37,41 +36,10 @@ _CONFIG = {
 
 
 @contextmanager
-def open_executor(spec: ClusterSpec) -> Iterator[Executor]:
-    """Open the executor of a cluster, and close what was opened when the block ends.
-
-    Raises
-    ------
-    RequestError
-        As ``starting``.
-    """
-    with starting(spec) as opened:
-        yield opened()
-
-
-@contextmanager
 def starting(spec: ClusterSpec) -> Iterator[Callable[[], Executor]]:
-    """Begin to open an executor; a call of what is yielded waits for its workers and returns it.
-
-    Workers of this machine start and import in the meantime, so that a request can be checked while
-    they do. Jobs, pods and schedulers of others are asked for only by the call. All is closed when
-    the block ends.
-
-    Raises
-    ------
-    RequestError
-        ``cluster_unreachable``, ``cluster_empty``, ``cuda_missing``, ``gpu_missing``,
-        ``slurm_missing``, ``kubernetes_missing``; those of ``security_of``.
-    """
-    guard_logs()
+    """Begin to open a cluster, as ``starting.starting`` says."""
     if logs.in_json():
         logs.use_json()  # lines of Dask, too
-    keep_to_ourselves()
-    remove_abandoned()
-    if spec.kind == "serial":
-        prepare_process()
-        yield SerialExecutor
-        return
     with ExitStack() as stack:
         stack.callback(remove_abandoned)  # of workers that were killed, once all have ended
         if place_of(spec.kind).starts_empty:
@@ -101,7 +69,8 @@ def _open_client(spec: ClusterSpec, stack: ExitStack) -> Client:
     if ours:  # what workers of this machine spill is unpickled again: it lies where only we write
         config["temporary-directory"] = str(stack.enter_context(scratch_folder()))
     if place_of(spec.kind).starts_empty:
-        config |= memory_config(memory_of(spec)) | use_copies()
+        config |= memory_config(memory_of(spec))
+        config["distributed.worker.multiprocessing-method"] = use_copies()
     stack.enter_context(dask.config.set(config))
     with stopping.signals_held():  # workers outlive Ctrl-C: the driver decides when they end
         client: Client = stack.enter_context(_client(spec, security, stack))

@@ -25,8 +25,8 @@ _GPUS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of NVIDIA, of AMD, of Wind
 _MOST_BYTES = 107 - len("/pymp-12345678/listener-12345678")  # of a socket's path, on Linux
 
 
-def use_copies() -> dict[str, str]:
-    """Say what the process imports; return Dask's setting for workers that are copies of it.
+def use_copies() -> str:
+    """Say what the process imports; return Python's name of how workers are started.
 
     Workers are new interpreters elsewhere than on Linux, whose libraries need not bear it; where
     there is a GPU, for a process that has so much as counted devices must not be copied; and where
@@ -34,11 +34,11 @@ def use_copies() -> dict[str, str]:
     """
     long = len(os.fsencode(tempfile.gettempdir())) > _MOST_BYTES
     if sys.platform != "linux" or long or any(map(os.path.exists, _GPUS)):
-        return {"distributed.worker.multiprocessing-method": "spawn"}
+        return "spawn"
     multiprocessing.get_context("forkserver").set_forkserver_preload([_PRELOADED])
     distributed.utils._forkserver_preload_set = True  # Dask would choose: its own, and pandas
     _had.update(os.environ)
-    return {"distributed.worker.multiprocessing-method": "forkserver"}
+    return "forkserver"
 
 
 class Forget(WorkerPlugin):

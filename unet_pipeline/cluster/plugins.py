@@ -14,15 +14,16 @@ from unet_pipeline.processes import give_back, guard_logs, lasting_imports
 from unet_pipeline.scratch import remove_abandoned
 
 PACKAGE = "unet_pipeline"
-CALLS = f"{PACKAGE}.finishing"  # imports all calls that workers run
+CALLS = f"{PACKAGE}.finishing", f"{PACKAGE}.inference.loaded"  # all that workers run
 MOST_SHARE = 0.6  # of the limit; Dask begins to spill at 0.7
 PERIOD_SECONDS = 0.5
 
 
-def import_calls() -> None:
-    """Import what the calls need."""
+def import_calls(*more: str) -> None:
+    """Import what the calls need, and more modules of ours."""
     with lasting_imports():
-        import_module(CALLS)
+        for name in (*CALLS, *more):
+            import_module(name)
 
 
 class Private(WorkerPlugin):

@@ -1,5 +1,8 @@
-"""Imported for its effect: what workers have imported before they begin (``forking``)."""
+"""Imported for its effect: what workers have imported before they begin (``forking``).
 
-from unet_pipeline.cluster.plugins import import_calls
+So has the process that opens models for the driver (``beside``).
+"""
 
-import_calls()
+from unet_pipeline.cluster.plugins import PACKAGE, import_calls
+
+import_calls(f"{PACKAGE}.ensembles")

@@ -21,7 +21,7 @@ from unet_pipeline.config.cohorts import SegmentSettings
 from unet_pipeline.config.fields import Place, Settings, is_model_set
 from unet_pipeline.config.sources import settings_of, unknown
 from unet_pipeline.errors import RequestError, of_request
-from unet_pipeline.networks.loading import bundle_url
+from unet_pipeline.networks.bundle import bundle_url
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import beside, redact
 

@@ -8,7 +8,7 @@ Both are kept per machine and bundle, so they cost something only once.
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cached_property
 from statistics import median
 from time import perf_counter
@@ -19,21 +19,18 @@ import torch
 from unet_pipeline.choices import EngineName, EngineWish
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.cache import versions_of
+from unet_pipeline.inference.engine_choice import Agreement, EngineChoice
 from unet_pipeline.inference.engines import Engine, engine_kind, make_engine, rivals_on
 from unet_pipeline.inference.engines.eager import EagerEngine
-from unet_pipeline.inference.engines.parity import (
-    Agreement,
-    check_parity,
-    refusal,
-    stored_windows,
-)
+from unet_pipeline.inference.engines.parity import check_parity, refusal, stored_windows
 from unet_pipeline.inference.measurements import (
     Measurements,
     cpu_model,
     load_measurements,
     save_measurements,
 )
-from unet_pipeline.inference.predictor import ModelSpec, Predictor, device_of
+from unet_pipeline.inference.predictor import Predictor, device_of
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.tiling.decision import described
 
 log = logging.getLogger(__name__)
@@ -41,37 +38,6 @@ log = logging.getLogger(__name__)
 LEAST_GAIN = 1.05  # an engine that is not this much faster is not worth other bits
 MOST_ROUNDS, ENOUGH_SECONDS = 5, 10.0
 _FORMAT = 3  # of what is kept; another one where engines or their check changed
-
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """An engine, and why.
-
-    Attributes
-    ----------
-    seconds_per_window
-        In the network, of each engine that was measured; empty if eager was asked for.
-    agreement
-        With eager PyTorch; None for eager.
-    left_out
-        Why other engines could not be used.
-    """
-
-    asked: EngineWish
-    engine: EngineName
-    seconds_per_window: Mapping[EngineName, float] = field(default_factory=dict)
-    agreement: Agreement | None = None
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types: what the sidecar says."""
-        return {
-            "asked": self.asked,
-            "used": self.engine,
-            "seconds_per_window": {k: round(v, 6) for k, v in self.seconds_per_window.items()},
-            "agreement": self.agreement and self.agreement.as_dict(),
-            "left_out": dict(self.left_out),
-        }
 
 
 def choose(spec: ModelSpec, asked: EngineWish) -> EngineChoice:

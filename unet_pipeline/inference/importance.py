@@ -1,15 +1,13 @@
 """How much each voxel of a window counts where windows overlap."""
 
-from typing import Literal
-
 import numpy as np
 import torch
 from monai.data.utils import compute_importance_map
 
+from unet_pipeline.inference.spec import Blend
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.tiling.merge import Scores
 
-Blend = Literal["gaussian", "constant", "gaussian_nnunet"]
 SIGMA = 0.125  # of the window's size
 SMALLEST_NNUNET = 2.0**-27  # about the smallest share of its largest weight that float16 can hold
 

@@ -14,7 +14,8 @@ import torch
 
 from unet_pipeline.inference.choice import check_batch
 from unet_pipeline.inference.memory import is_out_of_memory, no_memory
-from unet_pipeline.inference.predictor import Arrangement, ModelSpec, Predictor, device_of
+from unet_pipeline.inference.predictor import Arrangement, Predictor, device_of
+from unet_pipeline.inference.spec import ModelSpec
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from typing import Any
 
 from unet_pipeline.choices import EngineName
 from unet_pipeline.inference.cache import file_of, plain, write_whole
-from unet_pipeline.inference.engines.parity import Agreement
+from unet_pipeline.inference.engine_choice import Agreement
 from unet_pipeline.records import json_text
 
 _CPUINFO = Path("/proc/cpuinfo")

@@ -3,10 +3,10 @@
 import os
 import re
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-import torch
+from typing import Any
 
 from unet_pipeline.errors import CaseError, PipelineError
 
@@ -22,7 +22,7 @@ _ASKED = re.compile(r"(?:allocate|for) ([\d.]+ ?(?:bytes|[KMGT]i?B))")
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Say whether an error means that memory has run out, on the device or on the host."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, MemoryError) or _raised_by(error) is not None:
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAID)
 
@@ -60,8 +60,16 @@ def memory_named() -> Iterator[None]:
         raise no_memory(error) from error
 
 
+def _raised_by(error: BaseException) -> Any:
+    """Return torch if it has raised an error for want of memory: then it is imported already."""
+    torch: Any = sys.modules.get("torch")
+    raised = torch is not None and isinstance(error, torch.OutOfMemoryError)
+    return torch if raised else None
+
+
 def _there_is(error: BaseException) -> str:
-    if isinstance(error, torch.OutOfMemoryError) and torch.cuda.is_available():
+    torch = _raised_by(error)
+    if torch is not None and torch.cuda.is_available():
         free, total = torch.cuda.mem_get_info()
         return f"{free / 1e9:.2f} GB free of the {total / 1e9:.2f} GB of the device"
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

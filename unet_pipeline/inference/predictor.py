@@ -7,32 +7,29 @@ They do depend on the number of CPU threads, which is therefore a setting and th
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import prod
-from typing import Any, Literal
 
 import torch
 
-from unet_pipeline.choices import EngineName
 from unet_pipeline.cost import added
 from unet_pipeline.errors import RequestError
 from unet_pipeline.inference.accumulator import ScoreAccumulator
 from unet_pipeline.inference.batches import BatchQueue, BatchSlot, Call
 from unet_pipeline.inference.constant import ScoreCache
 from unet_pipeline.inference.engines import Problem, make_engine
-from unet_pipeline.inference.importance import Blend, importance_map
+from unet_pipeline.inference.importance import importance_map
+from unet_pipeline.inference.spec import ModelSpec, WindowStats
 from unet_pipeline.inference.streaming import Decide, StreamingMerge
 from unet_pipeline.inference.transfer import Span, make_transfer
 from unet_pipeline.inference.window_queue import WindowQueue
-from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.mirroring import Mirrored
-from unet_pipeline.networks.pruning import Depth, at_depth
+from unet_pipeline.networks.pruning import at_depth
 from unet_pipeline.networks.slices import SliceNetwork
-from unet_pipeline.storage.store import Store
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.merge import Sums
 from unet_pipeline.tiling.plan import SCORE_BYTES
@@ -41,63 +38,6 @@ from unet_pipeline.volume.views import Voxels
 
 REUSE_BYTES = 2**30
 MOST_WINDOWS = 4096  # of a call that queue up at a time
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """What a worker needs to make its predictor; small, travels with each task.
-
-    Attributes
-    ----------
-    batch
-        Windows per forward pass.
-    threads
-        CPU threads of one forward pass; None for all cores.
-    device
-        ``auto`` is CUDA where there is a device, else the CPU.
-    depth
-        Depth of a nested U-Net that is evaluated; None for its deepest head.
-    mirror
-        Axes of the model grid that windows are mirrored along, for the mean of their scores.
-    engine
-        What executes the network.
-    kept
-        Networks that a process keeps: as many as the request runs on each case.
-    """
-
-    bundle: Bundle
-    store: Store
-    roi_size: Index3
-    blend: Blend = "gaussian"
-    batch: int = 1
-    threads: int | None = None
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    depth: Depth | None = None
-    mirror: tuple[int, ...] = ()
-    engine: EngineName = "eager"
-    kept: int = 1
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What makes two specs need two predictors."""
-        digests = (self.bundle.url, self.bundle.weights_digest, self.bundle.config_digest)
-        limit = self.bundle.adaptive.limit if self.bundle.adaptive else None
-        how = (self.roi_size, self.blend, self.depth, limit, self.mirror)
-        return (*digests, *how, self.batch, self.threads, self.device, self.engine)
-
-    @property
-    def made_from(self) -> dict[str, Any]:
-        """What decides the network that is run and the shape of its batches, in plain types."""
-        bundle = self.bundle
-        return {
-            "weights": bundle.weights_digest,
-            "config": bundle.config_digest,
-            "shape": [self.batch, bundle.in_channels, *self.roi_size],
-            "slice_axis": bundle.slice_axis,
-            "depth": self.depth,
-            "adaptive_limit": bundle.adaptive.limit if bundle.adaptive else None,
-            "mirror": list(self.mirror),
-        }
 
 
 @dataclass(frozen=True)
@@ -119,29 +59,6 @@ class Arrangement:
         """Say in what it is less than a batch that was asked for, with sums on the device."""
         batch = f"batch {self.batch} of {asked}: near ties may have another label"
         return (batch,) * (self.batch < asked) + ("sums on the host",) * self.sums_on_host
-
-
-@dataclass(frozen=True)
-class WindowStats:
-    """What the windows of one call took.
-
-    Attributes
-    ----------
-    seconds
-        ``infer``, in which the device was held, without waiting for other calls, and of them
-        ``forward`` in the network itself. Windows that share a batch share its time, so the
-        seconds of all calls add up to those of the device.
-    windows, reused
-        Windows that were scored, and those of them whose scores were known, from another window of
-        the same constant value.
-    memory_steps
-        What was done with less memory than asked (``Arrangement``).
-    """
-
-    seconds: Mapping[str, float]
-    windows: int = 0
-    reused: int = 0
-    memory_steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import inspect
 from unet_pipeline.logs import about
 from unet_pipeline.model import policy_of
-from unet_pipeline.networks.loading import load_bundle
+from unet_pipeline.opened import checked_by
 from unet_pipeline.records import Case, CheckRecord, CheckSummary, json_bytes, masks_text
 from unet_pipeline.report.check_page import MAX_FIGURES, check_html
 from unet_pipeline.report.check_table import attention_order, check_csv
@@ -76,14 +76,14 @@ def open_check(settings: CheckSettings) -> CheckRun:
         without a case.
     """
     store = open_store(settings.storage)
-    bundle = load_bundle(settings.model, store) if settings.model else None
+    bundle, policy = checked_by(settings, store)
     cohort = cohort_of(settings, store, bundle)
     for place in filter(None, (settings.output, settings.fix)):
         store.check_writable(place)
     if settings.fix:
         OwnFiles(store, settings.fix).check([_MANIFEST])
-    policy = policy_of(settings.gate, settings.limits, bundle)
-    if bundle is None:
+    if policy is None:
+        policy = policy_of(settings.gate, settings.limits)
         policy = replace(policy, file_channels=cohort.channels)
     return CheckRun(new_run_id(), settings, store, policy, cohort)
 

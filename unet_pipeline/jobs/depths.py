@@ -18,9 +18,9 @@ from unet_pipeline.evaluation.choice import choose_depth, remarks_on
 from unet_pipeline.evaluation.records import CandidateResult, DepthChoice, Evaluation, Remark
 from unet_pipeline.evaluation.statistics import Bootstrap
 from unet_pipeline.evaluation.table import ScoreTable, score_table
-from unet_pipeline.networks.adaptive import ADAPTIVE
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.bundle_tools import convert_bundle, prune_bundle
+from unet_pipeline.networks.depth import ADAPTIVE
 from unet_pipeline.networks.loading import load_bundle, load_network
 from unet_pipeline.networks.pruning import check_depth, depths_of
 from unet_pipeline.networks.trusted import BundleCode

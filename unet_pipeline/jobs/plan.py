@@ -14,11 +14,11 @@ from unet_pipeline.cascade import first_stage_of
 from unet_pipeline.case_runs import quarantined
 from unet_pipeline.config import SegmentSettings
 from unet_pipeline.config.model_sets import with_models
-from unet_pipeline.ensembles import open_first
 from unet_pipeline.errors import PipelineError, RequestError
 from unet_pipeline.gate.examine import Policy, examine
 from unet_pipeline.gate.workload import steps_by_header
 from unet_pipeline.model import Model
+from unet_pipeline.opened import open_to_plan
 from unet_pipeline.records import Case, CaseRecord, Rate
 from unet_pipeline.request import cohort_of, job_of, open_store, plan_from_header, rate_of
 from unet_pipeline.speed import Speed
@@ -212,7 +212,7 @@ def open_plan(settings: SegmentSettings) -> PlanRun:
             wanted="one: what each takes is planned by itself",
             remedy="Plan each model alone; a run of all reads the volumes once",
         )  # fmt: skip
-    model = open_first(settings, store)
+    model = open_to_plan(settings, store)
     cohort = cohort_of(settings, store, model.bundle)
     return PlanRun(settings, store, model, cohort.part(settings.part))
 
@@ -242,7 +242,7 @@ def plan_one(settings: SegmentSettings) -> tuple[PlanRun, CasePlan, TilePlan]:
         If it cannot be read, or the gate refuses it.
     """
     store = open_store(settings.storage)
-    model = open_first(settings, store)
+    model = open_to_plan(settings, store)
     case = Case(settings.images, (settings.images,))
     run = PlanRun(settings, store, model, Cohort((case,), ()))
     plan, tiles = _plan(run, case, replace(model.policy, channels=None))

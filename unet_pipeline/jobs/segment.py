@@ -21,7 +21,8 @@ from unet_pipeline.closing import close_segment
 from unet_pipeline.cluster.executor import Executor, cases_at_once
 from unet_pipeline.cluster.room import LEAST_BYTES
 from unet_pipeline.errors import CaseError, RunStopped
-from unet_pipeline.inference.choice import EngineChoice, choose
+from unet_pipeline.inference.doors import choose
+from unet_pipeline.inference.engine_choice import EngineChoice
 from unet_pipeline.logs import about
 from unet_pipeline.records import Case, CaseRecord, RunSummary
 from unet_pipeline.runs import Run, open_segment

@@ -9,7 +9,8 @@ import torch
 
 from unet_pipeline.config import TrainSettings
 from unet_pipeline.errors import RequestError
-from unet_pipeline.evaluation.prediction import LabelCurve, calibrate
+from unet_pipeline.evaluation.calibration import calibrate
+from unet_pipeline.evaluation.prediction import LabelCurve
 from unet_pipeline.networks.bundle_writer import BUNDLE_FILES, write_bundle
 from unet_pipeline.networks.registry import check_window
 from unet_pipeline.records import json_text

@@ -13,8 +13,9 @@ from unet_pipeline.inference.predictor import Predictor
 from unet_pipeline.layer_analysis.catalog import choose_layers, list_layers
 from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.layer_analysis.wiring import wired
-from unet_pipeline.model import Model, open_model
+from unet_pipeline.model import Model
 from unet_pipeline.networks.slices import SliceNetwork
+from unet_pipeline.opening import open_model
 from unet_pipeline.records import Case
 from unet_pipeline.request import job_of, new_run_id, open_store
 from unet_pipeline.storage.discovery import discover

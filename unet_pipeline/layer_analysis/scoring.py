@@ -10,7 +10,8 @@ from torch import Tensor
 
 from unet_pipeline.errors import CaseError
 from unet_pipeline.evaluation.metrics import dice_per_label
-from unet_pipeline.inference.importance import Blend, importance_map
+from unet_pipeline.inference.importance import importance_map
+from unet_pipeline.inference.spec import Blend
 from unet_pipeline.layer_analysis.cases import OUTSIDE, CaseBlock
 from unet_pipeline.layer_analysis.inspected_network import InspectedNetwork
 from unet_pipeline.layer_analysis.observe import Observed

@@ -17,7 +17,7 @@ import numpy as np
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.prediction import DiceCalibration
-from unet_pipeline.networks.adaptive import AdaptiveRule
+from unet_pipeline.networks.depth import AdaptiveRule
 from unet_pipeline.postprocessing import LabelStep
 from unet_pipeline.storage.names import Channels
 from unet_pipeline.texts import shown
@@ -174,6 +174,13 @@ def references_in(metadata: Mapping[str, Any]) -> tuple[str, ...]:
 def packaged_bundles() -> tuple[str, ...]:
     """Return the names of the bundles that come with the package."""
     return tuple(sorted(path.parent.parent.name for path in PACKAGED.glob(f"*/{INFERENCE}")))
+
+
+def bundle_url(url_or_name: str) -> str:
+    """Return where a bundle lies that is given by its URL or, of ours, by its name."""
+    packaged = PACKAGED / url_or_name
+    is_name = "/" not in url_or_name and (packaged / INFERENCE).is_file()
+    return str(packaged) if is_name else url_or_name
 
 
 def digest_of(data: bytes) -> str:

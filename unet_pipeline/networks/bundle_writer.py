@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from unet_pipeline.evaluation.prediction import CALIBRATION, DiceCalibration, LabelCurve
-from unet_pipeline.networks.adaptive import ADAPTIVE
 from unet_pipeline.networks.bundle import INFERENCE, WEIGHTS, digest_of
 from unet_pipeline.networks.bundle_tools import EXAMPLE, example_of
+from unet_pipeline.networks.depth import ADAPTIVE
 from unet_pipeline.records import json_text
 from unet_pipeline.storage.folders import OwnFiles
 from unet_pipeline.storage.store import Store

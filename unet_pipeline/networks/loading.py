@@ -6,7 +6,7 @@ from torch import nn
 
 from unet_pipeline.errors import of_request
 from unet_pipeline.evaluation.prediction import CALIBRATION, DiceCalibration
-from unet_pipeline.networks.bundle import INFERENCE, PACKAGED, Bundle, check_unchanged, digest_of
+from unet_pipeline.networks.bundle import Bundle, bundle_url, check_unchanged, digest_of
 from unet_pipeline.networks.bundle_config import MOST_BYTES, invalid
 from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.monai_bundle import read_monai_bundle
@@ -87,10 +87,3 @@ def _dice_calibration(url: str, store: Store) -> DiceCalibration | None:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         found = f"{CALIBRATION} that is no calibration ({error})"
         raise invalid(url, found, "one as bundle confidence writes it") from error
-
-
-def bundle_url(url_or_name: str) -> str:
-    """Return where a bundle lies that is given by its URL or, of ours, by its name."""
-    packaged = PACKAGED / url_or_name
-    is_name = "/" not in url_or_name and (packaged / INFERENCE).is_file()
-    return str(packaged) if is_name else url_or_name

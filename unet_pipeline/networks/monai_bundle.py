@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveRule
 from unet_pipeline.networks.bundle import (
     INFERENCE,
     METADATA,
@@ -16,6 +15,7 @@ from unet_pipeline.networks.bundle import (
     references_in,
 )
 from unet_pipeline.networks.bundle_config import MOST_BYTES, ConfigFile, invalid
+from unet_pipeline.networks.depth import ADAPTIVE, AdaptiveRule
 from unet_pipeline.networks.inferer import INFERERS, SIMPLE, read_inferer
 from unet_pipeline.networks.label_steps import read_label_steps
 from unet_pipeline.networks.postprocessing import read_decision, without_background

@@ -2,8 +2,7 @@
 
 import hashlib
 
-from unet_pipeline.networks.bundle import WEIGHTS, digest_of
-from unet_pipeline.networks.loading import bundle_url
+from unet_pipeline.networks.bundle import WEIGHTS, bundle_url, digest_of
 from unet_pipeline.networks.programs import PROGRAMS
 from unet_pipeline.networks.trusted import BundleCode
 from unet_pipeline.networks.weights import read_weights

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveDepth, AdaptiveRule
+from unet_pipeline.networks.adaptive import AdaptiveDepth
+from unet_pipeline.networks.depth import ADAPTIVE, AdaptiveRule, Depth
 from unet_pipeline.networks.ensemble import MeanOfNetworks
 from unet_pipeline.networks.nested import NestedUNet
 
 Mode = Literal["fast", "accurate"]
-Depth = int | Literal["mean", "adaptive"]
 
 
 def depths_of(network: nn.Module) -> int:

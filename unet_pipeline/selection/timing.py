@@ -10,7 +10,8 @@ from itertools import chain, islice
 from statistics import median
 from typing import NamedTuple
 
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.tasks import plan_volume, prepared_of, read_tile, stage_case
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.views import Voxels

@@ -13,9 +13,10 @@ from torch import Tensor
 from unet_pipeline.errors import RequestError
 from unet_pipeline.evaluation.metrics import dice_per_label, mean_dice
 from unet_pipeline.gate.examine import Policy
-from unet_pipeline.networks.adaptive import ADAPTIVE, AdaptiveRule, doubt, mean_depth
+from unet_pipeline.networks.adaptive import doubt, mean_depth
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.costs import multiply_adds
+from unet_pipeline.networks.depth import ADAPTIVE, AdaptiveRule
 from unet_pipeline.networks.loading import load_network
 from unet_pipeline.networks.nested import NestedUNet
 from unet_pipeline.networks.pruning import check_depth, depths_of, prune

@@ -4,13 +4,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from unet_pipeline.errors import RequestError
-from unet_pipeline.evaluation.prediction import (
-    CALIBRATION,
-    LEAST_CASES,
-    DiceCalibration,
-    calibrate,
-    relevant,
-)
+from unet_pipeline.evaluation.calibration import calibrate
+from unet_pipeline.evaluation.prediction import CALIBRATION, LEAST_CASES, DiceCalibration, relevant
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.records import json_text
 from unet_pipeline.storage.folders import OwnFiles

@@ -10,7 +10,8 @@ from torch import nn
 
 from unet_pipeline.config import Limits, TrainSettings
 from unet_pipeline.errors import CaseError, RequestError
-from unet_pipeline.inference.predictor import ModelSpec, Predictor
+from unet_pipeline.inference.predictor import Predictor
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.model import policy_of
 from unet_pipeline.networks.bundle import Bundle
 from unet_pipeline.networks.family import network_def, unetpp_def

@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.volume.grid import Float, VoxelGrid, orientation_to
+from unet_pipeline.volume.spacing_grid import shape_and_origin, with_spacing
 from unet_pipeline.volume.views import View, Voxels
 
 _PART_VOXELS = 1_000_000
@@ -138,10 +139,8 @@ def deskewed(grid: VoxelGrid) -> ResampleToGrid:
 
 def right_angled(grid: VoxelGrid, spacing_mm: Sequence[float]) -> VoxelGrid:
     """Return the grid at right angles that MONAI's ``Spacingd`` resamples a sheared one to."""
-    from monai.data.utils import compute_shape_offset, zoom_affine  # imports torch
-
-    affine = zoom_affine(grid.affine.copy(), spacing_mm, diagonal=False)
-    shape, origin_mm = compute_shape_offset(grid.shape, grid.affine, affine)
+    affine = with_spacing(grid.affine, spacing_mm)
+    shape, origin_mm = shape_and_origin(grid.shape, grid.affine, affine)
     affine[:3, 3] = origin_mm
     return VoxelGrid.of(shape, affine)
 

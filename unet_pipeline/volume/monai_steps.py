@@ -11,6 +11,7 @@ from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume import statistics
 from unet_pipeline.volume.deskew import HandlesShear, ResampleToGrid, right_angled
 from unet_pipeline.volume.grid import VoxelGrid, orientation_to
+from unet_pipeline.volume.spacing_grid import shape_and_origin, with_spacing
 from unet_pipeline.volume.steps import (
     CropPad,
     Identity,
@@ -48,14 +49,12 @@ class Spacing(HandlesShear):
     measures = False
 
     def resolve(self, view: View, grid: VoxelGrid) -> Resolved:
-        """Find steps, start and shape: MONAI's ``compute_shape_offset`` decides.
+        """Find steps, start and shape, as MONAI's ``compute_shape_offset`` does.
 
         The new grid begins at the old one's first voxel. Where rounding tilts an oblique affine
         by 1e-8 or more, MONAI lets the centres coincide instead, and so do we. A sheared grid
         comes to right angles on the way.
         """
-        from monai.data.utils import compute_shape_offset, zoom_affine  # imports torch
-
         if grid.is_sheared:
             kept = zip(self.spacing_mm, grid.spacing_mm, strict=True)
             return ResampleToGrid(grid, right_angled(grid, [w if w > 0 else h for w, h in kept]))
@@ -66,8 +65,8 @@ class Spacing(HandlesShear):
         if wanted_mm == list(grid.spacing_mm):
             return Identity()
         check_lengths(grid.shape, grid.spacing_mm, wanted_mm)
-        zoomed = zoom_affine(grid.affine.copy(), wanted_mm, diagonal=False)
-        shape, origin_mm = compute_shape_offset(grid.shape, grid.affine, zoomed)
+        zoomed = with_spacing(grid.affine, wanted_mm)
+        shape, origin_mm = shape_and_origin(grid.shape, grid.affine, zoomed)
         start = np.linalg.solve(grid.affine, [*origin_mm, 1.0])[:3]
         start = np.where(np.abs(start) < SAME_PLACE_VOXELS, 0.0, start)
         steps = [want / have for want, have in zip(wanted_mm, grid.spacing_mm, strict=True)]

@@ -13,7 +13,7 @@ from isal import igzip
 import unet_pipeline
 from unet_pipeline.cluster.executor import Executor
 from unet_pipeline.inference.loaded import predictor_for
-from unet_pipeline.inference.predictor import ModelSpec
+from unet_pipeline.inference.spec import ModelSpec
 from unet_pipeline.jobs.segment import close_segment, run_segment
 from unet_pipeline.records import CaseRecord
 from unet_pipeline.runs import Run

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def main() -> None:
     """Run the job whose JSON is the first argument."""
     prepare_process()  # before NumPy is imported
-    from unet_pipeline.cluster.backends import starting
+    from unet_pipeline.cluster.starting import starting
 
     job = json.loads(sys.argv[1])
     logging.disable(logging.WARNING)

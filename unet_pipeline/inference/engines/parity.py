@@ -14,9 +14,7 @@ only then do the labels not depend on how a volume was cut into tiles (P3).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from functools import reduce
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +24,7 @@ from torch.nn.functional import interpolate
 
 from unet_pipeline.choices import EngineName
 from unet_pipeline.errors import RequestError
+from unet_pipeline.inference.engine_choice import Agreement
 from unet_pipeline.inference.engines.protocol import Engine
 from unet_pipeline.networks.bundle_tools import EXAMPLE
 from unet_pipeline.networks.weights import parse_weights, read_weights
@@ -36,46 +35,6 @@ NEAR_TIE = 1e-3
 _SMOOTH = 8  # voxels between the knots of the volume that is made up
 
 Array = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """How the labels of an engine agree with those of eager PyTorch in float32.
-
-    Attributes
-    ----------
-    voxels
-        Voxels that were compared.
-    differing, decided
-        Voxels whose labels differ, and those of them that are no near tie.
-    largest_margin
-        Of the voxels whose labels differ; 0 without one.
-    near_tie
-        Margin below which a voxel is a near tie; the smallest of all windows.
-    largest_difference
-        Between the scores of the two, in any channel.
-    steady
-        Whether a window has the same scores, to the bit, at every place of a batch.
-    """
-
-    voxels: int
-    differing: int
-    decided: int
-    largest_margin: float
-    near_tie: float
-    largest_difference: float
-    steady: bool = True
-
-    @property
-    def passes(self) -> bool:
-        """Whether the engine may be used."""
-        return self.steady and self.decided == 0 and bool(np.isfinite(self.largest_difference))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain JSON types."""
-        finite = bool(np.isfinite(self.largest_difference))
-        largest = float(f"{self.largest_difference:.3g}") if finite else None
-        return {**asdict(self), "largest_difference": largest}
 
 
 def check_parity(
