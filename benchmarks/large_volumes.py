@@ -5,11 +5,13 @@
 Made-up int16 volumes of N x N x N voxels, a network of one layer with windows of 128^3, and a
 z-score over the whole volume, on workers of this machine (`segment --workers`). Resident memory is
 what the system says of each process, read four times a second; files that are mapped count. Each
-line of `--out` is one run; a table of all is printed in Markdown.
+line of `--out` is one run; a table of all is printed in Markdown. `--timeline FILE.svg` draws what
+the workers of the last one did when.
 """
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.timeline import CALLS, busy_shares, drawn, read_spans
 from unet_pipeline.volume.formats.nifti_header import header_bytes
 from unet_pipeline.volume.header import header_of
 
@@ -37,6 +40,7 @@ def main() -> None:
     parser.add_argument("--memory-gb", type=float, default=2.0)
     parser.add_argument("--folder", type=Path, help="where volumes and scratch lie meanwhile")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--timeline", type=Path)
     parser.add_argument("more", nargs="*", help="further words for segment, behind --")
     options = parser.parse_args()
     found = []
@@ -66,7 +70,9 @@ def measure(folder: Path, size: int, kind: str, options: argparse.Namespace) -> 
     ]  # fmt: skip
     begin = time.monotonic()
     with (folder / "said").open("wb") as said:
-        process = subprocess.Popen(words, stdout=said, stderr=said)
+        process = subprocess.Popen(
+            words, stdout=said, stderr=said, env={**os.environ, **recording(folder / "calls")}
+        )
     watch = Watch(process.pid)
     watch.start()
     status = process.wait()
@@ -75,15 +81,28 @@ def measure(folder: Path, size: int, kind: str, options: argparse.Namespace) -> 
     (record,) = (folder / "out").glob("*.json") if status == 0 else [None]
     if record is None:
         raise SystemExit((folder / "said").read_text())
-    of_case = json.loads(record.read_text())
+    of_case, spans = json.loads(record.read_text()), read_spans(folder / "calls")
+    if options.timeline:
+        title = f"{size}^3 voxels as {kind}, {options.workers} workers"
+        options.timeline.write_text(drawn(spans, title))
     return {
         "size": size, "format": kind, "workers": options.workers, "memory_gb": options.memory_gb,
         "seconds": round(seconds, 1), "ns_per_voxel": round(1e9 * seconds / size**3, 2),
         "driver_gb": round(watch.peaks.pop(process.pid) / 1e9, 2),
         "processes_gb": sorted((round(p / 1e9, 2) for p in watch.peaks.values()), reverse=True),
         "together_gb": round(watch.together / 1e9, 2),
+        "busy": [round(share, 2) for share in busy_shares(spans).values()],
         "tiles": of_case.get("tiles"), "stages": of_case.get("seconds"),
     }  # fmt: skip
+
+
+def recording(calls: Path) -> dict[str, str]:
+    """Return what lets the scheduler of a run record its calls."""
+    return {
+        "DASK_DISTRIBUTED__SCHEDULER__PRELOAD": "benchmarks.timeline",
+        "PYTHONPATH": str(Path(__file__).parents[1]),
+        CALLS: str(calls),
+    }
 
 
 class Watch(threading.Thread):
@@ -228,14 +247,15 @@ def write_bundle(folder: Path) -> None:
 
 def print_table(found: list[dict[str, Any]]) -> None:
     """Print a row for each run."""
-    print("| voxels | format | s | ns a voxel | driver, GB | workers, GB | together, GB | tiles |")
-    print("| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    heads = ("voxels", "format", "s", "ns a voxel", "driver, GB", "workers, GB", "together, GB",
+             "tiles", "busy")  # fmt: skip
+    print(f"| {' | '.join(heads)} |\n| --- | --- |{' ---: |' * (len(heads) - 2)}")
     for one in found:
         workers = ", ".join(map(str, one["processes_gb"][: one["workers"]]))
         print(
             f"| {one['size']}^3 | {one['format']} | {one['seconds']:.0f} "
             f"| {one['ns_per_voxel']:.0f} | {one['driver_gb']} | {workers} "
-            f"| {one['together_gb']} | {one['tiles']} |"
+            f"| {one['together_gb']} | {one['tiles']} | {', '.join(map(str, one['busy']))} |"
         )
 
 
