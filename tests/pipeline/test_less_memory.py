@@ -39,10 +39,10 @@ for one in others:
 """
 
 
-def asked(images, model: str, output, batch: int = 1, tile=None) -> SegmentSettings:
+def asked(images, model: str, output, batch: int = 1) -> SegmentSettings:
     return SegmentSettings(
         images=str(images), model=model, output=str(output),
-        windows=WindowSettings(batch=batch, tile=tile),
+        windows=WindowSettings(batch=batch),
         cluster=ClusterSettings(kind="serial", threads=1),
     )  # fmt: skip
 
@@ -75,17 +75,15 @@ def test_less_is_taken_where_memory_runs_out(tmp_path):
     header = header_of(values.shape, np.diag([2.0, 2.0, 2.0, 1.0]), values.dtype)
     Store().write(str(long / "one.nii"), encode_volume(values, header))
     small = random_bundle(tmp_path / "small", features=(8, 16))
-    many = random_bundle(tmp_path / "many", features=(4, 8), classes=40, overlap=0.25)
     large = random_bundle(tmp_path / "large", features=(32, 64), roi_size=(128, 128, 128))
     records, log = limited(
         ROOM_GB,
         asked(images, small, tmp_path / "warm"),
         asked(images, small, tmp_path / "batches", BATCH),
-        asked(long, many, tmp_path / "tiles", tile=(64, 64, 64)),
         asked(long, large, tmp_path / "none"),
     )
     codes = [one[:2] for one in records]
-    assert codes == [["done", "less_memory"]] * 3 + [["quarantined", "out_of_memory"]], log
+    assert codes == [["done", "less_memory"]] * 2 + [["quarantined", "out_of_memory"]], log
 
     # two cases, and one way down: 128, 64 ... what fits
     assert f"of {BATCH}: near ties may have another label" in records[0][2]
@@ -96,9 +94,5 @@ def test_less_is_taken_where_memory_runs_out(tmp_path):
     again = asked(images, small, tmp_path / "as-said", fitted)
     assert_equal_label_maps(tmp_path / "batches", again)
 
-    # the whole volume as one tile, whose sums are as thick as a window
-    assert [one.split()[0] for one in steps_of(tmp_path / "tiles")[0]] == ["tiles"]
-    assert_equal_label_maps(tmp_path / "tiles", asked(long, many, tmp_path / "at-once"))
-
-    assert "batch of 1 windows of 128 x 128 x 128 voxels" in records[3][2]
-    assert "in a process that may have" in records[3][2]
+    assert "batch of 1 windows of 128 x 128 x 128 voxels" in records[2][2]
+    assert "in a process that may have" in records[2][2]
