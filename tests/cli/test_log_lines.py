@@ -22,7 +22,7 @@ def test_each_line_says_when_who_what_and_of_which_run_and_case(tmp_path):
     said = {line["message"]: line for line in lines}
     assert said["loaded phantom on cpu"] == {  # on a worker
         "time": said["loaded phantom on cpu"]["time"], "level": "INFO", "run": run, "case": name,
-        "logger": "unet_pipeline.inference.predictor", "message": "loaded phantom on cpu",
+        "logger": "unet_pipeline.inference.loaded", "message": "loaded phantom on cpu",
     }  # fmt: skip
     assert said[f"{name} is done"]["case"] == name
     torn = said["torn is quarantined: file_truncated"]
