@@ -71,8 +71,12 @@ class PackageLogs(WorkerPlugin):
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop the traceback of a call that raised: the error is raised where it was called from."""
-    return not str(record.msg).startswith("Compute Failed")
+    """Drop tracebacks of what is said elsewhere.
+
+    Of a call that raised: the error is raised where it was called from. Of a result for somebody
+    who is gone: a run that was stopped, or a worker, whose end its scheduler knows.
+    """
+    return not str(record.msg).startswith(("Compute Failed", "failed during get data"))
 
 
 class KeptMemory(WorkerPlugin):
