@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.pictures import browser, faults, plots, runs
+from benchmarks.pictures import browser, faults, plots, runs, workers
 
 FOLDER = Path(__file__).parents[2] / "docs" / "pictures"
 
@@ -33,4 +33,5 @@ GROUPS = {
     "depths": Group(runs.depths, ("depths.png",)),
     "speed": Group(plots.speed, ("speed.svg",)),
     "cost": Group(plots.cost, ("cost.svg",)),
+    "timeline": Group(workers.timeline, ("timeline.svg",)),
 }
