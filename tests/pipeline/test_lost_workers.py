@@ -19,18 +19,22 @@ from unet_pipeline.jobs.segment import open_segment, run_segment
 from unet_pipeline.storage.store import Store
 
 
-def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_path, monkeypatch):
+@pytest.mark.parametrize("gigabytes", [2.0, 0.032])  # also of those who ask for little
+def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(
+    tmp_path, monkeypatch, gigabytes
+):
     """Who is at fault dies again; its neighbour does not. Only the deaths are made up here."""
     write_tiny(Store(), str(tmp_path), 3)
     settings = SegmentSettings(
         images=str(tmp_path / "images"), model="phantom", output=str(tmp_path / "out"),
-        cluster=ClusterSettings(kind="serial", threads=1), budget=Budget(memory_gb=2.0, retries=2),
+        cluster=ClusterSettings(kind="serial", threads=1),
+        budget=Budget(memory_gb=gigabytes, retries=2),
     )  # fmt: skip
     tried, one = [], segment.segment_models
 
     def dying(run, case, executor):
         tried.append((case.name[-2:], run.settings.budget.memory_gb))
-        if case.name.endswith("01") or tried[-1] == ("02", 2.0):
+        if case.name.endswith("01") or tried[-1] == ("02", gigabytes):
             error = CaseError(segment.LOST, found="a death", wanted="none", remedy="Look")
             return [segment.quarantined(case, error)]
         return one(run, case, executor)
@@ -38,12 +42,13 @@ def test_cases_whose_workers_died_are_tried_at_the_end_with_half_the_memory(tmp_
     monkeypatch.setattr(segment, "segment_models", dying)
     monkeypatch.setattr(segment, "segment_again", lambda *asked: dying(*asked[:3]))
     records = {r.case[-2:]: r for r in run_segment(open_segment(settings), SerialExecutor())}
-    first = [("01", 2.0), ("02", 2.0), ("03", 2.0)]
-    assert tried == [*first, ("01", 1.0), ("01", 0.5), ("02", 1.0)]
+    half, quarter = gigabytes / 2, gigabytes / 4
+    first = [(name, gigabytes) for name in ("01", "02", "03")]
+    assert tried == [*first, ("01", half), ("01", quarter), ("02", half)]
     assert {name: r.code or r.status for name, r in records.items()} == {
         "01": "worker_lost", "02": "less_memory", "03": "done",
     }  # fmt: skip
-    assert "a memory budget of 0.5 GB" in records["01"].message
+    assert f"a memory budget of {quarter} GB" in records["01"].message
 
 
 def write_thin(path: Path, gigabytes: float) -> None:

@@ -19,7 +19,6 @@ from unet_pipeline.budgets import step_to
 from unet_pipeline.case_runs import quarantined, segment_again, segment_models
 from unet_pipeline.closing import close_segment
 from unet_pipeline.cluster.executor import Executor, cases_at_once
-from unet_pipeline.cluster.room import LEAST_BYTES
 from unet_pipeline.errors import CaseError, RunStopped
 from unet_pipeline.inference.doors import choose
 from unet_pipeline.inference.engine_choice import EngineChoice
@@ -157,7 +156,7 @@ def segment_alone(
     """
     again, budget = list(records), _budget_of(run, executor)
     for _ in range(HALVINGS):
-        if budget / 2 < LEAST_BYTES or not any(record.code == LOST for record in again):
+        if not any(record.code == LOST for record in again):
             break
         budget /= 2
         log.warning("%s is segmented again, alone: its worker died", case.name)
