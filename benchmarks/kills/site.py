@@ -103,7 +103,9 @@ def open_site(folder: Path, cases: int) -> Iterator[Site]:
         env = {**server.env, "TMPDIR": str(temporary)}
         copies = Copies(stack.enter_context(source(server.env)), said)
         stack.callback(copies.close)
-        yield Site(root, temporary, env, undisturbed(root), server, copies, stack)
+        site = Site(root, temporary, env, undisturbed(root), server, copies, stack)
+        site.states()  # of runs that an earlier start had in this folder
+        yield site
 
 
 def wait_until(
