@@ -6,10 +6,12 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from time import sleep
 from typing import Any, Protocol, TypeVar
 
 from prefect import get_run_logger
 from prefect.client.schemas.objects import State
+from prefect.context import FlowRunContext
 from prefect.exceptions import TerminationSignal
 from prefect.runtime import deployment
 from prefect.states import Completed, Failed
@@ -21,7 +23,7 @@ from unet_pipeline.config.form import request_of
 from unet_pipeline.config.permission import check_allowed
 from unet_pipeline.errors import PipelineError, RequestError, RunStopped
 from unet_pipeline.storage.links import Links
-from unet_pipeline.storage.outage import is_of_store
+from unet_pipeline.storage.outage import WAITS_SECONDS, is_of_store
 from unet_pipeline_flows.page import finish
 from unet_pipeline_flows.saved import saved
 
@@ -61,11 +63,27 @@ def run_checked(
         logs.use_json()
     try:
         settings = given if isinstance(given, kind) else request_of(kind, dict(given), saved)
-        end = work(check_request(settings))
+        end = patiently(work, check_request(settings))
     except PipelineError as error:
         end = _failed(error)
     finish()
     return end
+
+
+def patiently(work: Callable[[Settings], End], settings: Settings) -> End:
+    """Do the work; of a scheduled run, begin again where the store does not answer at first.
+
+    Who starts a run by hand wants to know at once; a night is not lost for a server that restarts.
+    """
+    for seconds in WAITS_SECONDS if _is_scheduled() else ():
+        try:
+            return work(settings)
+        except RequestError as error:
+            if error.code != "endpoint_unreachable":
+                raise
+            get_run_logger().warning("%s; asking again in %g s", error, seconds)
+            sleep(seconds)
+    return work(settings)
 
 
 def check_request(settings: Settings) -> Settings:
@@ -173,6 +191,11 @@ def cancellable(report: Callable[[RunStopped], object] | None = None) -> Iterato
                 report(why)
         stopping.wait_for_calls()  # which remove their scratch
         raise
+
+
+def _is_scheduled() -> bool:
+    context = FlowRunContext.get()
+    return bool(context and context.flow_run and context.flow_run.auto_scheduled)
 
 
 def _by_hand() -> bool:
