@@ -23,14 +23,13 @@ WIDTH, LEFT, LANE, GAP, TOP = 1200, 90, 16, 10, 64
 INK, SOFT = "#1a1d21", "#565d66"
 KINDS = {
     "read, preprocess": ("read_case", "stage_volume", "look_at_case", "prepared_of"),
-    "read a tile": ("read_tile",),
-    "network, sums": ("score_tile", "label_tile"),
-    "merge, decide": ("merge_tile",),
+    "tiles: network, labels": ("score_tile", "label_tile"),
+    "seams: merge, labels": ("merge_tile",),
     "join, measure, write": ("finish_case",),
     "move, spill": ("transfer", "disk-read", "disk-write", "deserialize"),
     "other": (),
 }
-COLOURS = ("#e0a458", "#be460a", "#2b6cb0", "#7fb3e0", "#5f7f3a", "#b13c68", "#b9bec5")
+COLOURS = ("#e0a458", "#2b6cb0", "#7fb3e0", "#5f7f3a", "#b13c68", "#b9bec5")
 
 
 @dataclass(frozen=True)

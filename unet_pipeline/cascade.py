@@ -5,11 +5,12 @@ The label map stays where it was made, in memory or in the case's scratch; it is
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from unet_pipeline.cost import Stopwatch, added
 from unet_pipeline.finishing import join_tiles
 from unet_pipeline.tasks import StagedCase
-from unet_pipeline.tiles import TileLabels
+from unet_pipeline.tiles import LabelledTile
 from unet_pipeline.tiling.box import Index3
 from unet_pipeline.volume.decoding import StoredView, keep_labels
 from unet_pipeline.volume.first_stage import with_labels
@@ -50,15 +51,16 @@ def first_stage_of(job: VolumeJob) -> VolumeJob | None:
     )
 
 
-def first_labels(staged: StagedCase, tiles: Sequence[TileLabels], job: VolumeJob) -> FirstLabels:
+def first_labels(staged: StagedCase, tiles: Sequence[LabelledTile], job: VolumeJob) -> FirstLabels:
     """Join the labels of a first stage, as its scores decide them, and keep them."""
     stopwatch, volume = Stopwatch(), staged.volume
-    labels_XYZ = join_tiles(tiles, volume.native.shape, job.room)
+    labels = [*chain.from_iterable(tile.labels for tile in tiles)]
+    labels_XYZ = join_tiles(labels, volume.native.shape, job.room)
     kept = keep_labels(
         labels_XYZ, volume.header, budget_bytes=job.memory_bytes, scratch=job.scratch
     )
     stopwatch.lap("merge")
-    merged = {"merge": sum(tile.seconds for tile in tiles)}
+    merged = {"merge": sum(one.seconds for one in labels)}
     seconds = added([staged.seconds, merged, stopwatch.seconds])
     return FirstLabels(kept, seconds, staged.bytes_read)
 

@@ -4,6 +4,7 @@ A worker of a cluster says here how it reaches the others; a process of no clust
 """
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy.typing as npt
@@ -24,6 +25,15 @@ class Reach(Protocol):
         self, keeper: str, scratch: str, name: str, ranges: Sequence[Range]
     ) -> npt.NDArray[Any] | None:
         """Read a part of an array that lies with ``keeper``; None where it lies there no more.
+
+        Raises
+        ------
+        OSError
+            Where ``keeper`` does not answer.
+        """
+
+    def remove(self, keeper: str, scratch: str, name: str) -> None:
+        """Remove an array that lies with ``keeper``.
 
         Raises
         ------
@@ -70,3 +80,10 @@ def read_from(
             "--scratch in a folder that all hosts see, a case needs none of them",
         )
     return found
+
+
+def remove_from(keeper: str | None, scratch: str, name: str) -> None:
+    """Remove an array that does not lie here; where it cannot be, it ends with its case."""
+    if _reaches and keeper is not None and keeper != own_address():
+        with suppress(OSError):
+            _reaches[0].remove(keeper, scratch, name)

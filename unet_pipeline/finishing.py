@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.cost import Stopwatch, added
+from unet_pipeline.deciding import TileLabels
 from unet_pipeline.evaluation.confidence import TileConfidence, confidence_of, joined, sums_of
 from unet_pipeline.evaluation.label_statistics import label_statistics
 from unet_pipeline.evaluation.metrics import dice_per_label
@@ -27,7 +28,7 @@ from unet_pipeline.storage.sidecar import (
 )
 from unet_pipeline.storage.versions import expect_all
 from unet_pipeline.tasks import StagedCase
-from unet_pipeline.tiles import TileLabels
+from unet_pipeline.tiles import LabelledTile
 from unet_pipeline.tiling.box import Box, Index3
 from unet_pipeline.tiling.decision import Labels
 from unet_pipeline.tiling.margins import MOST, Margins
@@ -46,15 +47,19 @@ LabelStatistics = Mapping[str, Mapping[str, float | str]]
 
 
 def finish_case(
-    staged: StagedCase, tiles: Sequence[TileLabels], stats: Sequence[WindowStats], job: VolumeJob
+    staged: StagedCase, tiles: Sequence[LabelledTile], before: Sequence[WindowStats], job: VolumeJob
 ) -> tuple[Claim, Sidecar]:
     """Join the labels, postprocess them, score them, draw them, store label map and picture.
+
+    ``before`` says what the windows of a first stage took.
 
     Return the case's record, but for its wall time, and the claim on the place of the record.
     """
     assert job.facts is not None  # noqa: S101  else the case is none to be written
     volume, stopwatch = staged.volume, Stopwatch()
-    labels_XYZ = join_tiles(tiles, volume.native.shape, job.room)
+    labels = [*chain.from_iterable(tile.labels for tile in tiles)]
+    labels_XYZ = join_tiles(labels, volume.native.shape, job.room)
+    stats = [*before, *(tile.stats for tile in tiles)]
     stopwatch.lap("merge")
     changes = postprocess(labels_XYZ, job.label_steps, volume.header.grid.voxel_ml)
     if job.label_steps:
@@ -63,7 +68,7 @@ def finish_case(
     mask_XYZ = None if staged.mask is None else opened(staged.mask, job.room)
     dice = _dice(labels_XYZ, mask_XYZ, wanted)
     of_labels = label_statistics(labels_XYZ, volume.header.grid, wanted, volume.native.inner)
-    sure = [tile.confidence for tile in tiles if tile.confidence is not None]
+    sure = [one.confidence for one in labels if one.confidence is not None]
     statistics = _with_confidence(of_labels, labels_XYZ, sure, job)
     stopwatch.lap("evaluate")
     figure = _figure(labels_XYZ, mask_XYZ, staged.volume, job.spec.bundle.labels)
@@ -72,7 +77,7 @@ def finish_case(
     stored = _store(labels_XYZ, margins_XYZ, volume.header, figure, job)
     inputs = (*volume.inputs, *staged.mask_inputs)
     stopwatch.lap("write")
-    merged = {"infer": 0.0, "forward": 0.0, "merge": sum(tile.seconds for tile in tiles)}
+    merged = {"infer": 0.0, "forward": 0.0, "merge": sum(one.seconds for one in labels)}
     took = (job.seconds, merged, staged.seconds, stopwatch.seconds, *(one.seconds for one in stats))
     read = job.examined.bytes_read + staged.bytes_read
     return stored.claim, Sidecar(

@@ -24,16 +24,14 @@ from unet_pipeline.tasks import (
     hold_scratch,
     plan_volume,
     prepared_of,
-    read_tile,
     remove_scratch,
 )
 from unet_pipeline.tiles import (
     label_tile,
-    labels_of,
+    let_go_of,
     merge_tile,
     score_tile,
     stats_of,
-    take_partial,
 )
 from unet_pipeline.tiling.plan import Tile, TilePlan
 from unet_pipeline.volume.steps import Prepared
@@ -119,11 +117,10 @@ def _segment(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Sideca
     if labels is not None:
         staged = executor.submit(with_first_labels, staged, labels, job)
     if job.combined:
-        tiles, stats = [executor.submit(combine_labels, job)], list[Handle]()
+        tiles = [executor.submit(combine_labels, job)]
     else:
-        tiles, stats = _scored(staged, job, executor)
-    stats = [*before, *stats]
-    claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, stats, job))
+        tiles = _scored(staged, job, executor)
+    claim, sidecar = executor.result(executor.submit(finish_case, staged, tiles, before, job))
     finished: Sidecar = sidecar.within(sum(job.seconds.values()) + perf_counter() - begin)
     with_retries(lambda: claim.write_record(job.store, write_sidecar(finished, job.said)))
     return finished
@@ -131,67 +128,58 @@ def _segment(job: VolumeJob, volume: SharedVolume, executor: Executor) -> Sideca
 
 def _first_stage(
     job: VolumeJob, volume: SharedVolume, executor: Executor
-) -> tuple[Handle | None, list[Handle]]:
+) -> tuple[Handle | None, Handle]:
     """Have the first stage of a cascade run; return handles of its labels and of what it took.
 
     They are waited for: a worker holds a case as one stage sees it, and not as both do.
     """
     first = first_stage_of(job)
     if first is None:
-        return None, []
+        return None, ()
     staged = volume.staged(first)
-    tiles, stats = _scored(staged, first, executor)
+    tiles = _scored(staged, first, executor)
     labels = executor.submit(first_labels, staged, tiles, first)
     executor.result(executor.submit(shape_of, labels))
-    return labels, stats
+    return labels, executor.submit(stats_of, tiles)
 
 
-def _scored(
-    staged: Handle, job: VolumeJob, executor: Executor
-) -> tuple[list[Handle], list[Handle]]:
-    """Plan a volume, and have its tiles scored."""
+def _scored(staged: Handle, job: VolumeJob, executor: Executor) -> list[Handle]:
+    """Plan a volume, and have its tiles scored; return a handle of each ``LabelledTile``."""
     prepared: Prepared = executor.result(executor.submit(prepared_of, staged))
     hold_scratch(job)
     plan: TilePlan = executor.result(executor.submit(plan_volume, prepared, job))
-    return _map_tiles(staged, prepared, plan, job, executor)
-
-
-def _map_tiles(
-    staged: Handle, prepared: Prepared, plan: TilePlan, job: VolumeJob, executor: Executor
-) -> tuple[list[Handle], list[Handle]]:
-    """Score and merge all tiles; return handles of their labels and of what they took."""
     if any(tile.order is None for tile in plan.tiles):
-        return _map_partials(staged, prepared, plan, job, executor)
-    done = [_label(staged, tile, prepared, plan, job, executor) for tile in plan.tiles]
-    return [executor.submit(labels_of, tile) for tile in done], [
-        executor.submit(stats_of, tile) for tile in done
-    ]
+        return _map_seams(staged, prepared, plan, job, executor)
+    return [_label(staged, tile, prepared, plan, job, executor) for tile in plan.tiles]
 
 
-def _map_partials(
+def _map_seams(
     staged: Handle, prepared: Prepared, plan: TilePlan, job: VolumeJob, executor: Executor
-) -> tuple[list[Handle], list[Handle]]:
-    """Do so for tiles that hand each other partials.
+) -> list[Handle]:
+    """Score all tiles, and merge the seams between them.
 
     Tiles start in raster order, and not more than the workers can hold are under way. A tile is
-    merged as soon as every tile that reaches into it has started, and scores are let go of as
-    soon as the last tile that needs them is being merged.
+    merged as soon as every tile that reaches into it has started, and partials are removed as
+    soon as the last tile that needs them is merged.
     """
     scores: dict[int, Handle] = {}
-    labels: list[Handle] = []
-    stats: list[Handle] = []
+    merged: dict[int, Handle] = {}
     running: list[Handle] = []
+    removing: list[Handle] = []
     for step in plan.schedule():
         tile = step.tile
         if tile.windows:
             running = executor.wait_for_room(running, 2 * executor.workers + 1)
-            scores[tile.index] = _score(staged, tile, plan, job, executor)
+            scores[tile.index] = _score(staged, tile, prepared, plan, job, executor)
             running.append(scores[tile.index])
-            stats.append(executor.submit(stats_of, scores[tile.index]))
-        labels += [_merge(target, scores, prepared, plan, job, executor) for target in step.merged]
+        for target in step.merged:
+            merged[target.index] = _merge(target, scores, prepared, plan, job, executor)
         for index in step.freed:
-            scores.pop(index, None)
-    return labels, stats
+            if index in scores:
+                targets = [merged[target] for target in plan.targets(plan.tiles[index])]
+                removing.append(executor.submit(let_go_of, scores.pop(index), targets))
+        removing = executor.wait_for_room(removing, len(plan.tiles) + 1)  # forgets what is done
+    return [merged[tile.index] for tile in plan.tiles]
 
 
 def _label(
@@ -203,19 +191,22 @@ def _label(
     executor: Executor,
 ) -> Handle:
     read_box = plan.cover_box(tile)
-    values = executor.submit(read_tile, staged, read_box)
     return executor.submit(
-        label_tile, values, read_box, tile, prepared, job.spec, job.margins, job.room
+        label_tile, staged, read_box, tile, prepared, job.spec, job.margins, job.room
     )
 
 
 def _score(
-    staged: Handle, tile: Tile, plan: TilePlan, job: VolumeJob, executor: Executor
+    staged: Handle,
+    tile: Tile,
+    prepared: Prepared,
+    plan: TilePlan,
+    job: VolumeJob,
+    executor: Executor,
 ) -> Handle:
-    read_box = plan.cover_box(tile)
-    targets = {index: plan.tiles[index].score_box for index in plan.targets(tile)}
-    values = executor.submit(read_tile, staged, read_box)
-    return executor.submit(score_tile, values, read_box, tile.windows, targets, job.spec)
+    boxes = (plan.cover_box(tile), plan.seams_for(tile))
+    how = (prepared, job.spec, job.margins, job.scratch)
+    return executor.submit(score_tile, staged, tile, *boxes, *how)
 
 
 def _merge(
@@ -226,8 +217,9 @@ def _merge(
     job: VolumeJob,
     executor: Executor,
 ) -> Handle:
-    partials = [executor.submit(take_partial, scores[index], tile.index) for index in tile.sources]
     windows = [plan.tiles[index].windows for index in tile.sources]
+    sources = [scores[index] for index in tile.sources]
+    how = (job.spec, job.margins, job.scratch)
     return executor.submit(
-        merge_tile, prepared, tile, windows, partials, job.spec, job.margins, job.scratch
+        merge_tile, prepared, tile, windows, sources, scores.get(tile.index), *how
     )

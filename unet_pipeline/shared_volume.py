@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from unet_pipeline.cluster.executor import Executor, Handle
+from unet_pipeline.spread import resolved_by_all
 from unet_pipeline.tasks import (
     grid_of,
     known_case,
@@ -11,6 +12,7 @@ from unet_pipeline.tasks import (
     look_at_case,
     read_case,
     stage_further_steps,
+    stage_resolved,
     stage_volume,
     steps_within,
 )
@@ -58,8 +60,14 @@ class SharedVolume:
             if rest:
                 volume = submit(stage_further_steps, volume, rest, job.memory_bytes)
         else:
-            volume = submit(stage_volume, read, job.steps, job.memory_bytes)
+            volume = self._stage(read, job.steps, job)
         return submit(look_at_case, read, volume, job)
+
+    def _stage(self, read: Handle, steps: Steps, job: VolumeJob) -> Handle:
+        submit, found = self._executor.submit, resolved_by_all(read, steps, self._executor)
+        if found is None:
+            return submit(stage_volume, read, steps, job.memory_bytes)
+        return submit(stage_resolved, read, *found, job.memory_bytes)
 
     def _read_by(self, job: VolumeJob) -> Handle:
         if self._read is not None:
@@ -73,7 +81,7 @@ class SharedVolume:
         for steps, volume in self._beginnings:
             if steps == first:
                 return self._executor.submit(known_volume, volume)
-        volume = self._executor.submit(stage_volume, read, first, job.memory_bytes)
+        volume = self._stage(read, first, job)
         self._beginnings.append((first, volume))
         return volume
 

@@ -13,16 +13,18 @@ import numpy.typing as npt
 
 from unet_pipeline import scratch
 from unet_pipeline.cost import Stopwatch, added
+from unet_pipeline.deciding import TileLabels
 from unet_pipeline.errors import CaseError
 from unet_pipeline.gate.examine import Examined
 from unet_pipeline.gate.findings import as_finding
 from unet_pipeline.gate.inspect import Mask, filled, look_at_image, look_at_mask, read_reference
+from unet_pipeline.inference.spec import WindowStats
 from unet_pipeline.records import Case
 from unet_pipeline.storage.ledger import digest_object
 from unet_pipeline.storage.sidecar import (
     InputDigest,
 )
-from unet_pipeline.tiles import TileLabels, TileValues
+from unet_pipeline.tiles import LabelledTile
 from unet_pipeline.tiling.box import Box
 from unet_pipeline.tiling.plan import TilePlan
 from unet_pipeline.tiling.planning import covered, make_plan, voxels_within
@@ -33,9 +35,17 @@ from unet_pipeline.volume.grid import VoxelGrid
 from unet_pipeline.volume.kept import KeptArray, for_others
 from unet_pipeline.volume.labels import as_labels
 from unet_pipeline.volume.region import CropTo, box_of_labels
-from unet_pipeline.volume.staging import Decoded, Staged, decode, stage, stage_further
-from unet_pipeline.volume.steps import Prepared, Step
-from unet_pipeline.volume.views import ShapeOnly, read_with_margin
+from unet_pipeline.volume.staging import (
+    Decoded,
+    Staged,
+    decode,
+    stage,
+    stage_further,
+    stage_prepared,
+)
+from unet_pipeline.volume.statistics import Look
+from unet_pipeline.volume.steps import Prepared, Resolved, Step
+from unet_pipeline.volume.views import ShapeOnly, View
 from unet_pipeline.volume_job import VolumeJob
 
 
@@ -133,6 +143,36 @@ def stage_volume(read: ReadCase, steps: Sequence[Step], memory_bytes: int) -> St
     return stage(read.volume, steps, memory_bytes)
 
 
+def stage_resolved(read: ReadCase, prepared: Prepared, seconds: float, memory_bytes: int) -> Staged:
+    """Make of a case what a network sees, by steps that several workers have resolved."""
+    return stage_prepared(read.volume, prepared, memory_bytes, {"preprocess": seconds})
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a driver must know of a case to have it measured by several workers."""
+
+    grid: VoxelGrid
+    channels: int
+
+
+def outline_of(read: ReadCase) -> Outline | None:
+    """Return the outline of a case that lies in scratch; None of one that is in memory."""
+    voxels = read.volume.voxels
+    if any(view.kept is None for view in voxels.inner):
+        return None
+    return Outline(read.volume.header.grid, voxels.channels)
+
+
+def look_in(read: ReadCase, steps: Sequence[Resolved], box: Box, look: Look) -> tuple[Any, float]:
+    """Return what is found in a box of a case after some steps, and the seconds it took."""
+    begin = perf_counter()
+    view: View = read.volume.voxels
+    for step in steps:
+        view = step.apply(view)
+    return look(view.read(box), box), perf_counter() - begin
+
+
 def steps_within(job: VolumeJob, grid: VoxelGrid) -> tuple[Step, ...]:
     """Return the steps of a job that looks at a region only, the crop to it first.
 
@@ -168,7 +208,7 @@ def grid_of(read: ReadCase) -> VoxelGrid:
     return read.volume.header.grid
 
 
-def combine_labels(job: VolumeJob) -> TileLabels:
+def combine_labels(job: VolumeJob) -> LabelledTile:
     """Read the label maps of several models, and make one of them."""
     begin = perf_counter()
     read = [
@@ -176,7 +216,9 @@ def combine_labels(job: VolumeJob) -> TileLabels:
         for part in job.combined
     ]
     labels_XYZ = combined_labels(read, job.combined, job.spec.bundle.label_type)
-    return TileLabels(Box.whole(labels_XYZ.shape), labels_XYZ, perf_counter() - begin)
+    box = Box.whole(labels_XYZ.shape)
+    labels = TileLabels(box, labels_XYZ, perf_counter() - begin)
+    return LabelledTile((labels,), WindowStats({}))
 
 
 def stage_further_steps(volume: Staged, steps: Sequence[Step], memory_bytes: int) -> Staged:
@@ -276,10 +318,3 @@ def plan_volume(prepared: Prepared, job: VolumeJob) -> TilePlan:
         budget_bytes=job.memory_bytes,
         label_bytes=job.spec.bundle.label_type.itemsize,
     )
-
-
-def read_tile(staged: StagedCase, read_box: Box) -> TileValues:
-    """Return what the network sees of the model voxels of ``read_box``, zero outside the volume."""
-    begin = perf_counter()
-    values_CXYZ = read_with_margin(staged.volume.model, read_box)
-    return TileValues(values_CXYZ, perf_counter() - begin)

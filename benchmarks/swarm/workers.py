@@ -84,15 +84,14 @@ class Swarm:
             pipeline.segment_once: self._segment_once,
             request.is_one_tile: self._is_one_tile,
             tasks.read_case: self._read_case,
+            tasks.outline_of: self._outline_of,
             tasks.stage_volume: self._stage_volume,
             tasks.look_at_case: self._look_at_case,
             tasks.prepared_of: self._prepared_of,
             tasks.plan_volume: self._plan_volume,
-            tasks.read_tile: self._read_tile,
             tiles.score_tile: self._score_tile,
-            tiles.stats_of: self._stats_of,
-            tiles.take_partial: self._take_partial,
             tiles.merge_tile: self._merge_tile,
+            tiles.let_go_of: self._let_go_of,
             finishing.finish_case: self._finish_case,
             tasks.remove_scratch: self._remove_scratch,
         }
@@ -132,6 +131,9 @@ class Swarm:
         header = job.examined.header
         return Sham(2 * prod(header.grid.shape), job, header)
 
+    async def _outline_of(self, _read: Sham) -> None:
+        return None  # each case is prepared by one worker
+
     async def _stage_volume(self, read: Sham, _steps: Any, _memory: int) -> Sham:
         return replace(read, nbytes=1000)
 
@@ -147,23 +149,15 @@ class Swarm:
             self.plans[shape] = tasks.plan_volume(prepared, job)
         return self.plans[shape]
 
-    async def _read_tile(self, _staged: Sham, read_box: Any) -> Sham:
-        return Sham(4 * read_box.size)
-
-    async def _score_tile(
-        self, _values: Sham, _box: Any, windows: Any, targets: Any, spec: Any
-    ) -> Sham:
+    async def _score_tile(self, _staged: Sham, tile: Any, *_more: Any) -> Sham:
         await self._device(self.times.tile)
-        return _scores(targets, spec)
-
-    async def _stats_of(self, _scores: Sham) -> Any:
-        return Sham(300)
-
-    async def _take_partial(self, scores: Sham, target: int) -> Sham:
-        return Sham(scores.parts[target])
+        return Sham(300 * len(tile.sources))  # what is kept lies in scratch
 
     async def _merge_tile(self, _prepared: Any, tile: Any, *_more: Any) -> Sham:
-        return Sham(tile.write_box.size)
+        return Sham(300 * (1 + len(tile.seams)))
+
+    async def _let_go_of(self, *_call: Any) -> None:
+        return None
 
     async def _finish_case(self, staged: Sham, *_more: Any) -> Any:
         await asyncio.sleep(self.times.write)
@@ -171,12 +165,6 @@ class Swarm:
 
     async def _remove_scratch(self, _job: Any) -> None:
         return None
-
-
-def _scores(targets: Any, spec: Any) -> Sham:
-    classes = spec.bundle.out_channels
-    parts = {target: 8 * classes * box.size // 4 for target, box in targets.items()}
-    return Sham(sum(parts.values()), parts=parts)
 
 
 async def _nothing(*_call: Any) -> None:

@@ -18,7 +18,7 @@ from unet_pipeline.storage.store import Store
 from unet_pipeline.tasks import remove_scratch
 from unet_pipeline.volume.formats.nifti_voxels import encode_volume
 from unet_pipeline.volume.header import header_of
-from unet_pipeline.volume.kept import keep
+from unet_pipeline.volume.kept import keep, keep_plain
 
 pytestmark = pytest.mark.slow
 
@@ -61,6 +61,23 @@ def test_a_case_in_scratch_needs_no_folder_that_all_hosts_see(hosts, place):
         assert len({*folders.values(), tempfile.gettempdir()}) == 3
         left = executor.client.run(lambda: [*scratch_here(".").glob("unet-pipeline-*")])
         assert not any(left.values())
+
+
+def test_sums_are_read_from_who_keeps_them_until_another_host_has_them_removed(hosts):
+    values = np.arange(120).reshape(2, 3, 4, 5)[:, 1:, :, ::2]
+    with open_executor(ClusterSpec(hosts)) as executor:
+        one, other = executor.client.scheduler_info()["workers"]
+        name = "unet-pipeline-" + "1" * 32
+        call = executor.client.submit
+        kept = call(keep_plain, values, name, workers=[one]).result()
+        read = call(lambda: kept[:, :, :, :], workers=[other]).result()
+        np.testing.assert_array_equal(read, values)
+        call(kept.remove, workers=[other]).result()
+        assert not call(lambda: (scratch_here(name) / kept.name).exists(), workers=[one]).result()
+        call(kept.remove, workers=[other], key="once more").result()
+        with pytest.raises(CaseError, match="removed there"):
+            call(lambda: kept[0], workers=[other]).result()
+        executor.everywhere(10, remove_scratch, name)
 
 
 def test_a_part_is_read_from_who_keeps_it_and_is_lost_with_it(hosts):

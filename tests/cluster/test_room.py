@@ -1,9 +1,7 @@
 """How the memory of a worker is shared between its programs, its calls and what waits."""
 
-import numpy as np
 import pytest
 from cohorts import write_tiny
-from distributed.sizeof import sizeof
 
 from unet_pipeline import case_runs
 from unet_pipeline.cluster.room import (
@@ -19,7 +17,6 @@ from unet_pipeline.config import ClusterSettings, SegmentSettings
 from unet_pipeline.errors import RequestError
 from unet_pipeline.jobs.segment import open_segment, segment_case
 from unet_pipeline.storage.store import Store
-from unet_pipeline.tiles import TileValues
 
 
 def test_half_of_what_stays_is_for_calls_and_half_for_what_waits():
@@ -45,10 +42,6 @@ def test_a_worker_on_which_no_call_gets_anywhere_is_refused_with_the_numbers():
     assert caught.value.code == "worker_too_small"
     assert "1.00 GB" in str(caught.value)
     assert "at least 1.02 GB" in str(caught.value)
-
-
-def test_dask_knows_what_the_values_of_a_tile_take():
-    assert sizeof(TileValues(np.zeros((2, 10, 10, 10), np.float32), 0.0)) >= 8000
 
 
 @pytest.mark.slow

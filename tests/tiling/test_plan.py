@@ -189,12 +189,15 @@ def test_the_default_tile_stays_within_the_budget():
 
 
 def test_no_volume_is_cut_whose_sums_fit_as_thick_as_a_window():
-    """Three windows of 96 along 171: two tiles need sums on 96 + 123 at once, and one less."""
+    """Three windows of 96 along 171, from 0, 48 and 75: 48 to 96 wait for both tiles."""
     shape, roi, plane = (171, 96, 96), (96, 96, 96), 96**2
     cut = plan_of(shape, roi, 0.5, (86, 96, 96))
     sums_weights_and_input = (96 * 3 * 8 + 171 * 8 + 171 * 4) * plane
     whole = plan_of(shape, roi, 0.5, budget=sums_weights_and_input)
-    assert cut.peak_bytes == ((96 + 123) * 28 + 171 * 8) * plane
+    assert [(s.write_box.start[0], s.write_box.stop[0]) for t in cut.tiles for s in t.seams] == [
+        (48, 86), (86, 96),
+    ]  # fmt: skip
+    assert cut.peak_bytes == (48 * 3 * 8 + 123 * 28 + 85 * 8) * plane
     assert (whole.n_tiles, whole.peak_bytes) == (1, sums_weights_and_input)
     assert plan_of(shape, roi, 0.5, budget=sums_weights_and_input - 1).n_tiles > 1
 

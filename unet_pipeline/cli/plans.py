@@ -141,7 +141,7 @@ def _of_cohort(found: "Estimate") -> Iterator[Row]:
 def _of_costs(found: "Estimate") -> Iterator[Row]:
     if found.at_most:
         yield "", "at most: the bundle crops to what the voxels show, which no header tells"
-    yield "peak memory of a case", f"{bytes_text(found.peak_bytes)} for its scores"
+    yield "peak of a case", f"{bytes_text(found.peak_bytes)} for its scores, scratch included"
     if found.handed_bytes:
         yield (
             "between tiles",

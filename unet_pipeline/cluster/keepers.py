@@ -16,9 +16,10 @@ from distributed.protocol.serialize import to_serialize
 from distributed.utils import sync
 
 from unet_pipeline.elsewhere import Range, set_reach
-from unet_pipeline.volume.kept import is_kept, read_here
+from unet_pipeline.volume.kept import is_kept, read_here, remove_here
 
-READ = "unet_pipeline_read_kept"  # name of the request among those of Dask
+READ = "unet_pipeline_read_kept"  # names of the requests among those of Dask
+REMOVE = "unet_pipeline_remove_kept"
 
 
 class Keeper(WorkerPlugin):
@@ -29,6 +30,7 @@ class Keeper(WorkerPlugin):
     def setup(self, worker: Worker) -> None:
         """Take requests from now on."""
         worker.handlers[READ] = _read_kept
+        worker.handlers[REMOVE] = _remove_kept
         set_reach(DaskReach(worker))
 
 
@@ -48,12 +50,16 @@ class DaskReach:
     ) -> npt.NDArray[Any] | None:
         """Read a part of an array that lies with ``keeper``; None where it lies there no more."""
         asked = {"scratch": scratch, "name": name, "ranges": [list(one) for one in ranges]}
-        found: npt.NDArray[Any] | None = sync(self.worker.loop, self._ask, keeper, asked)
+        answer = sync(self.worker.loop, self._ask, keeper, READ, asked)
+        found: npt.NDArray[Any] | None = answer["values"]
         return found
 
-    async def _ask(self, keeper: str, asked: dict[str, Any]) -> Any:
-        answer = await getattr(self.worker.rpc(keeper), READ)(**asked)
-        return answer["values"]
+    def remove(self, keeper: str, scratch: str, name: str) -> None:
+        """Remove an array that lies with ``keeper``."""
+        sync(self.worker.loop, self._ask, keeper, REMOVE, {"scratch": scratch, "name": name})
+
+    async def _ask(self, keeper: str, request: str, asked: dict[str, Any]) -> Any:
+        return await getattr(self.worker.rpc(keeper), request)(**asked)
 
 
 async def _read_kept(scratch: str, name: str, ranges: list[list[int]]) -> dict[str, Any]:
@@ -62,3 +68,10 @@ async def _read_kept(scratch: str, name: str, ranges: list[list[int]]) -> dict[s
         return {"status": "OK", "values": None}
     found = await asyncio.to_thread(read_here, scratch, name, [(a, b, c) for a, b, c in ranges])
     return {"status": "OK", "values": None if found is None else to_serialize(found)}
+
+
+async def _remove_kept(scratch: str, name: str) -> dict[str, Any]:
+    """Answer a request."""
+    if is_kept(scratch, name) and name.endswith(".npy"):
+        await asyncio.to_thread(remove_here, scratch, name)
+    return {"status": "OK"}

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 from unet_pipeline.inference.predictor import Predictor
 from unet_pipeline.inference.spec import ModelSpec
-from unet_pipeline.tasks import plan_volume, prepared_of, read_tile, stage_case
+from unet_pipeline.tasks import plan_volume, prepared_of, stage_case
 from unet_pipeline.tiling.box import Box, Index3
-from unet_pipeline.volume.views import Voxels
+from unet_pipeline.volume.views import Voxels, read_with_margin
 from unet_pipeline.volume_job import VolumeJob
 
 ROUNDS = 3
@@ -91,4 +91,4 @@ def _read_windows(job: VolumeJob) -> Iterator[Window]:
     step = max(1, plan.n_windows // WINDOWS)
     for start in islice(starts, step // 2, step * WINDOWS, step):
         read_box = Box.at(start, job.spec.roi_size)
-        yield Window(read_tile(staged, read_box).values_CXYZ, read_box, start)
+        yield Window(read_with_margin(staged.volume.model, read_box), read_box, start)

@@ -47,10 +47,6 @@ class Partial:
     box: Box
     sums_CXYZ: Sums
 
-    def __sizeof__(self) -> int:
-        """Bytes, as Dask counts what waits in a worker's memory."""
-        return self.sums_CXYZ.nbytes
-
     def __post_init__(self) -> None:
         if self.sums_CXYZ.shape[1:] != self.box.shape:
             raise ValueError(f"sums of {self.sums_CXYZ.shape[1:]} voxels for {self.box}")

@@ -15,12 +15,15 @@ belongs to the tile that it overlaps most, and is evaluated once, there::
                           [   c   ]          b reaches into both score boxes: it is evaluated
                               [   d   ]      by tile 0, which hands a *partial* to tile 1
 
-The plan says for each tile from whom its partials come (``sources``).
+What only a tile's own windows reach is its *inner* box: its labels are decided as soon as these are
+evaluated. Around it are *seams*, which wait for the partials of others, and the plan says for each
+tile from whom they come (``sources``).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -32,6 +35,22 @@ from unet_pipeline.tiling.windows import Lattice
 
 SUM_BYTES = 8  # one fixed-point score
 SCORE_BYTES = 4  # one float32 score or voxel
+
+
+@dataclass(frozen=True)
+class Seam:
+    """A part of a tile into which windows of other tiles reach.
+
+    Attributes
+    ----------
+    write_box
+        Native voxels.
+    score_box
+        Model voxels whose scores decide their labels.
+    """
+
+    write_box: Box
+    score_box: Box
 
 
 @dataclass(frozen=True)
@@ -48,6 +67,10 @@ class Tile:
         Those that this tile evaluates.
     sources
         Indices of the tiles, itself included, whose windows reach into ``score_box``.
+    inner
+        Native voxels whose labels the tile's own windows decide; perhaps none.
+    seams
+        The rest of the write box.
     order
         In which order the windows are evaluated, for a tile that is alone.
     """
@@ -57,6 +80,8 @@ class Tile:
     score_box: Box
     windows: Lattice
     sources: tuple[int, ...]
+    inner: Box
+    seams: tuple[Seam, ...]
     order: WindowOrder | None = None
 
 
@@ -121,20 +146,20 @@ class TilePlan:
         Sums of all classes exist once. The network's activations and the scores of one batch come
         on top, and while labels are decided, what a block of them takes.
         """
-        return max(map(self._bytes_of, self.tiles), default=0)
+        return max(map(self.bytes_of, self.tiles), default=0)
 
     @cached_property
     def peak_bytes(self) -> int:
         """Upper bound of what the sums of all tiles take that are needed at the same time.
 
-        That is in all workers together, where tiles are evaluated one after the other: a tile's
-        sums are kept until the last tile that they reach into has all its sources.
+        That is in all workers together, where tiles are evaluated one after the other: those of
+        the tile that is evaluated, and what waits in scratch for seams that lack a source.
         """
-        peak = alive = 0
+        peak = waiting = 0
         for step in self.schedule():
-            alive += self._bytes_of(step.tile)
-            peak = max(peak, alive)
-            alive -= sum(self._bytes_of(self.tiles[index]) for index in step.freed)
+            peak = max(peak, waiting + self.bytes_of(step.tile))
+            waiting += self._kept_bytes(step.tile)
+            waiting -= sum(self._kept_bytes(self.tiles[index]) for index in step.freed)
         return peak
 
     @cached_property
@@ -143,12 +168,7 @@ class TilePlan:
 
         That is if no tile is merged where one of its neighbours was evaluated.
         """
-        handed = 0
-        for tile in self.tiles:
-            cover = self.cover_box(tile) if tile.windows else Box((0, 0, 0), (0, 0, 0))
-            others = (self.tiles[index] for index in self.targets(tile) if index != tile.index)
-            handed += sum(cover.intersect(other.score_box).size for other in others)
-        return handed * self.classes * SUM_BYTES
+        return sum(self._kept_bytes(tile, tile.index) for tile in self.tiles)
 
     def schedule(self) -> Iterator[TileStep]:
         """Go through the tiles in order; say which can be merged, and whose sums can be let go."""
@@ -180,7 +200,15 @@ class TilePlan:
         """Return the model voxels that the windows of ``tile`` cover: its read box."""
         return tile.windows.cover(self.roi_size)
 
-    def _bytes_of(self, tile: Tile) -> int:
+    def seams_for(self, tile: Tile) -> dict[int, tuple[Box, ...]]:
+        """Return of which model voxels ``tile`` hands sums on: for each target, of each seam."""
+        read_box = self.cover_box(tile)
+        return {
+            target: tuple(read_box.intersect(s.score_box) for s in self.tiles[target].seams)
+            for target in self.targets(tile)
+        }
+
+    def bytes_of(self, tile: Tile) -> int:
         """Return the bytes of a tile's sums, as many as are alive at once, and of its input."""
         if not tile.windows:
             return 0
@@ -188,6 +216,13 @@ class TilePlan:
         alive = prod(tile.order.alive) if tile.order else read_box.size
         sums = alive * self.classes * SUM_BYTES + tile.score_box.size * SUM_BYTES  # and weights
         return sums + read_box.size * self.channels * SCORE_BYTES
+
+    def _kept_bytes(self, tile: Tile, but: int | None = None) -> int:
+        """Return the bytes of the sums that a tile hands on, to itself too; but not to one tile."""
+        if not tile.windows:
+            return 0
+        boxes = (seams for target, seams in self.seams_for(tile).items() if target != but)
+        return sum(box.size for box in chain.from_iterable(boxes)) * self.classes * SUM_BYTES
 
     def targets(self, tile: Tile) -> tuple[int, ...]:
         """Return the indices of the tiles that get a partial from ``tile``."""

@@ -8,7 +8,8 @@ from math import ceil, prod
 
 from unet_pipeline.clock import check_time
 from unet_pipeline.tiling.box import Box, Index3, index3
-from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES, Tile, TilePlan
+from unet_pipeline.tiling.plan import SCORE_BYTES, SUM_BYTES, Seam, Tile, TilePlan
+from unet_pipeline.tiling.seams import alone_along, inner_box
 from unet_pipeline.tiling.window_order import Needs, native_axes_of, native_axis_of, order_of
 from unet_pipeline.tiling.windows import Lattice, Placement, Starts, lattice
 
@@ -59,7 +60,7 @@ def make_plan(
     voxels = voxels_within(budget_bytes, channels, classes)
     *_, shape = _shapes_within(voxels, native_shape, needs, roi_size)
     within = plan_of(shape)
-    if within.n_tiles > 1 and (whole := plan_of(native_shape)).peak_bytes <= within.peak_bytes:
+    if within.n_tiles > 1 and _alive(whole := plan_of(native_shape)) <= _alive(within):
         streamed = _with_order(whole, needs)
         if streamed.peak_bytes_per_tile <= budget_bytes:
             return streamed
@@ -75,6 +76,19 @@ def covered(native_shape: Index3, needs: Needs, roi_size: Index3) -> int:
     """Return how many model voxels the windows of a volume of one tile cover."""
     whole = needs(Box.whole(native_shape)).shape
     return _cover(whole, whole, roi_size)
+
+
+def _alive(plan: TilePlan) -> int:
+    """Return the bytes of the tiles, as if each were needed until its last target is merged.
+
+    A plan in which that is as much as the whole volume has windows that are large beside its tiles.
+    """
+    peak = alive = 0
+    for step in plan.schedule():
+        alive += plan.bytes_of(step.tile)
+        peak = max(peak, alive)
+        alive -= sum(plan.bytes_of(plan.tiles[index]) for index in step.freed)
+    return peak
 
 
 def _with_order(plan: TilePlan, needs: Needs) -> TilePlan:
@@ -120,7 +134,10 @@ def _tiles_of(
         x, y, z = (part[place[a]] for a, part in zip(axes, parts, strict=True))
         reaching = windows.reaching(score_box, roi_size)
         sources = _sources(reaching, windows, owners, axes, counts)
-        tiles.append(Tile(index, write_box, score_box, Lattice((x, y, z)), sources))
+        own = Lattice((x, y, z))
+        inner = inner_box(write_box, score_box, alone_along(own, windows, roi_size), axes, needs)
+        seams = tuple(Seam(box, needs(box)) for box in write_box.without(inner) if box.size)
+        tiles.append(Tile(index, write_box, score_box, own, sources, inner, seams))
     return tuple(tiles)
 
 

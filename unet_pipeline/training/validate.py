@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from unet_pipeline.choices import Confidence
+from unet_pipeline.deciding import TileLabels
 from unet_pipeline.evaluation.confidence import confidence_of, sums_of
 from unet_pipeline.evaluation.metrics import dice_per_label
 from unet_pipeline.inference.predictor import Predictor
-from unet_pipeline.tiles import TileLabels, streamed_labels
+from unet_pipeline.tiles import streamed_labels
 from unet_pipeline.tiling.planning import make_plan
 from unet_pipeline.training.cases import LoadedCase
 from unet_pipeline.volume.steps import covered_box

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import zarr
 
-from unet_pipeline.elsewhere import Range, own_address, read_from
+from unet_pipeline.elsewhere import Range, own_address, read_from, remove_from
 from unet_pipeline.scratch import (
     hold_scratch,
     is_scratch,
@@ -34,7 +34,7 @@ from unet_pipeline.volume.disk_arrays import Room, is_mapped, let_go, zeros
 CHUNK = (128, 128, 32)
 _BOX_VOXELS = 2**24  # that are read or written at once, slices of a chunk's thickness permitting
 Array = npt.NDArray[Any]
-_NAME = re.compile(r"[0-9a-f]{32}\.zarr")
+_NAME = re.compile(r"[0-9a-f]{32}\.(zarr|npy)")
 
 
 @dataclass(frozen=True)
@@ -70,15 +70,31 @@ class KeptArray:
             found = read_from(self.keeper, self.scratch, self.name, ranges)
         return found[tuple(slice(None) if isinstance(one, slice) else 0 for one in keys)]
 
+    def remove(self) -> None:
+        """Remove the array, before its case ends; where nobody reaches it, it ends with that."""
+        if not remove_here(self.scratch, self.name):
+            remove_from(self.keeper, self.scratch, self.name)
+
 
 def read_here(scratch: str, name: str, ranges: Sequence[Range]) -> Array | None:
     """Return a part of an array in a scratch folder of this host; None where there is none."""
     path = scratch_here(scratch) / name
     try:
+        if path.suffix == ".npy":
+            return _read_plain(path, ranges)
         found: Array = _Turned(_opened(path))[tuple(slice(*one) for one in ranges)]
     except FileNotFoundError:
         return None
     return found if path.exists() else None  # for a chunk that is gone reads as zeros
+
+
+def remove_here(scratch: str, name: str) -> bool:
+    """Remove a file of ``keep_plain`` from this host; say whether it was here."""
+    try:
+        (scratch_here(scratch) / name).unlink()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def is_kept(scratch: str, name: str) -> bool:
@@ -113,6 +129,14 @@ def keep(values: Array, scratch: str | None) -> KeptArray:
         for part in each_box(values):
             target[part] = values[part]
     return kept
+
+
+def keep_plain(values: Array, scratch: str) -> KeptArray:
+    """Put an array into one file of scratch, as it lies in memory: for what is read as a whole."""
+    folder, name = scratch_here(scratch), f"{uuid4().hex}.npy"
+    with writing_scratch(folder):
+        np.save(folder / name, values)
+    return KeptArray(scratch, name, values.shape, values.dtype, own_address())
 
 
 def for_others(values: Array | KeptArray, scratch: str | None) -> Array | KeptArray:
@@ -168,6 +192,11 @@ class _Turned:
 
     def __setitem__(self, key: tuple[slice, ...], values: Array) -> None:
         self.inner[key[::-1]] = np.asarray(values).T
+
+
+def _read_plain(path: Path, ranges: Sequence[Range]) -> Array:
+    found: Array = np.load(path)
+    return found[tuple(slice(*one) for one in ranges)]
 
 
 @lru_cache(maxsize=256)

@@ -159,13 +159,23 @@ def stage(decoded: Decoded, steps: Sequence[Step], budget_bytes: int) -> Staged:
     budget_bytes
         What may be held in memory of the preprocessed voxels; what is more is made tile by tile.
     """
+    stopwatch = Stopwatch()
+    prepared = prepare(steps, decoded.voxels, decoded.header.grid)
+    stopwatch.lap("preprocess")
+    return stage_prepared(decoded, prepared, budget_bytes, stopwatch.seconds)
+
+
+def stage_prepared(
+    decoded: Decoded, prepared: Prepared, budget_bytes: int, seconds: Mapping[str, float]
+) -> Staged:
+    """Do so where the steps are resolved already, which took ``seconds``."""
     stopwatch, native = Stopwatch(), decoded.voxels
-    prepared = prepare(steps, native, decoded.header.grid)
     model = prepared.forward(native)
     if 4 * model.channels * int(np.prod(model.shape)) <= budget_bytes:
         model = materialised(model)
     stopwatch.lap("preprocess")
-    return Staged(native, model, prepared, decoded.header, decoded.inputs, stopwatch.seconds)
+    took = added([seconds, stopwatch.seconds])
+    return Staged(native, model, prepared, decoded.header, decoded.inputs, took)
 
 
 def stage_further(staged: Staged, steps: Sequence[Step], budget_bytes: int) -> Staged:

@@ -8,7 +8,7 @@ take scores back: cropped scores are padded with 0, resampled ones are interpola
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -104,12 +104,25 @@ def prepare(steps: Sequence[Step], view: View, grid: VoxelGrid) -> Prepared:
     native = grid
     if grid.is_sheared and not any(isinstance(step, HandlesShear) for step in steps):
         resolved.append(deskewed(grid))
-        view, grid = resolved[0].apply(view), resolved[0].grid(grid)
+        view, grid = after(view, resolved[0]), resolved[0].grid(grid)
     for step in steps:
         now = step.resolve(view, grid)
-        view, grid = now.apply(view), now.grid(grid)
+        view, grid = after(view, now), now.grid(grid)
         resolved.append(now)
     return Prepared(native, grid, tuple(resolved))
+
+
+@runtime_checkable
+class Follows(Protocol):
+    """A view that knows by itself what it is after a step."""
+
+    def after(self, step: Resolved) -> View:
+        """Return the view after a step."""
+
+
+def after(view: View, step: Resolved) -> View:
+    """Return a view after a step."""
+    return view.after(step) if isinstance(view, Follows) else step.apply(view)
 
 
 @dataclass(frozen=True)
