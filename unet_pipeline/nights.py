@@ -10,6 +10,7 @@ from unet_pipeline.config import SegmentSettings
 from unet_pipeline.gate.examine import Policy
 from unet_pipeline.layouts import Layout
 from unet_pipeline.records import Case
+from unet_pipeline.storage.cases import Cohort
 from unet_pipeline.storage.claims import RECORD
 from unet_pipeline.storage.label_maps import endings_of
 from unet_pipeline.storage.ledger import digest_json
@@ -64,10 +65,16 @@ def night_of(
     return open_night(place, cases, inputs, counted, elsewhere)
 
 
-def marks_of_inputs(settings: SegmentSettings, store: Store, cases: Sequence[Case]) -> Marks:
-    """List the images and masks of a cohort, and return the marks of their files."""
-    urls = {canonical(url) for case in cases for url in case.by_role.values()}
-    return marks_of(store, urls, _folders(settings, cases))
+def marks_of_inputs(settings: SegmentSettings, store: Store, cohort: Cohort) -> Marks:
+    """Return the marks of the images and masks of a cohort.
+
+    They are listed, unless the listing that the cohort comes of has them all.
+    """
+    urls = {canonical(url) for case in cohort.cases for url in case.by_role.values()}
+    known = {url: cohort.marks[url] for url in urls if cohort.marks.get(url)}
+    if len(known) == len(urls):
+        return known
+    return marks_of(store, urls, _folders(settings, cohort.cases))
 
 
 def _folders(settings: SegmentSettings, cases: Sequence[Case]) -> tuple[str, ...]:

@@ -212,7 +212,7 @@ def open_segment(settings: SegmentSettings) -> Run:
         also.append(_combined(settings, (first, *also), cohort))
     for run in (first, *also):
         write_dataset(run.settings, store, run.model.bundle, run.layout)
-    inputs = marks_of_inputs(settings, store, cohort.cases)
+    inputs = marks_of_inputs(settings, store, cohort)
     first, *also = (_with_night(run, inputs) for run in (first, *also))
     return replace(first, also=tuple(also), end=end)
 

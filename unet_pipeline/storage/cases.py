@@ -9,6 +9,7 @@ from unet_pipeline.shards import Shard
 from unet_pipeline.storage.accounting import Accounting, ClassifiedFile, accounted, files_of_cases
 from unet_pipeline.storage.classification import Listing, classify_all
 from unet_pipeline.storage.formats import half_a_pair, is_inner_label
+from unet_pipeline.storage.marks import Marks
 from unet_pipeline.storage.names import (
     Channels,
     Volume,
@@ -42,6 +43,8 @@ class Cohort:
         Folder that the names of the images start at; of a manifest, the folder that it lies in.
     whole
         The cohort that this one is a part of; None for a whole one.
+    marks
+        Of files of prefixes of S3, which listings give with the names.
     """
 
     cases: tuple[Case, ...]
@@ -52,6 +55,7 @@ class Cohort:
     channels: int | None = None
     base: str = field(default="", compare=False)
     whole: "Cohort | None" = field(default=None, compare=False)
+    marks: Marks = field(default_factory=dict, repr=False, compare=False)
 
     def part(self, shard: Shard | None) -> "Cohort":
         """Return the cases of a part; the whole cohort for None."""
@@ -140,6 +144,7 @@ class CohortBuilder:
             len(self.listings) > 1,
             self.channels.count,
             self.listings[0].survey.base,
+            marks={url: mark for one in self.listings for url, mark in one.survey.marks.items()},
         )
 
     def _within_images(self) -> Iterator[ClassifiedFile]:

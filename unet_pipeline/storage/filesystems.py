@@ -17,6 +17,7 @@ import fsspec
 
 from unet_pipeline.errors import RequestError
 from unet_pipeline.storage.local import RegularFiles
+from unet_pipeline.storage.s3 import use_quick_session
 from unet_pipeline.storage.urls import LOCAL, S3, redact
 
 _MEMORY = "memory"
@@ -81,6 +82,7 @@ def filesystem(protocol: str, options: StorageOptions) -> Any:
     opened = fsspec.filesystem(protocol, **(_s3_arguments(options) if protocol == S3 else {}))
     if protocol == S3:
         opened.retries = _S3FS_TRIES
+        use_quick_session(opened)
     return opened
 
 

@@ -37,7 +37,12 @@ def is_mark_of(mark: str, fingerprint: Fingerprint) -> bool:
     return mark.rpartition(":")[0] == _content_of(fingerprint)
 
 
-def marks_of(store: Store, urls: Collection[str], folders: Iterable[str]) -> Marks:
+def marks_of(
+    store: Store,
+    urls: Collection[str],
+    folders: Iterable[str],
+    expected: Collection[str] = (),
+) -> Marks:
     """Return the marks of objects that have one.
 
     Parameters
@@ -46,6 +51,8 @@ def marks_of(store: Store, urls: Collection[str], folders: Iterable[str]) -> Mar
         Canonical URLs.
     folders
         Where they lie: what is listed, in a store that is listed.
+    expected
+        As of ``Store.versions_below``; ``urls`` if empty.
     """
     local = [url for url in urls if protocol_of(url) == LOCAL]
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # for shared file systems, which answer late
@@ -55,20 +62,30 @@ def marks_of(store: Store, urls: Collection[str], folders: Iterable[str]) -> Mar
     others = frozenset(urls).difference(local)
     for folder in folders if others else ():
         if protocol_of(folder) != LOCAL:
-            found |= _listed(store, folder, others.__contains__)
+            found |= _listed(store, folder, others.__contains__, expected or others)
     return {url: mark for url, mark in found.items() if mark is not None}
 
 
-def marks_below(store: Store, folder: str, wanted: Callable[[str], bool]) -> Marks:
-    """Return the marks of the files below a folder that are wanted; empty for one without mark."""
+def marks_below(
+    store: Store, folder: str, wanted: Callable[[str], bool], expected: Collection[str] = ()
+) -> Marks:
+    """Return the marks of the files below a folder that are wanted; empty for one without mark.
+
+    Parameters
+    ----------
+    expected
+        As of ``Store.versions_below``.
+    """
     if protocol_of(folder) == LOCAL:
         names = [url for url in walk_names(canonical(folder)) if wanted(url)]
         return {url: _local_mark(url) or "" for url in names}
-    return {url: mark or "" for url, mark in _listed(store, folder, wanted).items()}
+    return {url: mark or "" for url, mark in _listed(store, folder, wanted, expected).items()}
 
 
-def _listed(store: Store, folder: str, wanted: Callable[[str], bool]) -> dict[str, str | None]:
-    found = store.versions_below(folder, wanted)
+def _listed(
+    store: Store, folder: str, wanted: Callable[[str], bool], expected: Collection[str]
+) -> dict[str, str | None]:
+    found = store.versions_below(folder, wanted, expected)
     return {url: mark_of(one) for url, one in found.items()}
 
 

@@ -146,7 +146,9 @@ class Night:
         seen = [cases[name] for name in self._seen if name in cases]
         label_maps = {case.name: canonical(place.label_map(case)) for case in seen}
         written = {case.name: canonical(place.record(case)) for case in seen}
-        now = marks_of(place.store, {*label_maps.values(), *written.values()}, [place.output])
+        wanted = {*label_maps.values(), *written.values()}
+        expected = [canonical(place.record(case)) for case in cases.values()] if seen else []
+        now = marks_of(place.store, wanted, [place.output], expected)
         for case in seen:
             sidecar, urls = self._seen[case.name], case.by_role
             marks = {role: self._inputs.get(canonical(url), "") for role, url in urls.items()}
@@ -180,7 +182,7 @@ def open_night(
     records = {canonical(place.record(case)): case.name for case in cases}
     wanted = {*records, *(canonical(place.label_map(case)) for case in cases)}
     outputs = marks_below(
-        place.store, place.output, lambda url: url in wanted or url.endswith(place.ending)
+        place.store, place.output, lambda url: url in wanted or url.endswith(place.ending), records
     )
     by_name = {case.name: case for case in cases}
     known, failed, gone = dict[str, CaseRecord](), set[str](), list[str]()

@@ -3,7 +3,7 @@
 import io
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from unet_pipeline.storage.faults import (
 from unet_pipeline.storage.filesystems import StorageOptions, filesystem, forget
 from unet_pipeline.storage.fingerprint import Fingerprint, fingerprint_of, of_info
 from unet_pipeline.storage.formats import is_volume_folder
+from unet_pipeline.storage.listing import list_one, list_pages, list_wanted
 from unet_pipeline.storage.local import is_part, prune, walk
 from unet_pipeline.storage.objects import (
     Data,
@@ -28,7 +29,7 @@ from unet_pipeline.storage.objects import (
     size_of,
 )
 from unet_pipeline.storage.reading import explained_file
-from unet_pipeline.storage.s3 import PreconditionFailedError, list_one, list_pages, service_code
+from unet_pipeline.storage.s3 import PreconditionFailedError, service_code
 from unet_pipeline.storage.urls import (
     LOCAL,
     S3,
@@ -232,21 +233,28 @@ class Store:
         """Return the version of each object of a folder, by its name below it."""
         return self._do(url, lambda files, path: fingerprints_below(url, files, path))
 
-    def versions_below(self, url: str, wanted: Callable[[str], bool]) -> dict[str, Fingerprint]:
+    def versions_below(
+        self, url: str, wanted: Callable[[str], bool], expected: Collection[str] = ()
+    ) -> dict[str, Fingerprint]:
         """Return the version of each object below a prefix whose canonical URL is wanted.
 
         S3 is listed page by page, and what is not wanted is not kept: for a hundred thousand.
+
+        Parameters
+        ----------
+        expected
+            Canonical URLs of objects that are likely to be there: many are listed in ranges.
         """
+        protocol = protocol_of(url)
 
         def act(files: Any, path: str) -> dict[str, Fingerprint]:
-            protocol = protocol_of(url)
             if protocol == S3:
-                found = list_pages(files, path)
-            else:
-                found = ((name, of_info(protocol, info))
-                         for name, info in files.find(path, detail=True).items())  # fmt: skip
-            named = ((_full_url(protocol, name), version) for name, version in found)
-            return {name: version for name, version in named if wanted(name)}
+                names = [one.removeprefix(f"{S3}://") for one in expected]
+                found = list_wanted(files, path, lambda name: wanted(f"{S3}://{name}"), names)
+                return {f"{S3}://{name}": version for name, version in found.items()}
+            named = ((_full_url(protocol, name), info)
+                     for name, info in files.find(path, detail=True).items())  # fmt: skip
+            return {name: of_info(protocol, info) for name, info in named if wanted(name)}
 
         return self._do(url, act, request=True)
 
@@ -277,6 +285,8 @@ class Store:
                 ]
             if protocol_of(url) == LOCAL:
                 return [str(file) for file in walk(Path(path))]
+            if protocol_of(url) == S3 and (found := [name for name, _ in list_pages(files, path)]):
+                return found
             return list(files.find(path))
 
         names = self._do(url, act, request=True)

@@ -6,20 +6,24 @@ come before those that links give: a folder is listed once.
 
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from unet_pipeline.storage.faults import explained
 from unet_pipeline.storage.formats import is_inner_label, is_volume_folder, volume_around
 from unet_pipeline.storage.local import is_part, special_kind
+from unet_pipeline.storage.marks import marks_below
 from unet_pipeline.storage.store import Store
 from unet_pipeline.storage.urls import (
     LOCAL,
+    S3,
+    basename,
     canonical,
     fixed_part,
+    has_wildcard,
     parent,
     protocol_of,
 )
@@ -41,6 +45,8 @@ class Survey:
         What may be read, as canonical URLs, sorted.
     passed_over
         The other files and links, each with the reason.
+    marks
+        Of files of a prefix of S3, which a listing gives with the names.
     """
 
     url: str
@@ -48,6 +54,7 @@ class Survey:
     base: str
     files: tuple[str, ...]
     passed_over: tuple[tuple[str, str], ...] = ()
+    marks: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 class AllowedFolders:
@@ -138,17 +145,26 @@ def survey(store: Store, url: str) -> Survey:
             (parent(os.path.realpath(whole)),)
         )  # whoever names a link means its file
         return _sorted_out(url, "file", parent(url), [(whole, _reason(whole, folders))])
-    files = store.list_files(url)
+    marks = _marks(store, url)
+    files = sorted(marks) or store.list_files(url)
     is_pattern = store.is_pattern(url)
     if files == [whole] or (files and not is_pattern and is_volume_folder(whole)):
         return Survey(url, "file", _base(whole), (whole,))
     if not is_pattern:
-        return _sorted_out(url, "folder", whole, [(file, "") for file in files])
+        found = [(file, "") for file in files]
+        return replace(_sorted_out(url, "folder", whole, found), marks=marks)
     base = fixed_part(url)
     if not is_local:
         return _sorted_out(url, "pattern", base, [(file, "") for file in files])
     folders = AllowedFolders((base, *store.options.allowed))
     return _sorted_out(url, "pattern", base, [(path, _reason(path, folders)) for path in files])
+
+
+def _marks(store: Store, url: str) -> dict[str, str]:
+    """Return the marks of the files below a prefix of S3; nothing for anything else."""
+    if protocol_of(url) != S3 or has_wildcard(url):
+        return {}
+    return marks_below(store, url, lambda file: not (file.endswith("/") or is_part(basename(file))))
 
 
 def _base(whole: str) -> str:
