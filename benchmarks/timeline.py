@@ -22,7 +22,14 @@ CALLS = "UNET_PIPELINE_BENCHMARK_CALLS"
 WIDTH, LEFT, LANE, GAP, TOP = 1200, 90, 16, 10, 64
 INK, SOFT = "#1a1d21", "#565d66"
 KINDS = {
-    "read, preprocess": ("read_case", "stage_volume", "look_at_case", "prepared_of"),
+    "read, preprocess": (
+        "read_case",
+        "look_in",
+        "stage_volume",
+        "stage_resolved",
+        "look_at_case",
+        "prepared_of",
+    ),
     "tiles: network, labels": ("score_tile", "label_tile"),
     "seams: merge, labels": ("merge_tile",),
     "join, measure, write": ("finish_case",),

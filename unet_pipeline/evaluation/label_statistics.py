@@ -5,6 +5,7 @@ column each, by what they are called here; nothing else knows which there are.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import permutations
@@ -152,9 +153,11 @@ def label_statistics(
 
 
 def _structures(labels_XYZ: NDArray[Any], grid: VoxelGrid) -> Iterator[tuple[int, Structure]]:
-    parts = parts_of(labels_XYZ)
-    sizes = {int(parts.group[of_label[0]]): parts.voxels[of_label] for of_label in parts.groups}
-    surfaces_mm2 = surface_areas_mm2(labels_XYZ, grid.affine[:3, :3])
+    with ThreadPoolExecutor(1) as pool:  # what takes longest, beside what comes next
+        surfaces = pool.submit(surface_areas_mm2, labels_XYZ, grid.affine[:3, :3])
+        parts = parts_of(labels_XYZ)
+        sizes = {int(parts.group[of_label[0]]): parts.voxels[of_label] for of_label in parts.groups}
+        surfaces_mm2 = surfaces.result()
     slices = tuple(np.zeros((len(surfaces_mm2), n), np.int64) for n in labels_XYZ.shape)
     for part in each_slab(labels_XYZ):
         _count_slices(labels_XYZ.T, part.start, part.stop, *slices)
