@@ -115,9 +115,10 @@ def keeping(
     """
     scratch = scratch or str(scratch_path())
     folder, name = scratch_here(scratch), f"{uuid4().hex}.zarr"
+    chunk = [max(1, min(n, most)) for n, most in zip(shape, CHUNK, strict=True)]  # seams are thin
     with writing_scratch(folder):
         array = zarr.create_array(
-            folder / name, shape=shape[::-1], chunks=CHUNK[::-1], dtype=dtype, compressors=None,
+            folder / name, shape=shape[::-1], chunks=chunk[::-1], dtype=dtype, compressors=None,
             config={"write_empty_chunks": True},
         )  # fmt: skip
         yield KeptArray(scratch, name, shape, np.dtype(dtype), own_address()), _Turned(array)
