@@ -115,7 +115,7 @@ def keeping(
     """
     scratch = scratch or str(scratch_path())
     folder, name = scratch_here(scratch), f"{uuid4().hex}.zarr"
-    chunk = [max(1, min(n, most)) for n, most in zip(shape, CHUNK, strict=True)]  # seams are thin
+    chunk = tuple(max(1, min(n, most)) for n, most in zip(shape, CHUNK, strict=True))  # as seams
     with writing_scratch(folder):
         array = zarr.create_array(
             folder / name, shape=shape[::-1], chunks=chunk[::-1], dtype=dtype, compressors=None,
