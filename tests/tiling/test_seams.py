@@ -84,6 +84,17 @@ def test_inner_box_and_seams_are_the_tile_and_no_other_window_reaches_the_inner_
                     assert not Box.at(start, plan.roi_size).intersect(reached).size
 
 
+@pytest.mark.parametrize("grid", [*GRIDS])
+@settings(max_examples=50)
+@given(tile=st.tuples(st.integers(2, 30), st.integers(2, 22), st.integers(2, 17)))
+def test_what_a_tile_computed_is_kept_until_it_is_merged_itself(grid, tile):
+    """Where axes are oblique it may have windows that its own labels do not need."""
+    merged: set[int] = set()
+    for step in plan_of(tile, *GRIDS[grid]).schedule():
+        merged |= {target.index for target in step.merged}
+        assert merged >= set(step.freed)
+
+
 @pytest.mark.parametrize("grid", ["straight", "turned", "interpolated"])
 @pytest.mark.parametrize("tile", [(15, 22, 17), (10, 11, 9)])
 def test_along_straight_axes_the_inner_box_is_all_that_needs_no_other(grid, tile):

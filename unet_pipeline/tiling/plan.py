@@ -94,7 +94,7 @@ class TileStep:
     merged
         Tiles whose last source this is: they can be merged now.
     freed
-        Indices of tiles whose sums nobody needs from now on.
+        Indices of tiles whose sums nobody needs from now on; they are merged themselves.
     """
 
     tile: Tile
@@ -176,7 +176,8 @@ class TilePlan:
         freed: list[list[int]] = [[] for _ in self.tiles]
         for tile in self.tiles:
             merged[max(tile.sources, default=0)].append(tile)
-            last = max((max(self.tiles[t].sources) for t in self.targets(tile)), default=0)
+            needing = (self.tiles[index] for index in (*self.targets(tile), tile.index))
+            last = max(max(other.sources, default=0) for other in needing)
             freed[max(last, tile.index)].append(tile.index)
         for tile in self.tiles:
             yield TileStep(tile, tuple(merged[tile.index]), tuple(freed[tile.index]))
